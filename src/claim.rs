@@ -1,0 +1,121 @@
+//! The proofs an event gathers on its way (DESIGN 1): a [`Claim`] on its key, then [`Admitted`] by the
+//! event limit, then [`Accepted`] by the log. Each is made from the one before, so no stage can be
+//! skipped; dropping one before the hand-over to the log releases the key, and the retry counts as new.
+
+use std::sync::Arc;
+
+use crate::event::{Event, Incident, StateKey};
+use crate::metrics::{Ticket, UpstreamMeter};
+use crate::outcome::Outcome;
+
+/// Where a record stands in the log: segment number in the high half, byte offset in the low half.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// What holds the states: implemented by `dedup`, called when a claim ends.
+pub trait Ledger: Send + Sync {
+    /// The transition is durable: it holds from now on, and the line behind it moves.
+    fn commit(&self, key: StateKey, next: Incident, at: Position);
+    /// The transition did not happen: as if the event had never come.
+    fn release(&self, key: StateKey);
+}
+
+/// The right to change one key's state, and the change. At most one lives per key.
+#[must_use = "dropping a claim releases its key"]
+pub struct Claim {
+    /// `None`: an event without key, or a key the full table does not track.
+    held: Option<(Arc<dyn Ledger>, StateKey)>,
+    /// The incident as it will stand.
+    pub next: Option<Incident>,
+    pub outcome: Outcome,
+    /// Upstreams the event goes to; empty when it changes the proxy's state alone.
+    pub targets: Targets,
+}
+
+/// The upstreams of an event, in configured order; shared by every event of an integration.
+pub type Targets = Arc<[Arc<UpstreamMeter>]>;
+
+impl Claim {
+    pub fn new(
+        held: Option<(Arc<dyn Ledger>, StateKey)>,
+        next: Option<Incident>,
+        outcome: Outcome,
+        targets: Targets,
+    ) -> Self {
+        Self { held, next, outcome, targets }
+    }
+
+    pub fn key(&self) -> Option<StateKey> {
+        self.held.as_ref().map(|(_, key)| *key)
+    }
+
+    /// The record is durable at `at`.
+    fn commit(mut self, at: Position) {
+        if let (Some((ledger, key)), Some(next)) = (self.held.take(), self.next) {
+            ledger.commit(key, next, at);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some((ledger, key)) = self.held.take() {
+            ledger.release(key);
+        }
+    }
+}
+
+/// How forwarding of an event is paced beyond its upstream's own limit. Bits are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pacing(pub u8);
+
+impl Pacing {
+    /// Accepted above the integration's event limit: its lane waits for a token (`on_limit: spool`).
+    pub const EVENT_LIMIT: Self = Self(1);
+    /// A resolve or acknowledge nothing was known of: 10 a minute an integration (contracts 5.5).
+    pub const UNKNOWN: Self = Self(2);
+
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A claim that passed the event limit, with the event and its place in the books. Only `gate` makes one.
+#[must_use = "dropping it releases the key and counts the event as rejected"]
+pub struct Admitted {
+    pub claim: Claim,
+    pub event: Event,
+    pub pacing: Pacing,
+    pub ticket: Ticket,
+}
+
+impl Admitted {
+    /// The log holds it at `at`: commits the transition and counts the event.
+    /// Called by the log's writer alone, whether or not the requester still lives (DESIGN 5.1).
+    pub fn accept(self, at: Position) -> Accepted {
+        let Self { claim, ticket, .. } = self;
+        let accepted = Accepted { incident: claim.next, outcome: claim.outcome };
+        if claim.targets.is_empty() {
+            ticket.absorb(claim.outcome);
+        } else {
+            for target in claim.targets.iter() {
+                target.enqueue();
+            }
+            ticket.accept();
+        }
+        claim.commit(at);
+        accepted
+    }
+}
+
+/// The proof that an event is durable: only now may it be answered 2xx.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    pub incident: Option<Incident>,
+    pub outcome: Outcome,
+}

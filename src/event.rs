@@ -1,0 +1,377 @@
+//! The normalized model (contracts 3): one inbound statement (`Event`), what it says (`Content`),
+//! and the incident it acts on (`Incident`). Every room above uses these; nothing here does I/O.
+//!
+//! An `Event` carries only what deciding needs, and the body as it came. `Content` is a view that the
+//! event's dialect decodes from that body: once at intake, to judge it, and again when it is forwarded.
+//! So the hot path never builds strings it does not need, and a decoder bug is repaired by replay.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// Longest canonical key, in bytes (contracts 5.1).
+pub const KEY_BYTES_MAX: usize = 512;
+
+/// Microseconds since the Unix epoch, UTC. Wall time: only for stamps that outlive the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    /// The wall clock now; a clock before 1970 reads as the epoch.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Whole seconds since the epoch, saturating at `u32`.
+    pub fn seconds(self) -> u32 {
+        u32::try_from(self.0.max(0) / 1_000_000).unwrap_or(u32::MAX)
+    }
+
+    /// From whole seconds since the epoch.
+    pub fn from_seconds(seconds: u32) -> Self {
+        Self(i64::from(seconds) * 1_000_000)
+    }
+}
+
+impl fmt::Display for Micros {
+    /// RFC 3339, UTC, six fractional digits (contracts 2.5).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stamp = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        write!(f, "{stamp:.6}")
+    }
+}
+
+impl Serialize for Micros {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A ULID: names one event (`event_uid`) or one incident generation (`iid`). 26 characters of Crockford base 32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Uid(pub u128);
+
+impl Uid {
+    /// A fresh id stamped with `now`; the low 80 bits are random.
+    pub fn new(now: Micros) -> Self {
+        let millis = u64::try_from(now.0.max(0) / 1000).unwrap_or(0);
+        Self(ulid::Ulid::from_parts(millis, fastrand::u128(..)).0)
+    }
+
+    /// Writes the 26 characters into `buffer` and returns them; no allocation.
+    pub fn write(self, buffer: &mut [u8; 26]) -> &str {
+        ulid::Ulid(self.0).array_to_str(buffer)
+    }
+
+    /// Parses 26 characters of Crockford base 32; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        ulid::Ulid::from_string(text).ok().map(|id| Self(id.0))
+    }
+
+    /// When the id was made, to the millisecond.
+    pub fn made_at(self) -> Micros {
+        Micros(i64::try_from(ulid::Ulid(self.0).timestamp_ms()).unwrap_or(0) * 1000)
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = [0; 26];
+        f.write_str(self.write(&mut buffer))
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Uid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut buffer = [0; 26];
+        serializer.serialize_str(self.write(&mut buffer))
+    }
+}
+
+/// What an event asks for (contracts 3.1). The numbers are stored: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Action {
+    Trigger = 1,
+    Acknowledge = 2,
+    Unacknowledge = 3,
+    Resolve = 4,
+    Update = 5,
+    Admin = 6,
+    Change = 7,
+}
+
+impl Action {
+    pub const ALL: [Self; 7] =
+        [Self::Trigger, Self::Acknowledge, Self::Unacknowledge, Self::Resolve, Self::Update, Self::Admin, Self::Change];
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| *action as u8 == code)
+    }
+}
+
+/// Level 1 (minor, info) to 5 (critical), contracts 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Severity(u8);
+
+impl Severity {
+    /// `None` outside 1..=5.
+    pub fn new(level: u8) -> Option<Self> {
+        (1..=5).contains(&level).then_some(Self(level))
+    }
+
+    pub fn level(self) -> u8 {
+        self.0
+    }
+}
+
+/// How the dedup key was written (contracts 3.1). The numbers are stored: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum KeyKind {
+    String = 1,
+    Integer = 2,
+    Derived = 3,
+    Generated = 4,
+}
+
+impl KeyKind {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::String, Self::Integer, Self::Derived, Self::Generated].into_iter().find(|kind| *kind as u8 == code)
+    }
+}
+
+/// A dedup key in canonical form: at most [`KEY_BYTES_MAX`] bytes, not only white space (contracts 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    canon: Box<str>,
+    pub kind: KeyKind,
+}
+
+impl Key {
+    /// `None` when `canon` is blank or longer than [`KEY_BYTES_MAX`] bytes.
+    pub fn parse(canon: &str, kind: KeyKind) -> Option<Self> {
+        let fits = canon.len() <= KEY_BYTES_MAX && !canon.trim().is_empty();
+        fits.then(|| Self { canon: canon.into(), kind })
+    }
+
+    pub fn canon(&self) -> &str {
+        &self.canon
+    }
+}
+
+/// Where state is looked up: the first 128 bits of SHA-256 over the length-prefixed triple
+/// (integration, family, canonical key), contracts 5.1. Never zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct StateKey(pub u128);
+
+impl StateKey {
+    pub fn of(integration: &str, family: &str, canon: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [integration, family, canon] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut head = [0; 16];
+        head.copy_from_slice(&digest[..16]);
+        Self(u128::from_le_bytes(head).max(1))
+    }
+}
+
+/// Coercions that are not visible in the body itself, so they are kept beside it. Bits are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerated(pub u8);
+
+impl Tolerated {
+    /// JSON under a wrong or missing content type (contracts 2.3).
+    pub const CONTENT_TYPE: Self = Self(1);
+
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// One inbound statement, as far as deciding and storing it needs (contracts 3.1).
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub uid: Uid,
+    pub received_at: Micros,
+    /// The integration's configured name: state, lanes and the log are scoped by it.
+    pub integration: Arc<str>,
+    /// Dialect id of contracts 1, e.g. `squadcast`.
+    pub dialect: Cow<'static, str>,
+    /// Needed to decode and re-encode, e.g. `v2/incidents/api`.
+    pub endpoint: Cow<'static, str>,
+    /// Dedup family of contracts 5.1, e.g. `squadcast`.
+    pub family: Cow<'static, str>,
+    pub action: Action,
+    pub key: Option<Key>,
+    /// The sender's, else the integration's default.
+    pub severity: Option<Severity>,
+    pub tolerated: Tolerated,
+    /// The body as received, credentials overwritten with `*` of equal length.
+    pub raw: Bytes,
+}
+
+impl Event {
+    pub fn state_key(&self) -> Option<StateKey> {
+        self.key.as_ref().map(|key| StateKey::of(&self.integration, &self.family, key.canon()))
+    }
+}
+
+/// Type of a tag's value in the sender's JSON (contracts 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TagType {
+    String,
+    Number,
+    Bool,
+    Json,
+}
+
+/// A tag (contracts 3.2). `color` is `#RGB` or `#RRGGBB` as written; absent stays absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tag<'a> {
+    pub value: Cow<'a, str>,
+    #[serde(rename = "type")]
+    pub kind: TagType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub color: Option<Cow<'a, str>>,
+    /// A list-style tag that has a name and no value.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
+}
+
+/// A coercion or truncation that was done; `path` names the member (contracts 3.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning<'a> {
+    pub code: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub path: Cow<'a, str>,
+}
+
+/// Most warnings kept for one event (contracts 3.1).
+pub const WARNINGS_MAX: usize = 32;
+/// Most tags kept for one event (contracts 3.1).
+pub const TAGS_MAX: usize = 64;
+/// Longest title, in characters (contracts 3.1).
+pub const TITLE_CHARS_MAX: usize = 1024;
+/// Longest description, in bytes (contracts 3.1).
+pub const DESCRIPTION_BYTES_MAX: usize = 32_768;
+
+/// What an event says: the members of contracts 3.1 that a dialect reads from the body.
+/// Borrows from the parsed body wherever the text stands there unchanged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Content<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity_raw: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_raw: Option<Cow<'a, str>>,
+    /// In order of appearance, names unique.
+    #[serde(serialize_with = "tags_as_map", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(Cow<'a, str>, Tag<'a>)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning<'a>>,
+}
+
+impl<'a> Content<'a> {
+    /// Notes a warning; past [`WARNINGS_MAX`] they are dropped.
+    pub fn warn(&mut self, code: &'static str, path: impl Into<Cow<'a, str>>) {
+        if self.warnings.len() < WARNINGS_MAX {
+            self.warnings.push(Warning { code, path: path.into() });
+        }
+    }
+}
+
+fn tags_as_map<S: Serializer>(tags: &[(Cow<'_, str>, Tag<'_>)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(tags.iter().map(|(name, tag)| (name, tag)))
+}
+
+/// Life of an incident (contracts 5.2); ABSENT is the absence of an [`Incident`]. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[repr(u8)]
+pub enum State {
+    Open = 1,
+    Acked = 2,
+    Resolved = 3,
+}
+
+impl State {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Open, Self::Acked, Self::Resolved].into_iter().find(|state| *state as u8 == code)
+    }
+}
+
+/// One generation of an incident, as it stands after an event (contracts 3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incident {
+    pub iid: Uid,
+    /// `n * 1024 + replica_id`; 1..2^53-1, increasing, never reused.
+    pub number: u64,
+    /// How often the key was opened anew, from 1. 0: a tombstone of an unknown resolve.
+    pub generation: u32,
+    pub state: State,
+    /// The highest seen in this generation.
+    pub severity: Option<Severity>,
+    /// Triggers seen, the first included.
+    pub count: u32,
+    pub last_seen: Micros,
+    /// When it was acknowledged (ACKED) or resolved (RESOLVED); else equal to `last_seen`.
+    pub changed_at: Micros,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_keys_do_not_collide_when_text_moves_between_parts() {
+        assert_ne!(StateKey::of("a", "bc", "d"), StateKey::of("ab", "c", "d"));
+        assert_ne!(StateKey::of("a", "b", "cd"), StateKey::of("a", "bc", "d"));
+        assert_eq!(StateKey::of("a", "b", "c"), StateKey::of("a", "b", "c"));
+    }
+
+    #[test]
+    fn key_takes_512_bytes_and_refuses_513_and_blank() {
+        assert!(Key::parse(&"k".repeat(512), KeyKind::String).is_some());
+        assert!(Key::parse(&"k".repeat(513), KeyKind::String).is_none());
+        assert!(Key::parse(" \t ", KeyKind::String).is_none());
+        assert_eq!(Key::parse(" a ", KeyKind::String).map(|key| key.canon().to_owned()), Some(" a ".to_owned()));
+    }
+
+    #[test]
+    fn uid_survives_its_text_form_and_keeps_its_time() {
+        let now = Micros(1_800_000_000_123_000);
+        let uid = Uid::new(now);
+        assert_eq!(Uid::parse(&uid.to_string()), Some(uid));
+        assert_eq!(uid.made_at(), now);
+    }
+
+    #[test]
+    fn time_prints_as_rfc_3339_with_six_digits() {
+        assert_eq!(Micros(1_000_001).to_string(), "1970-01-01T00:00:01.000001Z");
+    }
+}

@@ -1,0 +1,236 @@
+//! Every metric of INTERFACE 6, and the only home of `prometheus`. Handles are made once, labels are
+//! resolved when an integration or upstream loads; the request path only adds to numbers.
+//!
+//! The counters that must balance live in [`books`]; the rest are plain Prometheus metrics below.
+
+mod books;
+mod page;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+
+pub use books::{IntakeBook, Ticket, UpstreamBook, UpstreamMeter};
+
+/// Seconds; from 0.25 ms (ECOSYSTEM 3).
+const SECONDS_BUCKETS: [f64; 16] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
+
+/// All metrics of the process. One per process; tests make as many as they like.
+pub struct Metrics {
+    registry: Registry,
+    intake: Vec<Arc<books::Shard>>,
+    upstreams: RwLock<BTreeMap<Arc<str>, Arc<UpstreamMeter>>>,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    pub requests_in_flight: IntGauge,
+    pub connections: IntGauge,
+    pub connections_refused: IntCounter,
+    pub lingering_refused: IntCounter,
+    delivery_seconds: HistogramVec,
+    upstream_requests: IntCounterVec,
+    upstream_retries: IntCounterVec,
+    upstream_circuit: GaugeVec,
+    spool_oldest_age: GaugeVec,
+    pub spool_sync_seconds: Histogram,
+    pub spool_bytes: IntGauge,
+    pub spool_orphaned_events: IntGauge,
+    pub spool_damaged_records: IntCounter,
+    pub dedup_entries: IntGauge,
+    pub dedup_untracked: IntCounter,
+    pub dedup_expired: IntCounter,
+    pub unknown_absorbed: IntCounter,
+    pub config_last_reload_successful: IntGauge,
+    pub log_lines_suppressed: IntCounter,
+}
+
+/// Counters of one dialect's requests, resolved once.
+#[derive(Clone)]
+pub struct DialectMeter {
+    name: &'static str,
+    requests: IntCounterVec,
+    /// The statuses seen so far need no look-up: 100..=599.
+    by_code: Arc<[std::sync::OnceLock<IntCounter>]>,
+    pub seconds: Histogram,
+}
+
+impl DialectMeter {
+    /// Counts one answered request.
+    pub fn answered(&self, code: u16) {
+        match self.by_code.get(usize::from(code).wrapping_sub(100)) {
+            Some(slot) => slot.get_or_init(|| self.requests.with_label_values(&[self.name, &code.to_string()])).inc(),
+            None => self.requests.with_label_values(&[self.name, "other"]).inc(),
+        }
+    }
+}
+
+impl Metrics {
+    /// `shards`: how many threads take requests in; each counts on its own page of the books.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a defect, found by any test that makes a `Metrics`.
+    pub fn new(shards: usize) -> Result<Arc<Self>, prometheus::Error> {
+        let registry = Registry::new();
+        let page = page::Page { registry: &registry };
+        let metrics = Arc::new(Self {
+            intake: (0..shards.max(1)).map(|_| Arc::default()).collect(),
+            upstreams: RwLock::default(),
+            requests: page.counters(
+                "http_requests_total",
+                "Requests answered, by dialect and status.",
+                &["dialect", "code"],
+            )?,
+            request_seconds: page.histograms(
+                "http_request_duration_seconds",
+                "Time from a request's head to its answer.",
+                &["dialect"],
+            )?,
+            requests_in_flight: page.gauge("http_requests_in_flight", "Requests being worked on.")?,
+            connections: page.gauge("http_connections", "Open ingest connections.")?,
+            connections_refused: page.counter(
+                "http_connections_refused_total",
+                "Connections closed for want of descriptors or at the cap.",
+            )?,
+            lingering_refused: page.counter(
+                "http_lingering_refused_total",
+                "Early answers closed at once because too many connections linger.",
+            )?,
+            delivery_seconds: page.histograms(
+                "delivery_latency_seconds",
+                "Time from receipt to the upstream's success.",
+                &["upstream"],
+            )?,
+            upstream_requests: page.counters(
+                "upstream_requests_total",
+                "Requests sent upstream, by answer.",
+                &["upstream", "code"],
+            )?,
+            upstream_retries: page.counters(
+                "upstream_retries_total",
+                "Requests that repeat a failed one.",
+                &["upstream"],
+            )?,
+            upstream_circuit: page.gauges("upstream_circuit_state", "0 closed, 1 half open, 2 open.", &["upstream"])?,
+            spool_oldest_age: page.gauges(
+                "spool_oldest_event_age_seconds",
+                "Age of the oldest event that waits.",
+                &["upstream"],
+            )?,
+            spool_sync_seconds: page
+                .histogram("spool_sync_duration_seconds", "Time of one write and sync of the log.")?,
+            spool_bytes: page.gauge("spool_bytes", "Bytes the spool directory holds.")?,
+            spool_orphaned_events: page
+                .gauge("spool_orphaned_events", "Events that wait for an upstream no longer configured.")?,
+            spool_damaged_records: page
+                .counter("spool_damaged_records_total", "Records that could not be read and were set aside.")?,
+            dedup_entries: page.gauge("dedup_entries", "Keys whose state is held.")?,
+            dedup_untracked: page.counter(
+                "dedup_untracked_total",
+                "Events forwarded without deduplication because the table was full.",
+            )?,
+            dedup_expired: page.counter("dedup_expired_total", "Open incidents forgotten after open_ttl.")?,
+            unknown_absorbed: page
+                .counter("unknown_absorbed_total", "Unknown resolves absorbed because their paced line was full.")?,
+            config_last_reload_successful: page
+                .gauge("config_last_reload_successful", "1 when the last (re)load of the configuration worked.")?,
+            log_lines_suppressed: page.counter("log_lines_suppressed_total", "Log lines left out by sampling.")?,
+            registry: registry.clone(),
+        });
+        let build = page.gauges("build_info", "Constant 1, labelled by version.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        registry.register(Box::new(books::BooksCollector::new(&metrics)))?;
+        Ok(metrics)
+    }
+
+    /// Counters of one dialect.
+    pub fn dialect(&self, name: &'static str) -> DialectMeter {
+        DialectMeter {
+            name,
+            requests: self.requests.clone(),
+            by_code: (100..600).map(|_| std::sync::OnceLock::new()).collect(),
+            seconds: self.request_seconds.with_label_values(&[name]),
+        }
+    }
+
+    /// The meter of an upstream; made on first use. Names come from the configuration and the log alone.
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMeter> {
+        let known = self.upstreams.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        known.unwrap_or_else(|| {
+            let mut upstreams = self.upstreams.write().unwrap_or_else(PoisonError::into_inner);
+            let name: Arc<str> = name.into();
+            upstreams.entry(Arc::clone(&name)).or_insert_with(|| Arc::new(UpstreamMeter::new(name, self))).clone()
+        })
+    }
+
+    /// Every upstream ever named, by name.
+    pub fn upstreams(&self) -> Vec<Arc<UpstreamMeter>> {
+        self.upstreams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Takes an event into the books on the page of `shard`.
+    pub fn receive(&self, shard: usize) -> Ticket {
+        Ticket::new(&self.intake[shard % self.intake.len()])
+    }
+
+    /// Counts what the log says was accepted before this process began.
+    pub fn recovered(&self, accepted: u64) {
+        self.intake[0].recovered(accepted);
+    }
+
+    /// All pages of the intake books, added up in one consistent look.
+    pub fn intake(&self) -> IntakeBook {
+        books::sum(&self.intake)
+    }
+
+    /// Prometheus text of everything (INTERFACE 6).
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text: a defect.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Outcome, Reason};
+
+    #[test]
+    fn the_books_balance_whatever_becomes_of_a_ticket() {
+        let metrics = Metrics::new(2).unwrap();
+        metrics.receive(0).accept();
+        metrics.receive(1).absorb(Outcome::Duplicate);
+        metrics.receive(1).reject(Reason::InvalidJson);
+        drop(metrics.receive(0));
+        let open = metrics.receive(0);
+        let book = metrics.intake();
+        assert_eq!((book.received, book.accepted, book.in_flight), (5, 1, 1));
+        assert_eq!(book.absorbed[Outcome::Duplicate as usize], 1);
+        assert_eq!(book.rejected[Reason::Internal.index()], 1, "a dropped ticket is our own fault");
+        assert!(book.balances());
+        open.accept();
+        assert!(metrics.intake().balances());
+    }
+
+    #[test]
+    fn a_scrape_names_each_counter_of_the_books() {
+        let metrics = Metrics::new(1).unwrap();
+        let pager = metrics.upstream("pager");
+        pager.enqueue();
+        metrics.receive(0).reject(Reason::InvalidJson);
+        metrics.dialect("squadcast").answered(202);
+        let text = metrics.text().unwrap();
+        for line in [
+            "surgegate_events_received_total 1",
+            "surgegate_events_rejected_total{reason=\"invalid_json\"} 1",
+            "surgegate_events_enqueued_total{upstream=\"pager\"} 1",
+            "surgegate_spool_events{upstream=\"pager\"} 1",
+            "surgegate_http_requests_total{code=\"202\",dialect=\"squadcast\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Every ending of a request, in two tables: how an accepted event ended ([`Outcome`]) and why one was
+//! refused ([`Reason`]). Dialects turn a [`Class`] into the status their senders understand
+//! (contracts 2.6); metrics and logs use the names here. A new refusal is one row.
+
+use serde::Serialize;
+
+/// What an event did (INTERFACE 4, `X-Surgegate-Outcome`). The numbers are stored: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Outcome {
+    Created = 0,
+    Duplicate = 1,
+    Escalated = 2,
+    Acknowledged = 3,
+    Unacknowledged = 4,
+    Resolved = 5,
+    DuplicateResolve = 6,
+    Replayed = 7,
+    Updated = 8,
+    Forwarded = 9,
+    Noop = 10,
+    Unknown = 11,
+    Ignored = 12,
+    Unmatched = 13,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 14] = [
+        Self::Created,
+        Self::Duplicate,
+        Self::Escalated,
+        Self::Acknowledged,
+        Self::Unacknowledged,
+        Self::Resolved,
+        Self::DuplicateResolve,
+        Self::Replayed,
+        Self::Updated,
+        Self::Forwarded,
+        Self::Noop,
+        Self::Unknown,
+        Self::Ignored,
+        Self::Unmatched,
+    ];
+
+    /// The word of the answer header and of the metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Duplicate => "duplicate",
+            Self::Escalated => "escalated",
+            Self::Acknowledged => "acknowledged",
+            Self::Unacknowledged => "unacknowledged",
+            Self::Resolved => "resolved",
+            Self::DuplicateResolve => "duplicate_resolve",
+            Self::Replayed => "replayed",
+            Self::Updated => "updated",
+            Self::Forwarded => "forwarded",
+            Self::Noop => "noop",
+            Self::Unknown => "unknown",
+            Self::Ignored => "ignored",
+            Self::Unmatched => "unmatched",
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+/// What kind of refusal it is: dialects map it to a status (contracts 2.1, 2.2, 2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    NoRoute,
+    WrongMethod,
+    /// Key missing, unknown or malformed: all alike to the sender.
+    Unauthenticated,
+    Forbidden,
+    TooLarge,
+    UnsupportedMediaType,
+    Timeout,
+    /// Not JSON, or not the JSON a body may be.
+    Malformed,
+    /// JSON that breaks the dialect's own rules.
+    Invalid,
+    /// Too much from this sender: the status that makes *this* sender retry.
+    Overload,
+    /// Nothing can be accepted just now.
+    Unavailable,
+    /// Our own fault.
+    Internal,
+}
+
+/// Why an event or a request was refused: the machine-readable reason, equal to the metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    NoRoute,
+    WrongMethod,
+    UnknownKey,
+    AmbiguousCredentials,
+    IntegrationDisabled,
+    DialectNotAllowed,
+    SourceNotAllowed,
+    BodyTooLarge,
+    ContentType,
+    ContentEncoding,
+    RequestLimit,
+    BodyBudget,
+    BodyTimeout,
+    BodyIncomplete,
+    InvalidGzip,
+    InvalidJson,
+    InvalidEvent,
+    UnknownResolve,
+    KeyContended,
+    EventLimit,
+    SpoolFull,
+    SpoolFailed,
+    Stopping,
+    Internal,
+}
+
+struct Row {
+    reason: Reason,
+    class: Class,
+    label: &'static str,
+    /// Loud: the operator should see it at warn, not the sender alone.
+    loud: bool,
+}
+
+const fn row(reason: Reason, class: Class, label: &'static str, loud: bool) -> Row {
+    Row { reason, class, label, loud }
+}
+
+const ROWS: [Row; 24] = [
+    row(Reason::NoRoute, Class::NoRoute, "no_route", false),
+    row(Reason::WrongMethod, Class::WrongMethod, "wrong_method", false),
+    row(Reason::UnknownKey, Class::Unauthenticated, "unknown_key", false),
+    row(Reason::AmbiguousCredentials, Class::Malformed, "ambiguous_credentials", false),
+    row(Reason::IntegrationDisabled, Class::Forbidden, "integration_disabled", false),
+    row(Reason::DialectNotAllowed, Class::Forbidden, "dialect_not_allowed", false),
+    row(Reason::SourceNotAllowed, Class::Forbidden, "source_not_allowed", false),
+    row(Reason::BodyTooLarge, Class::TooLarge, "body_too_large", false),
+    row(Reason::ContentType, Class::UnsupportedMediaType, "content_type", false),
+    row(Reason::ContentEncoding, Class::UnsupportedMediaType, "content_encoding", false),
+    row(Reason::RequestLimit, Class::Overload, "request_limit", false),
+    row(Reason::BodyBudget, Class::Unavailable, "body_budget", true),
+    row(Reason::BodyTimeout, Class::Timeout, "body_timeout", false),
+    row(Reason::BodyIncomplete, Class::Malformed, "body_incomplete", false),
+    row(Reason::InvalidGzip, Class::Malformed, "invalid_gzip", false),
+    row(Reason::InvalidJson, Class::Malformed, "invalid_json", false),
+    row(Reason::InvalidEvent, Class::Invalid, "invalid_event", false),
+    row(Reason::UnknownResolve, Class::Invalid, "unknown_resolve", false),
+    row(Reason::KeyContended, Class::Overload, "key_contended", false),
+    row(Reason::EventLimit, Class::Overload, "event_limit", false),
+    row(Reason::SpoolFull, Class::Unavailable, "spool_full", true),
+    row(Reason::SpoolFailed, Class::Unavailable, "spool_failed", true),
+    row(Reason::Stopping, Class::Unavailable, "stopping", false),
+    row(Reason::Internal, Class::Internal, "internal", true),
+];
+
+impl Reason {
+    /// Every reason, in the order of their indices.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ROWS.iter().map(|row| row.reason)
+    }
+
+    /// Position in [`Reason::all`], for tables of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    pub const fn class(self) -> Class {
+        ROWS[self as usize].class
+    }
+
+    pub const fn label(self) -> &'static str {
+        ROWS[self as usize].label
+    }
+
+    pub const fn is_loud(self) -> bool {
+        ROWS[self as usize].loud
+    }
+}
+
+/// A refusal on its way to the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    /// For the sender: what is wrong and what to do. Never holds a key or a path.
+    pub message: String,
+    /// One line a fault, `member: reason`, where the body was at fault (contracts 2.7).
+    pub errors: Vec<String>,
+    /// When to come back; the answer adds jitter. Only for overload and unavailability.
+    pub retry_after_s: Option<u32>,
+}
+
+impl Refusal {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let retry_after_s = match reason.class() {
+            Class::Overload | Class::Unavailable => Some(1),
+            _ => None,
+        };
+        Self { reason, message: message.into(), errors: Vec::new(), retry_after_s }
+    }
+
+    pub fn with_errors(mut self, errors: Vec<String>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds.max(1));
+        self
+    }
+}
+
+/// Why an event will not be tried any more, until an operator replays it. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DeadReason {
+    /// The upstream refused it for good (contracts 7.1).
+    Refused = 1,
+    /// Tried for `give_up_after` without success.
+    GaveUp = 2,
+    /// The trigger of its generation is a dead letter there (DESIGN 5.3).
+    PredecessorDead = 3,
+    /// The record could not be read back from the log.
+    Unreadable = 4,
+    /// It cannot be said in the upstream's dialect.
+    NotExpressible = 5,
+}
+
+impl DeadReason {
+    pub const ALL: [Self; 5] =
+        [Self::Refused, Self::GaveUp, Self::PredecessorDead, Self::Unreadable, Self::NotExpressible];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::GaveUp => "gave_up",
+            Self::PredecessorDead => "predecessor_dead",
+            Self::Unreadable => "unreadable",
+            Self::NotExpressible => "not_expressible",
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u8 == code)
+    }
+}
+
+/// Why an event was given up without delivery. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// A later trigger of the same generation was delivered (DESIGN 5.3).
+    Superseded = 1,
+    /// An operator dropped it.
+    Operator = 2,
+}
+
+impl DropReason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::Operator => "operator",
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Superseded, Self::Operator].into_iter().find(|reason| *reason as u8 == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_stands_in_its_own_row_and_has_its_own_label() {
+        for (index, row) in ROWS.iter().enumerate() {
+            assert_eq!(row.reason.index(), index, "{}", row.label);
+        }
+        let labels: std::collections::HashSet<_> = ROWS.iter().map(|row| row.label).collect();
+        assert_eq!(labels.len(), ROWS.len());
+    }
+
+    #[test]
+    fn outcome_codes_are_positions() {
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::from_code(outcome as u8), Some(outcome));
+        }
+    }
+}
