@@ -344,8 +344,26 @@ pub struct Incident {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A Squadcast trigger with that key; no key when it is empty.
+    pub(crate) fn event(key: &str) -> Event {
+        let now = Micros::now();
+        Event {
+            uid: Uid::new(now),
+            received_at: now,
+            integration: "a".into(),
+            dialect: "squadcast".into(),
+            endpoint: "v2/incidents/api".into(),
+            family: "squadcast".into(),
+            action: Action::Trigger,
+            key: Key::parse(key, KeyKind::String),
+            severity: None,
+            tolerated: Tolerated::default(),
+            raw: Bytes::from(format!(r#"{{"message":"m","description":"d","event_id":"{key}"}}"#)),
+        }
+    }
 
     #[test]
     fn state_keys_do_not_collide_when_text_moves_between_parts() {
