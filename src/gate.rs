@@ -5,6 +5,7 @@ mod keys;
 mod rate;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +148,20 @@ impl Integration {
     }
 }
 
+/// The global bucket of requests whose key proves missing or wrong (DESIGN 5.8).
+pub struct UnauthenticatedBucket(Limiter);
+
+impl UnauthenticatedBucket {
+    pub fn new(per_second: NonZeroU32) -> Self {
+        Self(Limiter::new(Rate { per_second, burst: per_second }))
+    }
+
+    /// False when the bucket is empty.
+    pub fn take(&self) -> bool {
+        self.0.take().is_ok()
+    }
+}
+
 fn whole_seconds(wait: Duration) -> u32 {
     u32::try_from(wait.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX)
 }
@@ -166,8 +181,6 @@ fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
     use crate::metrics::Metrics;
 

@@ -5,6 +5,7 @@ pub mod dedup;
 pub mod dialect;
 pub mod event;
 pub mod gate;
+pub mod intake;
 pub mod listen;
 pub mod machine;
 pub mod metrics;

@@ -11,7 +11,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::{Metrics, page::PREFIX};
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::{Outcome, Reason, Refusal};
 
 const REASONS: usize = 24;
 
@@ -91,6 +91,20 @@ impl Ticket {
     /// It was refused; the sender's retry is a new event.
     pub fn reject(self, reason: Reason) {
         self.end(|book| book.rejected[reason.index()] += 1);
+    }
+
+    /// Goes on with what passed; what was refused is counted as rejected for its reason.
+    ///
+    /// # Errors
+    /// The refusal itself.
+    pub fn check<T>(self, passed: Result<T, Refusal>) -> Result<(Self, T), Refusal> {
+        match passed {
+            Ok(value) => Ok((self, value)),
+            Err(refusal) => {
+                self.reject(refusal.reason);
+                Err(refusal)
+            }
+        }
     }
 
     fn end(mut self, count: impl FnOnce(&mut IntakeBook)) {
