@@ -59,17 +59,18 @@ fn current_thread_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Round robin: connections are long, so an even count is an even load.
-async fn accept(
-    address: SocketAddr,
-    threads: &[mpsc::Sender<StdTcpStream>],
-) -> anyhow::Result<()> {
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+async fn accept(address: SocketAddr, threads: &[mpsc::Sender<StdTcpStream>]) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
     for thread in threads.iter().cycle() {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         stream.set_nodelay(true).context("TCP_NODELAY")?;
         // Through std: a tokio stream belongs to the runtime that made it.
-        thread.send(stream.into_std()?).await.context("a serving thread has ended")?;
+        thread
+            .send(stream.into_std()?)
+            .await
+            .context("a serving thread has ended")?;
     }
     Ok(())
 }

@@ -26,7 +26,11 @@ pub fn collect(given: &[String], file: Option<&Path>) -> anyhow::Result<Vec<Stri
                 .filter(|line| !line.is_empty() && !line.starts_with('#'))
                 .map(str::to_owned),
         );
-        ensure!(!keys.is_empty(), "the keys file {} holds no key", path.display());
+        ensure!(
+            !keys.is_empty(),
+            "the keys file {} holds no key",
+            path.display()
+        );
     }
     if keys.is_empty() {
         keys.extend((0..DEFAULT_KEYS).map(|n| format!("{n:040x}")));
@@ -34,7 +38,10 @@ pub fn collect(given: &[String], file: Option<&Path>) -> anyhow::Result<Vec<Stri
     ensure!(keys.len() <= MOST_KEYS, "more than {MOST_KEYS} keys");
     // The key is not printed: it is the sender's whole credential.
     if let Some(n) = keys.iter().position(|key| !is_path_segment(key)) {
-        bail!("key {} has characters that a URL path segment may not", n + 1);
+        bail!(
+            "key {} has characters that a URL path segment may not",
+            n + 1
+        );
     }
     Ok(keys)
 }

@@ -28,7 +28,9 @@ pub fn cpu_time(process: Process) -> anyhow::Result<Duration> {
     };
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let ticks = parse_ticks(&text).with_context(|| format!("{path} has an unknown form"))?;
-    Ok(Duration::from_millis(ticks.saturating_mul(1000 / TICKS_A_SECOND)))
+    Ok(Duration::from_millis(
+        ticks.saturating_mul(1000 / TICKS_A_SECOND),
+    ))
 }
 
 /// utime + stime: the 14th and 15th field. The 2nd is the program's name in parentheses and may

@@ -112,7 +112,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             connections.push(Connection::open(target.address).await.ok());
         }
         let schedule = Schedule::starting_now(arguments.rate, arguments.duration);
-        ensure!(schedule.requests() > 0, "rate times duration is less than one request");
+        ensure!(
+            schedule.requests() > 0,
+            "rate times duration is less than one request"
+        );
         let plan = Plan::new(u64::from(run_number), arguments.duplicates);
         let shared = Rc::new(Shared {
             address: target.address,
@@ -150,5 +153,7 @@ async fn offer(
     shared.schedule.stop();
     senders.shutdown().await;
     // It looks at the stop every few milliseconds.
-    pacer.join().map_err(|_| anyhow::anyhow!("the pacer panicked"))
+    pacer
+        .join()
+        .map_err(|_| anyhow::anyhow!("the pacer panicked"))
 }

@@ -132,7 +132,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let shared = Rc::new(Shared {
         target,
         templates,
-        distinct_events: if arguments.duplicate { keys.len() as u64 } else { u64::MAX },
+        distinct_events: if arguments.duplicate {
+            keys.len() as u64
+        } else {
+            u64::MAX
+        },
         next_event: Cell::new(0),
         accepted_total: Cell::new(0),
         window: RefCell::new(Window {

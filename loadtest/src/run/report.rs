@@ -53,7 +53,11 @@ impl Report {
         let lateness = records.lateness.summary();
         let late = lateness.p99_us > micros(arguments.max_lateness);
         Self {
-            verdict: if late { Verdict::Invalid } else { Verdict::Valid },
+            verdict: if late {
+                Verdict::Invalid
+            } else {
+                Verdict::Valid
+            },
             target_rate: arguments.rate,
             connections: arguments.connections,
             seconds: schedule.elapsed().as_secs_f64(),
@@ -104,11 +108,23 @@ impl fmt::Display for Report {
             writeln!(f, "unfinished    {}", self.unfinished)?;
         }
         if self.held_up > 0 {
-            writeln!(f, "held up       {} started late, no connection was free", self.held_up)?;
+            writeln!(
+                f,
+                "held up       {} started late, no connection was free",
+                self.held_up
+            )?;
         }
         writeln!(f, "latency       {}  from the intended start", self.latency)?;
-        writeln!(f, "service time  {}  from the real start", self.service_time)?;
-        writeln!(f, "lateness      {}  of the generator itself", self.lateness)?;
+        writeln!(
+            f,
+            "service time  {}  from the real start",
+            self.service_time
+        )?;
+        writeln!(
+            f,
+            "lateness      {}  of the generator itself",
+            self.lateness
+        )?;
         match self.verdict {
             Verdict::Valid => writeln!(f, "VALID"),
             Verdict::Invalid => writeln!(

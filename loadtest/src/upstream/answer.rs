@@ -24,7 +24,9 @@ impl std::error::Error for BrokenOff {}
 pub(super) enum Answer {
     Whole(Option<Bytes>),
     /// Data, then a pause in which hyper writes it out, then the end of the connection.
-    Truncated { steps_done: u8 },
+    Truncated {
+        steps_done: u8,
+    },
 }
 
 const TRUNCATED_PROMISES_BYTES: u64 = 64;
@@ -73,14 +75,18 @@ pub(super) fn status(code: u16, retry_after_seconds: Option<u32>) -> Response<An
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(seconds) = retry_after_seconds {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
 pub(super) fn json(code: u16, text: String) -> Response<Answer> {
     let mut response = status(code, None);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = Answer::Whole(Some(Bytes::from(text)));
     response
 }
