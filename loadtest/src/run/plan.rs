@@ -54,6 +54,9 @@ mod tests {
         for _ in 0..50_000 {
             let newest = plan.events();
             let event = plan.next_event();
+            let is_fresh = plan.events() > newest;
+            // A repeat is of an event that was sent; a fresh one has the next number.
+            assert_eq!(event < newest, !is_fresh);
             assert!(event <= newest && event + RECENT_EVENTS >= newest);
         }
         assert!(

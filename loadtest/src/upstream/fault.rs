@@ -183,6 +183,7 @@ mod tests {
         ] {
             assert_eq!(parse(spec).expect("a fault").effect, effect);
         }
+        assert!(parse("status=200").is_ok() && parse("status=599").is_ok());
     }
 
     #[test]
@@ -202,7 +203,7 @@ mod tests {
         for (spec, named) in [
             ("", "``"),
             ("after=1", "needs an effect"),
-            ("status=99", "status=99"),
+            ("status=199", "status=199"),
             ("status=600", "status=600"),
             ("status", "`status`"),
             ("hang=1", "hang=1"),

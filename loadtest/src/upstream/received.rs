@@ -106,6 +106,8 @@ mod tests {
         let batch = br#" [{"event_uid":"u1","key":"a"},{"event_uid":"u2","key":"b"}]"#;
         let events = read(batch, Some("hash")).events;
         assert_eq!(events, [event("u1", "a", ""), event("u2", "b", "")]);
+        let nameless = br#"[{"key":"a"}]"#;
+        assert_eq!(read(nameless, Some("hash")).events, [event("", "a", "")]);
         assert!(read(b"[]", None).events.is_empty());
     }
 
