@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import platform
+import resource
 import shlex
 import shutil
 import socket
@@ -38,6 +39,9 @@ FASTEST_RATE = 10_000_000
 # Below this share of the cores something else than the server was the limit (client, disk):
 # requests per CPU-second still hold, but an idle server batches less. Shown, not judged.
 BUSY_ENOUGH = 0.85
+# CPU time of processes that are not ours, as a share of one core: above it a run was disturbed.
+# Bare against itself then strays by 10% instead of 5%.
+DISTURBED_ABOVE = 0.10
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -129,6 +133,7 @@ class Bench:
     def __init__(self, options, directory):
         self.options = options
         self.directory = directory
+        self.live = []  # processes of ours that run now
         release = pathlib.Path(options.target_dir).resolve() / "release"
         self.loadtest = str(release / "surgegate-loadtest")
         if not os.access(self.loadtest, os.X_OK):
@@ -154,9 +159,11 @@ class Bench:
         with open(log_path, "wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
                                        stderr=subprocess.STDOUT, preexec_fn=pin)
+        self.live.append(process)
         try:
             yield process, log_path
         finally:
+            self.live.remove(process)
             # Its spool goes with it: nothing is worth the wait of an orderly drain.
             process.kill()
             process.wait()
@@ -201,6 +208,9 @@ class Bench:
                    "--body-bytes", str(shape.body_bytes), "--server-pid", str(server_pid)]
         if duplicate:
             command.append("--duplicate")
+        servers = [each.pid for each in self.live]
+        clock = time.monotonic()
+        foreign = foreign_cpu_seconds(servers)
         with self.process("saturate", command, self.client_core(shape)) as (client, log):
             try:
                 code = client.wait(options.seconds + options.warmup + 30)
@@ -211,6 +221,9 @@ class Bench:
             result = json.loads(log.read_text())
         if not result["requests_per_cpu_second"]:
             raise Failed("the server used no CPU time: the window is too short")
+        # After the client was waited for, or its time would not be among our children's.
+        foreign = foreign_cpu_seconds(servers) - foreign
+        result["foreign_cores"] = max(0.0, foreign / (time.monotonic() - clock))
         result["busy"] = result["cpu_seconds"] / result["seconds"] / shape.cores
         return result
 
@@ -317,6 +330,16 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
+def foreign_cpu_seconds(servers):
+    """CPU time of everything but our servers and ended clients: only differences mean something."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    everything = (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours = sum(cpu_seconds(pid) for pid in servers)
+    return everything - ours - children.ru_utime - children.ru_stime
+
+
 def measure(bench, rows):
     """All rounds; returns raw runs as dictionaries with row, round and the client's report."""
     runs = []
@@ -336,7 +359,7 @@ def measure(bench, rows):
                       f"{shape.connections:4} connections {shape.body_bytes:5} B "
                       f"{shape.cores} core(s)  {result['requests_per_second']:9,.0f}/s  "
                       f"{result['requests_per_cpu_second']:9,.0f}/CPU-s  "
-                      f"busy {result['busy']:.0%}", file=sys.stderr, flush=True)
+                      f"busy {result['busy']:.0%}  foreign {result['foreign_cores']:.0%}", file=sys.stderr, flush=True)
     return runs
 
 
@@ -368,6 +391,8 @@ def summarise(rows, runs):
             "row": row.name, "must": row.must, "aim": row.aim, "ratio": ratio,
             "ratio_min": min(ratios), "ratio_max": max(ratios), "verdict": verdict,
             "problems": problems,
+            "disturbed_rounds": sum(max(r["foreign_cores"], bare[r["round"]]["foreign_cores"])
+                                    > DISTURBED_ABOVE for r in ours),
             "bare_us": 1e6 / middle(bare.values(), "requests_per_cpu_second"),
             "ours_us": 1e6 / middle(ours, "requests_per_cpu_second"),
             "bare_p99_us": middle(bare.values(), "p99_us"), "ours_p99_us": middle(ours, "p99_us"),
@@ -380,21 +405,24 @@ def print_table(summaries, options):
     print(f"\nrequests per server CPU-second against bare hyper; median of {options.rounds} "
           f"rounds of {options.seconds:g} s, each paired\n")
     head = ("row", "ratio", "min..max", "must", "aim", "reached", "us CPU: bare", "ours",
-            "p99 us: bare", "ours", "busy: bare", "ours")
+            "p99 us: bare", "ours", "busy: bare", "ours", "disturbed")
     number = lambda value: "" if value is None else f"{value:.2f}"
     busy = lambda value: f"{value:.0%}" + ("" if value >= BUSY_ENOUGH else "*")
     lines = [head] + [(
         s["row"], number(s["ratio"]), f"{s['ratio_min']:.2f}..{s['ratio_max']:.2f}",
         number(s["must"]), number(s["aim"]), s["verdict"], f"{s['bare_us']:.2f}",
         f"{s['ours_us']:.2f}", f"{s['bare_p99_us']:,.0f}", f"{s['ours_p99_us']:,.0f}",
-        busy(s["bare_busy"]), busy(s["ours_busy"])) for s in summaries]
+        busy(s["bare_busy"]), busy(s["ours_busy"]),
+        f"{s['disturbed_rounds']}/{options.rounds}") for s in summaries]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
         cells = [line[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
         print("  ".join(cells).rstrip())
     print(f"\nreached: aim, must, or MISSED. *: the server was less than {BUSY_ENOUGH:.0%} busy; "
-          "on two cores the client shares them.\np99 is of a closed loop at full load: it "
+          "on two cores the client shares them.\n"
+          f"disturbed: rounds in which processes not ours used over {DISTURBED_ABOVE:.0%} of a "
+          "core; run such a row again.\np99 is of a closed loop at full load: it "
           "compares the rows, it is no promise.")
     for s in summaries:
         for problem in s["problems"]:

@@ -248,6 +248,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_truncated_answer_starts_well_and_breaks_off() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let upstream = Rc::new(Upstream {
+            script: RefCell::new(Script::new(vec![
+                fault::parse("truncate").expect("a fault"),
+            ])),
+            books: RefCell::new(Books::open(None, false).expect("books")),
+            latency: Duration::ZERO,
+        });
+        let text = tokio::task::LocalSet::new()
+            .run_until(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+                let address = listener.local_addr().expect("address");
+                let mut client = TcpStream::connect(address).await.expect("connect");
+                let (stream, _) = listener.accept().await.expect("accept");
+                tokio::task::spawn_local(serve_connection(upstream, stream));
+                client
+                    .write_all(post("/hook", "{}").as_bytes())
+                    .await
+                    .expect("write");
+                let mut text = String::new();
+                client
+                    .read_to_string(&mut text)
+                    .await
+                    .expect("an orderly end");
+                text
+            })
+            .await;
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        assert!(text.contains("content-length: 64"), "{text}");
+        assert!(text.ends_with("\r\n\r\n{\"status\":"), "{text}");
+    }
+
+    #[tokio::test]
     async fn faults_are_replaced_as_a_whole_or_not_at_all() {
         let event = post("/hook", "{}");
         let requests = [
