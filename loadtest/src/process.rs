@@ -1,5 +1,6 @@
 //! CPU time of a process from `/proc/PID/stat`, all its threads together.
-//! Called by [`crate::saturate`] on both sides of the measured window.
+//! Called by [`crate::saturate`] on both sides of the measured window, and by [`crate::run`] to
+//! watch its own thread.
 
 use std::time::Duration;
 
@@ -33,6 +34,30 @@ pub fn cpu_time(process: Process) -> anyhow::Result<Duration> {
     ))
 }
 
+/// What a thread asked of the machine since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    pub running: Duration,
+    /// Ready to run, while another had the core.
+    pub waiting: Duration,
+}
+
+/// The demand of the calling thread; `None` where the kernel does not tell.
+#[must_use]
+pub fn thread_demand() -> Option<Demand> {
+    parse_schedstat(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// Nanoseconds on a core, nanoseconds waiting for one, and a count.
+fn parse_schedstat(text: &str) -> Option<Demand> {
+    let mut fields = text.split_ascii_whitespace();
+    let mut next = || Some(Duration::from_nanos(fields.next()?.parse().ok()?));
+    Some(Demand {
+        running: next()?,
+        waiting: next()?,
+    })
+}
+
 /// utime + stime: the 14th and 15th field. The 2nd is the program's name in parentheses and may
 /// itself hold blanks and parentheses, so counting starts behind the last `)`.
 fn parse_ticks(text: &str) -> Option<u64> {
@@ -52,6 +77,16 @@ mod tests {
         let text = "42 (a) b (c)) S 1 42 42 0 -1 4194304 500 0 3 0 120 45 7 8 20 0 4 0 100 9 9";
         assert_eq!(parse_ticks(text), Some(165));
         assert_eq!(parse_ticks("42 (x) S 1 2"), None);
+    }
+
+    #[test]
+    fn demand_is_running_then_waiting() {
+        let demand = parse_schedstat("1000 500 7\n").expect("well formed");
+        assert_eq!(
+            (demand.running.as_nanos(), demand.waiting.as_nanos()),
+            (1000, 500)
+        );
+        assert_eq!(parse_schedstat("1000"), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! stalls is charged for every request that should have started meanwhile.
 //! Called by `main.rs`; the pieces are `pacer` (when), `plan` (which event), `sender` (one connection), `report`.
 //!
-//! The generator watches itself: when it started requests late although a connection was free,
-//! the run is INVALID and its figures say nothing about the server.
+//! The generator watches itself: when it started requests late although a connection was free, or
+//! no connection was free while its own thread lacked CPU (then the answers were there, unread,
+//! and lateness shows nothing), the run is INVALID and its figures say nothing about the server.
 
 mod pacer;
 mod plan;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 pub use report::Report;
 
 use crate::connection::Connection;
+use crate::process::thread_demand;
 use crate::template::{Templates, run_number};
 use crate::{keys, target, units};
 use pacer::Schedule;
@@ -125,10 +127,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             due: Arc::new(Semaphore::new(0)),
             records: RefCell::new(Records::new(plan, accepted_log)?),
         });
+        let demand_before = thread_demand();
         offer(arguments, &shared, connections).await?;
+        let demand = demand_before.zip(thread_demand());
         let mut records = shared.records.borrow_mut();
         records.flush_accepted_log()?;
-        Ok(Report::new(arguments, &shared.schedule, &records))
+        Ok(Report::new(arguments, &shared.schedule, &records, demand))
     })
 }
 
