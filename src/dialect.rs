@@ -93,6 +93,7 @@ pub trait Dialect: Sync {
     fn status(&self, class: Class) -> StatusCode {
         match class {
             Class::NoRoute | Class::Unauthenticated => StatusCode::NOT_FOUND,
+            Class::UriTooLong => StatusCode::URI_TOO_LONG,
             Class::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Class::Forbidden => StatusCode::FORBIDDEN,
             Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

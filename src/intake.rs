@@ -38,6 +38,8 @@ pub struct Intake {
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
     pub limits: body::Limits,
+    /// Path and query together.
+    pub uri_bytes_max: usize,
     pub budget: Arc<Budget>,
     pub unauthenticated: UnauthenticatedBucket,
     meters: Vec<DialectMeter>,
@@ -73,13 +75,24 @@ impl Intake {
         store: Arc<Store>,
         metrics: Arc<Metrics>,
         limits: body::Limits,
+        uri_bytes_max: usize,
         unauthenticated: UnauthenticatedBucket,
     ) -> Self {
         let meters = dialect::DIALECTS.iter().map(|dialect| metrics.dialect(dialect.name()));
         // Paths of no dialect are counted under a name of their own.
         let meters = meters.chain([metrics.dialect("none")]).collect();
         let budget = Budget::new(limits.body_bytes_in_flight);
-        Self { keys: ArcSwap::from_pointee(keys), dedup, store, metrics, limits, budget, unauthenticated, meters }
+        Self {
+            keys: ArcSwap::from_pointee(keys),
+            dedup,
+            store,
+            metrics,
+            limits,
+            uri_bytes_max,
+            budget,
+            unauthenticated,
+            meters,
+        }
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
@@ -148,6 +161,13 @@ impl Intake {
 
     /// Steps 1 to 3: path, method, key.
     fn know<'p>(&self, head: &'p Parts, trail: &mut Trail) -> Result<(Matched<'p>, Arc<Integration>), Refusal> {
+        let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+        if uri_bytes > self.uri_bytes_max {
+            return Err(Refusal::new(
+                Reason::UriTooLong,
+                format!("the path is longer than {} bytes", self.uri_bytes_max),
+            ));
+        }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
         let matched = dialect::route(head.uri.path()).ok_or_else(no_route)?;
         trail.matched = dialect::DIALECTS
