@@ -1,4 +1,5 @@
 //! Surgegate (the story goes here).
+pub mod admin;
 pub mod body;
 pub mod claim;
 pub mod dedup;
