@@ -3,6 +3,7 @@ pub mod body;
 pub mod claim;
 pub mod dedup;
 pub mod event;
+pub mod forward;
 pub mod gate;
 pub mod listen;
 pub mod machine;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
-pub use answer::{Answer, Hold, Verdict};
+pub use answer::{Answer, Failed, Hold, Verdict};
 
 use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::Stored;

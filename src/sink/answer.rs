@@ -46,17 +46,23 @@ pub enum Hold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Delivered,
-    /// Delivered but for these, each with the status the upstream gave it.
-    Partly(Vec<(Uid, u16)>),
+    /// Delivered but for these.
+    Partly(Vec<Failed>),
     /// A success that says not everything arrived, but not readably what: several events are sent again one by one.
     Unclear,
     /// Permanent: several events are tried again one by one, a single one becomes a dead letter.
     Refused,
-    Retry {
-        hold: Hold,
-        /// The upstream itself seems to be in trouble (5xx), not this event.
-        outage: bool,
-    },
+    /// Not now. A `Hold::Lane` on many lanes at once says that the upstream itself is in trouble.
+    Retry(Hold),
+}
+
+/// One event of a batch that did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub event_uid: Uid,
+    pub status: u16,
+    /// Permanent: it becomes a dead letter; else it is tried again.
+    pub refused: bool,
 }
 
 /// The common reading: any 2xx delivers, `permanent` refuses, 429 holds the upstream, 503 with
@@ -75,7 +81,7 @@ pub(super) fn judge(answer: &Answer, permanent: &[u16], now: Micros) -> Verdict 
         StatusCode::SERVICE_UNAVAILABLE => Hold::Lane(after),
         _ => Hold::Lane(None),
     };
-    Verdict::Retry { hold, outage: status.is_server_error() }
+    Verdict::Retry(hold)
 }
 
 /// Reads `Retry-After`: seconds, an IMF-fixdate, or one that ends in `UTC`; at least 1 s, at most 1 h,
@@ -152,12 +158,11 @@ mod tests {
     fn a_429_holds_the_upstream_and_a_503_the_lane() {
         let judged = |answer: &Answer| judge(answer, &[400], NOW);
         let three = Some(Duration::from_secs(3));
-        let retry = |hold, outage| Verdict::Retry { hold, outage };
-        assert_eq!(judged(&with_retry_after(429, "3")), retry(Hold::Upstream(three), false));
-        assert_eq!(judged(&Answer::new(StatusCode::TOO_MANY_REQUESTS)), retry(Hold::Upstream(None), false));
-        assert_eq!(judged(&with_retry_after(503, "3")), retry(Hold::Lane(three), true));
-        assert_eq!(judged(&with_retry_after(500, "3")), retry(Hold::Lane(None), true));
-        assert_eq!(judged(&Answer::new(StatusCode::FOUND)), retry(Hold::Lane(None), false));
+        assert_eq!(judged(&with_retry_after(429, "3")), Verdict::Retry(Hold::Upstream(three)));
+        assert_eq!(judged(&Answer::new(StatusCode::TOO_MANY_REQUESTS)), Verdict::Retry(Hold::Upstream(None)));
+        assert_eq!(judged(&with_retry_after(503, "3")), Verdict::Retry(Hold::Lane(three)));
+        assert_eq!(judged(&with_retry_after(500, "3")), Verdict::Retry(Hold::Lane(None)));
+        assert_eq!(judged(&Answer::new(StatusCode::FOUND)), Verdict::Retry(Hold::Lane(None)));
         assert_eq!(judged(&Answer::new(StatusCode::BAD_REQUEST)), Verdict::Refused);
         assert_eq!(judged(&Answer::new(StatusCode::NO_CONTENT)), Verdict::Delivered);
     }

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use super::{Answer, Encoded, Kind, NotExpressible, Parcel, Said, Sink, UpstreamConfig, Verdict};
+use super::{Answer, Encoded, Failed, Kind, NotExpressible, Parcel, Said, Sink, UpstreamConfig, Verdict};
 use crate::event::{Action, Incident, Micros, Severity, State, Tag, Tolerated, Uid, Warning};
 use crate::store::Stored;
 
@@ -64,11 +64,6 @@ impl Sink for Webhook {
     }
 }
 
-/// Whether a status given to one event of a batch is permanent.
-pub(crate) fn is_permanent(status: u16) -> bool {
-    PERMANENT.contains(&status)
-}
-
 /// The signing key: base64 behind `whsec_`, else the text itself. A broken base64 is taken as text:
 /// the receiver then refuses the signature loudly, and the configuration check names it beforehand.
 fn secret_bytes(secret: &str) -> Cow<'_, [u8]> {
@@ -111,10 +106,10 @@ fn read_partial(answer: &Answer) -> Verdict {
     #[derive(serde::Deserialize)]
     struct Partial<'a> {
         #[serde(borrow, default)]
-        failed: Vec<Failed<'a>>,
+        failed: Vec<Named<'a>>,
     }
     #[derive(serde::Deserialize)]
-    struct Failed<'a> {
+    struct Named<'a> {
         #[serde(borrow)]
         event_uid: Cow<'a, str>,
         #[serde(default)]
@@ -126,7 +121,10 @@ fn read_partial(answer: &Answer) -> Verdict {
     }
     match serde_json::from_slice::<Partial<'_>>(&answer.body) {
         Ok(partial) if answer.complete => {
-            let named = partial.failed.iter().map(|failed| Some((Uid::parse(&failed.event_uid)?, failed.status)));
+            let named = partial.failed.iter().map(|named| {
+                let event_uid = Uid::parse(&named.event_uid)?;
+                Some(Failed { event_uid, status: named.status, refused: PERMANENT.contains(&named.status) })
+            });
             named.collect::<Option<Vec<_>>>().map_or(Verdict::Unclear, |failed| {
                 if failed.is_empty() { Verdict::Delivered } else { Verdict::Partly(failed) }
             })
