@@ -5,6 +5,7 @@ pub mod claim;
 pub mod dedup;
 pub mod dialect;
 pub mod event;
+pub mod forward;
 pub mod gate;
 pub mod intake;
 pub mod listen;
