@@ -1,6 +1,7 @@
 //! Surgegate (the story goes here).
 pub mod body;
 pub mod claim;
+pub mod config;
 pub mod dedup;
 pub mod event;
 pub mod gate;
