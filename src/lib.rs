@@ -2,6 +2,7 @@
 pub mod admin;
 pub mod body;
 pub mod claim;
+pub mod config;
 pub mod dedup;
 pub mod dialect;
 pub mod event;
