@@ -42,8 +42,13 @@ pub struct Intake {
     pub uri_bytes_max: usize,
     pub budget: Arc<Budget>,
     pub unauthenticated: UnauthenticatedBucket,
+    /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
+    unknown_line_is_full: UnknownLineIsFull,
     meters: Vec<DialectMeter>,
 }
+
+/// Asks the forwarder, whom intake does not know.
+pub type UnknownLineIsFull = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A statement in a body, as far as deciding needs it.
 struct Heard {
@@ -69,6 +74,7 @@ struct Trail {
 }
 
 impl Intake {
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         keys: Keys,
         dedup: Arc<Dedup>,
@@ -77,6 +83,7 @@ impl Intake {
         limits: body::Limits,
         uri_bytes_max: usize,
         unauthenticated: UnauthenticatedBucket,
+        unknown_line_is_full: UnknownLineIsFull,
     ) -> Self {
         let meters = dialect::DIALECTS.iter().map(|dialect| metrics.dialect(dialect.name()));
         // Paths of no dialect are counted under a name of their own.
@@ -91,6 +98,7 @@ impl Intake {
             uri_bytes_max,
             budget,
             unauthenticated,
+            unknown_line_is_full,
             meters,
         }
     }
@@ -274,6 +282,12 @@ impl Intake {
         ticket: Ticket,
     ) -> Result<Ended, Refusal> {
         let (claim, pacing) = match self.claim(integration, rules, &event).await {
+            Ok(Decided::Ours(claim, pacing)) if self.is_beyond_the_unknown_line(pacing, integration) => {
+                // The claim is released: a resolve of a key nobody knows changes nothing here.
+                self.metrics.unknown_absorbed.inc();
+                ticket.absorb(claim.outcome);
+                return Ok(Ended { outcome: claim.outcome, incident: None, key: event.key });
+            }
             Ok(Decided::Ours(claim, pacing)) => (claim, pacing),
             Ok(Decided::Absorbed(outcome, incident)) => {
                 ticket.absorb(outcome);
@@ -297,6 +311,10 @@ impl Intake {
             Ok(accepted) => Ok(Ended { outcome: accepted.outcome, incident: accepted.incident, key }),
             Err(reason) => Err(Refusal::new(reason, answer::why(reason))),
         }
+    }
+
+    fn is_beyond_the_unknown_line(&self, pacing: Pacing, integration: &Integration) -> bool {
+        pacing.has(Pacing::UNKNOWN) && (self.unknown_line_is_full)(&integration.config.name)
     }
 
     /// Claims the event's key, waiting in its line where another change is in flight.

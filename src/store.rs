@@ -253,9 +253,8 @@ impl Core {
     fn segment_made(&self, id: u32, made: Result<(), &std::io::Error>) {
         let mut pending = self.lock();
         if id == pending.tail().0.saturating_add(1) {
-            pending.no_next = made.err().map(|error| {
-                if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed }
-            });
+            pending.no_next =
+                made.err().map(|error| if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed });
         }
     }
 

@@ -52,25 +52,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn current_thread_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
 /// Round robin: connections are long, so an even count is an even load.
 async fn accept(address: SocketAddr, threads: &[mpsc::Sender<StdTcpStream>]) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     for thread in threads.iter().cycle() {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         stream.set_nodelay(true).context("TCP_NODELAY")?;
         // Through std: a tokio stream belongs to the runtime that made it.
-        thread
-            .send(stream.into_std()?)
-            .await
-            .context("a serving thread has ended")?;
+        thread.send(stream.into_std()?).await.context("a serving thread has ended")?;
     }
     Ok(())
 }
@@ -87,9 +79,7 @@ fn serve(mut connections: mpsc::Receiver<StdTcpStream>) {
             };
             tokio::spawn(async move {
                 // A client that goes away is not worth a word.
-                let _ = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(answer))
-                    .await;
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
             });
         }
     });

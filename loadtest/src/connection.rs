@@ -57,10 +57,7 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: vec![0; BUFFER_BYTES],
-        })
+        Ok(Self { stream, buffer: vec![0; BUFFER_BYTES] })
     }
 
     /// Whether the server has closed (or spoken) while nothing was asked of it: such a connection
@@ -145,23 +142,15 @@ mod tests {
     async fn an_answer_larger_than_the_buffer_is_read_to_its_end() {
         let body = vec![b'x'; 3 * BUFFER_BYTES];
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        let head = answer_in_pieces(vec![head.into_bytes(), body])
-            .await
-            .expect("an answer");
+        let head = answer_in_pieces(vec![head.into_bytes(), body]).await.expect("an answer");
         assert_eq!(head.status, 200);
     }
 
     #[tokio::test]
     async fn a_cut_answer_and_a_surplus_are_failures() {
         let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec();
-        assert!(matches!(
-            answer_in_pieces(vec![cut]).await,
-            Err(Failure::Closed)
-        ));
+        assert!(matches!(answer_in_pieces(vec![cut]).await, Err(Failure::Closed)));
         let surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nabc".to_vec();
-        assert!(matches!(
-            answer_in_pieces(vec![surplus]).await,
-            Err(Failure::Surplus)
-        ));
+        assert!(matches!(answer_in_pieces(vec![surplus]).await, Err(Failure::Surplus)));
     }
 }

@@ -18,19 +18,12 @@ const DEFAULT_KEYS: usize = 100;
 pub fn collect(given: &[String], file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let mut keys = given.to_vec();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the keys file {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the keys file {}", path.display()))?;
         keys.extend(
-            text.lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                .map(str::to_owned),
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned),
         );
-        ensure!(
-            !keys.is_empty(),
-            "the keys file {} holds no key",
-            path.display()
-        );
+        ensure!(!keys.is_empty(), "the keys file {} holds no key", path.display());
     }
     if keys.is_empty() {
         keys.extend((0..DEFAULT_KEYS).map(|n| format!("{n:040x}")));
@@ -38,19 +31,13 @@ pub fn collect(given: &[String], file: Option<&Path>) -> anyhow::Result<Vec<Stri
     ensure!(keys.len() <= MOST_KEYS, "more than {MOST_KEYS} keys");
     // The key is not printed: it is the sender's whole credential.
     if let Some(n) = keys.iter().position(|key| !is_path_segment(key)) {
-        bail!(
-            "key {} has characters that a URL path segment may not",
-            n + 1
-        );
+        bail!("key {} has characters that a URL path segment may not", n + 1);
     }
     Ok(keys)
 }
 
 fn is_path_segment(key: &str) -> bool {
-    !key.is_empty()
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b))
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b))
 }
 
 #[cfg(test)]

@@ -22,8 +22,7 @@ impl Latencies {
     /// # Errors
     /// Never with these constants; the library's constructor is fallible.
     pub fn new() -> anyhow::Result<Self> {
-        let histogram =
-            Histogram::new_with_bounds(1, LONGEST_MICROS, 3).context("histogram bounds")?;
+        let histogram = Histogram::new_with_bounds(1, LONGEST_MICROS, 3).context("histogram bounds")?;
         Ok(Self { histogram })
     }
 

@@ -52,11 +52,7 @@ fn dispatch(verb: &Verb) -> anyhow::Result<ExitCode> {
                 print!("{report}");
             }
             // A figure that the generator spoiled must not pass for one of the server.
-            return Ok(if report.is_valid() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if report.is_valid() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Verb::Saturate(arguments) => {
             println!("{}", serde_json::to_string(&saturate::run(arguments)?)?);

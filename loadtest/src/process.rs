@@ -29,9 +29,7 @@ pub fn cpu_time(process: Process) -> anyhow::Result<Duration> {
     };
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let ticks = parse_ticks(&text).with_context(|| format!("{path} has an unknown form"))?;
-    Ok(Duration::from_millis(
-        ticks.saturating_mul(1000 / TICKS_A_SECOND),
-    ))
+    Ok(Duration::from_millis(ticks.saturating_mul(1000 / TICKS_A_SECOND)))
 }
 
 /// What a thread asked of the machine since its start.
@@ -52,10 +50,7 @@ pub fn thread_demand() -> Option<Demand> {
 fn parse_schedstat(text: &str) -> Option<Demand> {
     let mut fields = text.split_ascii_whitespace();
     let mut next = || Some(Duration::from_nanos(fields.next()?.parse().ok()?));
-    Some(Demand {
-        running: next()?,
-        waiting: next()?,
-    })
+    Some(Demand { running: next()?, waiting: next()? })
 }
 
 /// utime + stime: the 14th and 15th field. The 2nd is the program's name in parentheses and may
@@ -82,10 +77,7 @@ mod tests {
     #[test]
     fn demand_is_running_then_waiting() {
         let demand = parse_schedstat("1000 500 7\n").expect("well formed");
-        assert_eq!(
-            (demand.running.as_nanos(), demand.waiting.as_nanos()),
-            (1000, 500)
-        );
+        assert_eq!((demand.running.as_nanos(), demand.waiting.as_nanos()), (1000, 500));
         assert_eq!(parse_schedstat("1000"), None);
     }
 

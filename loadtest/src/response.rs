@@ -77,11 +77,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     if at > LARGEST_HEAD_BYTES || body_bytes > LARGEST_BODY_BYTES {
         return Err(Malformed::TooLarge);
     }
-    Ok(Some(Head {
-        status,
-        total_bytes: at + body_bytes,
-        close,
-    }))
+    Ok(Some(Head { status, total_bytes: at + body_bytes, close }))
 }
 
 /// The line that starts at `from`, without its CRLF, and where the next one starts.
@@ -103,14 +99,9 @@ fn unfinished(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
 fn parse_status(line: &[u8]) -> Result<u16, Malformed> {
     let rest = line.strip_prefix(b"HTTP/1.").ok_or(Malformed::StatusLine)?;
     match rest {
-        [
-            b'0' | b'1',
-            b' ',
-            a @ b'1'..=b'5',
-            b @ b'0'..=b'9',
-            c @ b'0'..=b'9',
-            end @ ..,
-        ] if end.first().is_none_or(|&next| next == b' ') => {
+        [b'0' | b'1', b' ', a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', end @ ..]
+            if end.first().is_none_or(|&next| next == b' ') =>
+        {
             Ok(u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'))
         }
         _ => Err(Malformed::StatusLine),
@@ -132,20 +123,12 @@ fn parse_length(value: &[u8]) -> Result<usize, Malformed> {
 mod tests {
     use super::*;
 
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 202 Accepted\r\nX-A: b:c\r\ncontent-LENGTH: 5\r\nDate: now\r\n\r\nhello";
+    const ANSWER: &[u8] = b"HTTP/1.1 202 Accepted\r\nX-A: b:c\r\ncontent-LENGTH: 5\r\nDate: now\r\n\r\nhello";
 
     #[test]
     fn status_and_length_are_read() {
         let head = parse_head(ANSWER).expect("well formed").expect("whole");
-        assert_eq!(
-            head,
-            Head {
-                status: 202,
-                total_bytes: ANSWER.len(),
-                close: false
-            }
-        );
+        assert_eq!(head, Head { status: 202, total_bytes: ANSWER.len(), close: false });
     }
 
     #[test]
@@ -155,9 +138,7 @@ mod tests {
             assert_eq!(parse_head(&ANSWER[..cut]), Ok(None), "cut at {cut}");
         }
         for cut in head_bytes..=ANSWER.len() {
-            let head = parse_head(&ANSWER[..cut])
-                .expect("well formed")
-                .expect("whole head");
+            let head = parse_head(&ANSWER[..cut]).expect("well formed").expect("whole head");
             assert_eq!(head.total_bytes, ANSWER.len(), "cut at {cut}");
         }
     }
@@ -165,12 +146,7 @@ mod tests {
     #[test]
     fn connection_close_is_seen() {
         let answer = b"HTTP/1.1 503 Busy\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n";
-        assert!(
-            parse_head(answer)
-                .expect("well formed")
-                .expect("whole")
-                .close
-        );
+        assert!(parse_head(answer).expect("well formed").expect("whole").close);
     }
 
     #[test]
@@ -188,22 +164,10 @@ mod tests {
             (b"HTTP/2 200 OK\r\n\r\n", Malformed::StatusLine),
             (b"HTTP/1.1 2000 OK\r\n\r\n", Malformed::StatusLine),
             (b"HTTP/1.1 2x0 OK\r\n\r\n", Malformed::StatusLine),
-            (
-                b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-                Malformed::HeaderLine,
-            ),
-            (
-                b"HTTP/1.1 200 OK\r\nContent-Length: 1a\r\n\r\n",
-                Malformed::ContentLength,
-            ),
-            (
-                b"HTTP/1.1 200 OK\r\nContent-Length: 12345678\r\n\r\n",
-                Malformed::ContentLength,
-            ),
-            (
-                b"HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n",
-                Malformed::TooLarge,
-            ),
+            (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", Malformed::HeaderLine),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 1a\r\n\r\n", Malformed::ContentLength),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 12345678\r\n\r\n", Malformed::ContentLength),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n", Malformed::TooLarge),
         ];
         for (bytes, expected) in cases {
             assert_eq!(parse_head(bytes), Err(expected));

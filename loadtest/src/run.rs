@@ -80,28 +80,15 @@ pub struct Arguments {
 /// Arguments that do not fit, or an accepted log that cannot be written. A server that cannot be
 /// reached is no error: its failures are in the report.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
-    ensure!(
-        (0.0..=1.0).contains(&arguments.duplicates),
-        "--duplicates is a fraction of 0 to 1"
-    );
+    ensure!((0.0..=1.0).contains(&arguments.duplicates), "--duplicates is a fraction of 0 to 1");
     let keys = keys::collect(&arguments.keys, arguments.key_file.as_deref())?;
     let target = target::parse(&arguments.target)?;
     let run_number = run_number();
-    let templates = Templates::new(
-        &target,
-        &arguments.path_prefix,
-        &keys,
-        arguments.body_bytes,
-        run_number,
-    )?;
+    let templates = Templates::new(&target, &arguments.path_prefix, &keys, arguments.body_bytes, run_number)?;
     let accepted_log = arguments
         .accepted_log
         .as_ref()
-        .map(|path| {
-            File::create(path)
-                .map(BufWriter::new)
-                .with_context(|| format!("cannot write {}", path.display()))
-        })
+        .map(|path| File::create(path).map(BufWriter::new).with_context(|| format!("cannot write {}", path.display())))
         .transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -114,10 +101,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             connections.push(Connection::open(target.address).await.ok());
         }
         let schedule = Schedule::starting_now(arguments.rate, arguments.duration);
-        ensure!(
-            schedule.requests() > 0,
-            "rate times duration is less than one request"
-        );
+        ensure!(schedule.requests() > 0, "rate times duration is less than one request");
         let plan = Plan::new(u64::from(run_number), arguments.duplicates);
         let shared = Rc::new(Shared {
             address: target.address,
@@ -137,11 +121,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
 }
 
 /// Starts the senders and the pacer and waits for the last answer, INT, or the last time-out.
-async fn offer(
-    arguments: &Arguments,
-    shared: &Rc<Shared>,
-    connections: Vec<Option<Connection>>,
-) -> anyhow::Result<()> {
+async fn offer(arguments: &Arguments, shared: &Rc<Shared>, connections: Vec<Option<Connection>>) -> anyhow::Result<()> {
     let mut senders = tokio::task::JoinSet::new();
     for connection in connections {
         senders.spawn_local(sender::send_when_due(Rc::clone(shared), connection));
@@ -157,7 +137,5 @@ async fn offer(
     shared.schedule.stop();
     senders.shutdown().await;
     // It looks at the stop every few milliseconds.
-    pacer
-        .join()
-        .map_err(|_| anyhow::anyhow!("the pacer panicked"))
+    pacer.join().map_err(|_| anyhow::anyhow!("the pacer panicked"))
 }

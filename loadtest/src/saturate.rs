@@ -121,22 +121,12 @@ impl Shared {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let keys = keys::collect(&arguments.keys, arguments.keys_file.as_deref())?;
     let target = target::parse(&arguments.target)?;
-    let templates = Templates::new(
-        &target,
-        &arguments.path_prefix,
-        &keys,
-        arguments.body_bytes,
-        run_number(),
-    )?;
+    let templates = Templates::new(&target, &arguments.path_prefix, &keys, arguments.body_bytes, run_number())?;
     ensure!(!arguments.duration.is_zero(), "the duration must not be 0");
     let shared = Rc::new(Shared {
         target,
         templates,
-        distinct_events: if arguments.duplicate {
-            keys.len() as u64
-        } else {
-            u64::MAX
-        },
+        distinct_events: if arguments.duplicate { keys.len() as u64 } else { u64::MAX },
         next_event: Cell::new(0),
         accepted_total: Cell::new(0),
         window: RefCell::new(Window {
@@ -180,9 +170,7 @@ async fn measure(arguments: &Arguments, shared: &Rc<Shared>) -> anyhow::Result<R
     let client_cpu = cpu_time(Process::Own)?.saturating_sub(client_before);
     let window = shared.window.borrow();
     let summary = window.latencies.summary();
-    let cpu_seconds = server_after
-        .zip(server_before)
-        .map(|(after, before)| after.saturating_sub(before).as_secs_f64());
+    let cpu_seconds = server_after.zip(server_before).map(|(after, before)| after.saturating_sub(before).as_secs_f64());
     Ok(Report {
         requests: window.requests,
         non_2xx: window.non_2xx.clone(),
@@ -190,9 +178,7 @@ async fn measure(arguments: &Arguments, shared: &Rc<Shared>) -> anyhow::Result<R
         seconds,
         requests_per_second: window.requests as f64 / seconds,
         cpu_seconds,
-        requests_per_cpu_second: cpu_seconds
-            .filter(|&cpu| cpu > 0.0)
-            .map(|cpu| window.requests as f64 / cpu),
+        requests_per_cpu_second: cpu_seconds.filter(|&cpu| cpu > 0.0).map(|cpu| window.requests as f64 / cpu),
         client_cpu_seconds: client_cpu.as_secs_f64(),
         mean_us: summary.mean_us,
         p50_us: summary.p50_us,
@@ -227,11 +213,7 @@ async fn keep_busy(shared: Rc<Shared>, first: Connection) {
 }
 
 /// Returns when the connection is of no more use: true when the server asked for the end.
-async fn exchange_until_failure(
-    shared: &Shared,
-    connection: &mut Connection,
-    request: &mut Vec<u8>,
-) -> bool {
+async fn exchange_until_failure(shared: &Shared, connection: &mut Connection, request: &mut Vec<u8>) -> bool {
     let mut before = Instant::now();
     loop {
         shared.templates.fill(shared.next_event(), request);

@@ -30,28 +30,17 @@ pub fn parse(text: &str) -> anyhow::Result<Target> {
         None => (rest, ""),
     };
     ensure!(
-        path.bytes()
-            .all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)),
+        path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)),
         "target `{text}`: the path may hold neither blanks nor a query"
     );
-    let has_port = host
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let resolvable = if has_port {
-        host.to_owned()
-    } else {
-        format!("{host}:80")
-    };
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let resolvable = if has_port { host.to_owned() } else { format!("{host}:80") };
     let address = resolvable
         .to_socket_addrs()
         .with_context(|| format!("target `{text}` must be HOST:PORT or http://HOST:PORT"))?
         .next()
         .with_context(|| format!("target `{text}` resolves to no address"))?;
-    Ok(Target {
-        address,
-        host: host.to_owned(),
-        base_path: path.trim_end_matches('/').to_owned(),
-    })
+    Ok(Target { address, host: host.to_owned(), base_path: path.trim_end_matches('/').to_owned() })
 }
 
 #[cfg(test)]
@@ -63,14 +52,8 @@ mod tests {
         let plain = parse("127.0.0.1:8080").expect("an address");
         assert_eq!((plain.address.port(), plain.base_path.as_str()), (8080, ""));
         let url = parse("http://127.0.0.1:8080/edge/").expect("a URL");
-        assert_eq!(
-            (url.host.as_str(), url.base_path.as_str()),
-            ("127.0.0.1:8080", "/edge")
-        );
-        assert_eq!(
-            parse("http://127.0.0.1").expect("port 80").address.port(),
-            80
-        );
+        assert_eq!((url.host.as_str(), url.base_path.as_str()), ("127.0.0.1:8080", "/edge"));
+        assert_eq!(parse("http://127.0.0.1").expect("port 80").address.port(), 80);
     }
 
     #[test]

@@ -14,8 +14,7 @@ const BODY_START: &str = r#"{"message":"disk full on db-7","event_id":""#;
 const BODY_MIDDLE: &str = r##"","status":"trigger","tags":{"severity":"high","team":{"value":"storage","color":"#ff0000"},"region":"eu-central-1"},"description":""##;
 const BODY_END: &str = r#""}"#;
 /// What the description is filled with, over and over: text as it occurs, no long run of one byte.
-const FILLER: &[u8] =
-    b"volume /data at 99 % on host db-7.eu-central-1, read latency above 250 ms; ";
+const FILLER: &[u8] = b"volume /data at 99 % on host db-7.eu-central-1, read latency above 250 ms; ";
 
 /// The requests of a run.
 #[derive(Debug)]
@@ -93,14 +92,9 @@ fn hex(mut number: u64, out: &mut [u8]) {
 }
 
 fn squadcast_body(body_bytes: usize) -> anyhow::Result<Vec<u8>> {
-    ensure!(
-        body_bytes <= LARGEST_BODY_BYTES,
-        "a body has at most {LARGEST_BODY_BYTES} bytes"
-    );
+    ensure!(body_bytes <= LARGEST_BODY_BYTES, "a body has at most {LARGEST_BODY_BYTES} bytes");
     let fixed = BODY_START.len() + EVENT_ID_BYTES + BODY_MIDDLE.len() + BODY_END.len();
-    let filler = body_bytes
-        .checked_sub(fixed)
-        .with_context(|| format!("a body needs at least {fixed} bytes"))?;
+    let filler = body_bytes.checked_sub(fixed).with_context(|| format!("a body needs at least {fixed} bytes"))?;
     let mut body = Vec::with_capacity(body_bytes);
     body.extend_from_slice(BODY_START.as_bytes());
     body.extend_from_slice(&[b'0'; EVENT_ID_BYTES]);
@@ -113,9 +107,7 @@ fn squadcast_body(body_bytes: usize) -> anyhow::Result<Vec<u8>> {
 /// A number that differs between runs: the wall clock's and the process's.
 #[must_use]
 pub fn run_number() -> u32 {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mixed = crate::random::draw(u64::from(std::process::id()), now.as_micros() as u64);
     (mixed >> 32) as u32
 }
@@ -136,10 +128,7 @@ mod tests {
         templates(&["k0", "k1"], 362).fill(0x1F, &mut out);
         let text = String::from_utf8(out).expect("ASCII");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(
-            head.starts_with("POST /edge/v2/incidents/api/k1 HTTP/1.1\r\n"),
-            "{head}"
-        );
+        assert!(head.starts_with("POST /edge/v2/incidents/api/k1 HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("Content-Length: 362"), "{head}");
         assert_eq!(body.len(), 362);
         let json: serde_json::Value = serde_json::from_str(body).expect("JSON");
@@ -150,10 +139,7 @@ mod tests {
     #[test]
     fn the_smallest_body_is_told_and_one_byte_less_is_refused() {
         let smallest = squadcast_body(0).expect_err("too small").to_string();
-        let bytes: usize = smallest
-            .split(' ')
-            .find_map(|word| word.parse().ok())
-            .expect("a number");
+        let bytes: usize = smallest.split(' ').find_map(|word| word.parse().ok()).expect("a number");
         assert_eq!(squadcast_body(bytes).expect("fits").len(), bytes);
         assert!(squadcast_body(bytes - 1).is_err());
     }

@@ -22,9 +22,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         _ => return Err(format!("`{text}`: the unit must be us, ms, s or m")),
     };
-    let number: f64 = number
-        .parse()
-        .map_err(|_| format!("`{text}` does not start with a number"))?;
+    let number: f64 = number.parse().map_err(|_| format!("`{text}` does not start with a number"))?;
     let seconds = number * seconds_a_unit;
     if seconds > LONGEST_SECONDS {
         return Err(format!("`{text}` is more than a day"));

@@ -74,11 +74,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("cannot listen on {}", arguments.listen))?;
         // With port 0 this is the only place that tells the port.
-        let _ = writeln!(
-            std::io::stderr(),
-            "upstream listens on {}",
-            listener.local_addr()?
-        );
+        let _ = writeln!(std::io::stderr(), "upstream listens on {}", listener.local_addr()?);
         let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
             ended = accept(&upstream, &listener) => ended?,

@@ -54,7 +54,11 @@ fn upstream_row(out: &mut String, upstream: &Upstream) {
             _ => "fine".to_owned(),
         },
     );
-    let age = upstream.now.as_ref().and_then(|now| now.oldest_event_age_s).map_or_else(|| "–".to_owned(), |s| format!("{s:.0} s"));
+    let age = upstream
+        .now
+        .as_ref()
+        .and_then(|now| now.oldest_event_age_s)
+        .map_or_else(|| "–".to_owned(), |s| format!("{s:.0} s"));
     let _ = write!(
         out,
         "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
@@ -115,7 +119,12 @@ pub(super) fn render(status: &Status, dead: &[DeadRow]) -> String {
     counts(
         &mut out,
         "Events",
-        &[("received", events.received), ("accepted", events.accepted), ("delivered", delivered), ("in flight", events.in_flight)],
+        &[
+            ("received", events.received),
+            ("accepted", events.accepted),
+            ("delivered", delivered),
+            ("in flight", events.in_flight),
+        ],
     );
     out.push_str(
         "<h2>Upstreams</h2><div class=\"scroll\"><table><tr><th>name</th><th>state</th><th class=\"n\">delivered</th>\

@@ -54,7 +54,7 @@ impl Status {
         let mut live = desk.forward.status().await;
         let upstreams = desk.metrics.upstreams().into_iter().map(|meter| {
             let book = meter.book();
-            let at = live.iter().position(|status| status.name == meter.name);
+            let at = live.iter().position(|status| *status.name == *meter.name);
             Upstream {
                 name: meter.name.to_string(),
                 enqueued: book.enqueued,

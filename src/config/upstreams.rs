@@ -92,6 +92,9 @@ fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig>
         give_up_after,
         redeliver_after,
         batch,
+        // Known once the integrations are read.
+        shared: false,
+        emit_priority: true,
     })
 }
 
@@ -173,22 +176,26 @@ fn batch(section: &Section) -> Option<Batch> {
 }
 
 /// What is allowed and yet seldom meant: an upstream nobody uses, or one whose keys may collide.
-pub(super) fn warn(upstreams: &[UpstreamConfig], sections: &[Section], integrations: &[IntegrationConfig]) {
+pub(super) fn share(upstreams: &mut [UpstreamConfig], sections: &[Section], integrations: &[IntegrationConfig]) {
     let mut users: HashMap<&str, usize> = HashMap::new();
     for name in integrations.iter().flat_map(|integration| &integration.upstreams) {
         *users.entry(name).or_default() += 1;
     }
-    for (upstream, section) in upstreams.iter().zip(sections) {
+    for (upstream, section) in upstreams.iter_mut().zip(sections) {
         let count = users.get(&*upstream.name).copied().unwrap_or(0);
         if count == 0 {
             let wrong = Wrong::value("no integration sends to this upstream").code("unused");
             section.warning("name", wrong.hint("name it under an integration's upstreams, or remove it"));
         }
+        upstream.shared = count > 1;
         if count > 1 && upstream.kind == Kind::Squadcast && upstream.mode == Mode::Verbatim {
-            let message = format!("{count} integrations send to it verbatim: incidents with equal event_id become one");
+            let message =
+                format!("{count} integrations send to it: its event_id becomes integration:squadcast:event_id");
             let wrong = Wrong::value(message).code("shared_keys");
-            section
-                .warning("name", wrong.hint("give each integration an upstream of its own, or set mode: normalized"));
+            section.warning(
+                "name",
+                wrong.hint("give each integration an upstream of its own to send bodies as they came"),
+            );
         }
     }
 }

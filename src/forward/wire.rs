@@ -128,10 +128,8 @@ impl Wire for Http {
         // The client does not begin before the future is polled, and drops the connection with it.
         let exchange = self.client.request(request);
         Box::pin(within(self.timeout, async move {
-            let response = exchange.await.map_err(|error| Failure {
-                perhaps_sent: !error.is_connect(),
-                text: chain(&error),
-            })?;
+            let response =
+                exchange.await.map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(&error) })?;
             let (head, body) = response.into_parts();
             let (body, complete) = read(body).await;
             Ok(Answer { status: head.status, headers: head.headers, body, complete })

@@ -230,10 +230,7 @@ pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, No
         severity_raw: content.severity_raw.as_deref(),
         status_raw: content.status_raw.as_deref(),
         tags: &content.tags,
-        warnings: Warnings {
-            decoded: &content.warnings,
-            content_type: event.tolerated.has(Tolerated::CONTENT_TYPE),
-        },
+        warnings: Warnings { decoded: &content.warnings, content_type: event.tolerated.has(Tolerated::CONTENT_TYPE) },
         incident: stored.incident.map(Snapshot::from),
         extra: &said.extra,
         raw,

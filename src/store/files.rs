@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::metrics::Metrics;
 use super::OpenError;
+use crate::metrics::Metrics;
 
 /// Zeros are written and synced in steps of this, so that a commit beside it never waits for more.
 const FILL_STEP: usize = 1 << 20;
@@ -57,8 +57,7 @@ impl Disk {
         make_directory(&quarantine)?;
         let path = spool.join("lock");
         let io = |source| OpenError::Io { path: path.clone(), source };
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
         match fs4::FileExt::try_lock(&lock) {
             Ok(()) => {}
             Err(fs4::TryLockError::WouldBlock) => return Err(OpenError::Locked(directory.to_owned())),

@@ -171,14 +171,7 @@ impl Replay<'_> {
         }
     }
 
-    fn end(
-        &mut self,
-        disk: &Disk,
-        file: &std::fs::File,
-        segment: &Segment,
-        (from, to): (u64, u64),
-        may_be_torn: bool,
-    ) {
+    fn end(&mut self, disk: &Disk, file: &std::fs::File, segment: &Segment, (from, to): (u64, u64), may_be_torn: bool) {
         if to > from {
             tracing::warn!(segment = segment.id, from, to, "the torn end of a segment is cut");
             disk.set_aside(file, segment.id, from, to);
@@ -221,7 +214,12 @@ impl Replay<'_> {
         });
         self.highest_sequence = self.highest_sequence.max(frame.sequence);
         if read.is_none() {
-            tracing::warn!(at = at.0, kind = frame.kind, version = frame.version, "a record of another kind is skipped");
+            tracing::warn!(
+                at = at.0,
+                kind = frame.kind,
+                version = frame.version,
+                "a record of another kind is skipped"
+            );
             self.damaged();
         }
     }
@@ -319,8 +317,7 @@ impl Replay<'_> {
                 let meter = Arc::clone(&upstream.meter);
                 queued.targets = self.targets(vec![Arc::clone(&meter.name)]);
                 let key = (sequence, Arc::clone(&meter.name));
-                let dead =
-                    Dead { queued, upstream: meter, event_uid, iid, reason, status, attempts, at: ended.at };
+                let dead = Dead { queued, upstream: meter, event_uid, iid, reason, status, attempts, at: ended.at };
                 self.dead.insert(key, dead);
             }
             Ending::Replayed => {

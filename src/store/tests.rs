@@ -609,11 +609,7 @@ fn a_read_sees_what_was_written_after_its_block_was_cached() {
 #[test]
 fn a_hundred_thousand_waiting_events_are_ready_within_a_second() {
     let directory = TempDir::new().unwrap();
-    let rig = Rig::with(Config {
-        durability: Durability::Memory,
-        segment_bytes: 64 << 20,
-        ..config(directory.path())
-    });
+    let rig = Rig::with(Config { durability: Durability::Memory, segment_bytes: 64 << 20, ..config(directory.path()) });
     let event = Event { raw: vec![b'x'; 1000], targets: vec!["pager"], ..rig.event("a") };
     for _ in 0..100_000 {
         // Faster than the disk: the buffer may fill.

@@ -76,9 +76,7 @@ fn release_when_due(schedule: &Schedule, due: &Semaphore) {
         let now = Instant::now();
         let more = schedule.due(now) - released;
         if more == 0 {
-            let wait = schedule
-                .intended_start(released)
-                .saturating_duration_since(now);
+            let wait = schedule.intended_start(released).saturating_duration_since(now);
             // At least 1 ns past the rounding of the division, or it would spin.
             std::thread::sleep((wait + Duration::from_nanos(1)).min(LONGEST_SLEEP));
             continue;
@@ -104,21 +102,14 @@ mod tests {
                 assert_eq!(schedule.due(start - Duration::from_nanos(1)), request);
             }
         }
-        assert_eq!(
-            schedule.due(schedule.intended_start(100)),
-            6,
-            "never more than planned"
-        );
+        assert_eq!(schedule.due(schedule.intended_start(100)), 6, "never more than planned");
     }
 
     #[test]
     fn the_pacer_lets_every_request_go_and_ends() {
         let schedule = Schedule::starting_now(10_000, Duration::from_millis(50));
         let due = Arc::new(Semaphore::new(0));
-        start(schedule, Arc::clone(&due))
-            .expect("thread")
-            .join()
-            .expect("pacer");
+        start(schedule, Arc::clone(&due)).expect("thread").join().expect("pacer");
         assert_eq!(due.available_permits(), 500);
     }
 }

@@ -18,12 +18,7 @@ pub(super) struct Plan {
 impl Plan {
     /// `duplicates` is the fraction of requests that repeat an event, 0 to 1.
     pub(super) fn new(seed: u64, duplicates: f64) -> Self {
-        Self {
-            seed,
-            duplicates,
-            requests: 0,
-            events: 0,
-        }
+        Self { seed, duplicates, requests: 0, events: 0 }
     }
 
     /// The event of the next request. The first request is never a repeat.
@@ -59,11 +54,7 @@ mod tests {
             assert_eq!(event < newest, !is_fresh);
             assert!(event <= newest && event + RECENT_EVENTS >= newest);
         }
-        assert!(
-            (9_500..10_500).contains(&plan.events()),
-            "{}",
-            plan.events()
-        );
+        assert!((9_500..10_500).contains(&plan.events()), "{}", plan.events());
     }
 
     #[test]

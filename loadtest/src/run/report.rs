@@ -71,20 +71,12 @@ impl Report {
         let late = lateness.p99_us > micros(arguments.max_lateness);
         let seconds = schedule.elapsed().as_secs_f64();
         let share = |of: fn(Demand) -> Duration| {
-            demand
-                .map(|(before, after)| of(after).saturating_sub(of(before)).as_secs_f64() / seconds)
+            demand.map(|(before, after)| of(after).saturating_sub(of(before)).as_secs_f64() / seconds)
         };
-        let (running, waiting) = (
-            share(|demand| demand.running),
-            share(|demand| demand.waiting),
-        );
+        let (running, waiting) = (share(|demand| demand.running), share(|demand| demand.waiting));
         let starved = is_starved(records.started, records.held_up, running, waiting);
         Self {
-            verdict: if late || starved {
-                Verdict::Invalid
-            } else {
-                Verdict::Valid
-            },
+            verdict: if late || starved { Verdict::Invalid } else { Verdict::Valid },
             target_rate: arguments.rate,
             connections: arguments.connections,
             seconds,
@@ -114,8 +106,7 @@ impl Report {
 /// Whether the generator lacked CPU while requests were held up.
 fn is_starved(started: u64, held_up: u64, running: Option<f64>, waiting: Option<f64>) -> bool {
     held_up as f64 > FEW_HELD_UP * started as f64
-        && (running.is_some_and(|share| share > MOST_RUNNING)
-            || waiting.is_some_and(|share| share > MOST_WAITING))
+        && (running.is_some_and(|share| share > MOST_RUNNING) || waiting.is_some_and(|share| share > MOST_WAITING))
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -127,12 +118,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "requests      {} of {} planned ({} events) in {:.2} s at {}/s over {} connections",
-            self.started,
-            self.planned,
-            self.distinct_events,
-            self.seconds,
-            self.target_rate,
-            self.connections
+            self.started, self.planned, self.distinct_events, self.seconds, self.target_rate, self.connections
         )?;
         for (status, count) in &self.statuses {
             writeln!(f, "status {status}    {count}")?;
@@ -144,29 +130,14 @@ impl fmt::Display for Report {
             writeln!(f, "unfinished    {}", self.unfinished)?;
         }
         if self.held_up > 0 {
-            writeln!(
-                f,
-                "held up       {} started late, no connection was free",
-                self.held_up
-            )?;
+            writeln!(f, "held up       {} started late, no connection was free", self.held_up)?;
         }
         writeln!(f, "latency       {}  from the intended start", self.latency)?;
-        writeln!(
-            f,
-            "service time  {}  from the real start",
-            self.service_time
-        )?;
-        writeln!(
-            f,
-            "lateness      {}  of the generator itself",
-            self.lateness
-        )?;
+        writeln!(f, "service time  {}  from the real start", self.service_time)?;
+        writeln!(f, "lateness      {}  of the generator itself", self.lateness)?;
         if let Some((running, waiting)) = self.generator_running.zip(self.generator_waiting) {
             let (running, waiting) = (running * 100.0, waiting * 100.0);
-            writeln!(
-                f,
-                "generator     ran {running:.0} %, waited for a core {waiting:.0} % of the time"
-            )?;
+            writeln!(f, "generator     ran {running:.0} %, waited for a core {waiting:.0} % of the time")?;
         }
         match self.verdict {
             Verdict::Valid => writeln!(f, "VALID"),
@@ -186,22 +157,10 @@ mod tests {
 
     #[test]
     fn hold_ups_are_the_servers_unless_the_generator_lacked_cpu() {
-        assert!(
-            !is_starved(1000, 900, Some(0.5), Some(0.05)),
-            "a slow server"
-        );
-        assert!(
-            is_starved(1000, 900, Some(0.95), Some(0.0)),
-            "a generator at its limit"
-        );
+        assert!(!is_starved(1000, 900, Some(0.5), Some(0.05)), "a slow server");
+        assert!(is_starved(1000, 900, Some(0.95), Some(0.0)), "a generator at its limit");
         assert!(is_starved(1000, 900, Some(0.5), Some(0.3)), "a shared core");
-        assert!(
-            !is_starved(1000, 10, Some(0.95), Some(0.3)),
-            "nothing was held up"
-        );
-        assert!(
-            !is_starved(1000, 900, None, None),
-            "the kernel does not tell"
-        );
+        assert!(!is_starved(1000, 10, Some(0.95), Some(0.3)), "nothing was held up");
+        assert!(!is_starved(1000, 900, None, None), "the kernel does not tell");
     }
 }

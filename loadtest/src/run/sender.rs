@@ -87,10 +87,7 @@ impl Records {
     /// A log with a gap would later read as lost events: the first error ends in the exit code.
     pub(super) fn flush_accepted_log(&mut self) -> anyhow::Result<()> {
         let flushed = self.accepted_log.as_mut().map_or(Ok(()), Write::flush);
-        self.accepted_log_error
-            .take()
-            .map_or(flushed, Err)
-            .context("cannot write the accepted log")
+        self.accepted_log_error.take().map_or(flushed, Err).context("cannot write the accepted log")
     }
 }
 
@@ -99,10 +96,7 @@ pub(super) async fn send_when_due(shared: Rc<Shared>, mut connection: Option<Con
     let mut request = Vec::new();
     loop {
         let free_at = Instant::now();
-        let next = shared
-            .records
-            .borrow_mut()
-            .claim(shared.schedule.requests());
+        let next = shared.records.borrow_mut().claim(shared.schedule.requests());
         let Some(index) = next else {
             return;
         };
@@ -116,18 +110,14 @@ pub(super) async fn send_when_due(shared: Rc<Shared>, mut connection: Option<Con
             let mut records = shared.records.borrow_mut();
             records.started += 1;
             // What the generator owes: from the first moment the request could have started.
-            records
-                .lateness
-                .record(started.saturating_duration_since(intended.max(free_at)));
+            records.lateness.record(started.saturating_duration_since(intended.max(free_at)));
             if free_at.saturating_duration_since(intended) > HELD_UP_AFTER {
                 records.held_up += 1;
             }
             records.plan.next_event()
         };
         shared.templates.fill(event, &mut request);
-        let answer =
-            tokio::time::timeout(shared.timeout, exchange(&shared, &mut connection, &request))
-                .await;
+        let answer = tokio::time::timeout(shared.timeout, exchange(&shared, &mut connection, &request)).await;
         let now = Instant::now();
         let mut records = shared.records.borrow_mut();
         match answer {
@@ -154,11 +144,7 @@ pub(super) async fn send_when_due(shared: Rc<Shared>, mut connection: Option<Con
 }
 
 /// One request on the kept connection, or on a new one where that is gone.
-async fn exchange(
-    shared: &Shared,
-    kept: &mut Option<Connection>,
-    request: &[u8],
-) -> Result<u16, Failure> {
+async fn exchange(shared: &Shared, kept: &mut Option<Connection>, request: &[u8]) -> Result<u16, Failure> {
     let mut connection = match kept.take() {
         Some(connection) if !connection.is_stale() => connection,
         _ => Connection::open(shared.address).await?,

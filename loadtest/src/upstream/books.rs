@@ -125,9 +125,7 @@ impl Books {
 
     /// One write for the request's events, so that a reader never sees half a line for long.
     fn write_lines(&mut self, received: &Received, path: &str, body_bytes: usize, answer: &str) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(log) = &mut self.log {
             self.line.clear();
             for event in &received.events {
@@ -181,10 +179,7 @@ mod tests {
         }
         let counts = &books.counts;
         assert_eq!((counts.events, counts.distinct, counts.repeats), (3, 1, 2));
-        assert_eq!(
-            (counts.repeats_after_delivery, counts.delivered_distinct),
-            (1, 1)
-        );
+        assert_eq!((counts.repeats_after_delivery, counts.delivered_distinct), (1, 1));
         assert_eq!(counts.answers["200"], 2);
     }
 }

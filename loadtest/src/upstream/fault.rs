@@ -18,10 +18,7 @@ use crate::units::parse_duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Answer this status; `retry_after_seconds` becomes the header of that name.
-    Status {
-        code: u16,
-        retry_after_seconds: Option<u32>,
-    },
+    Status { code: u16, retry_after_seconds: Option<u32> },
     /// Never answer.
     Hang,
     /// Reset the connection.
@@ -73,10 +70,7 @@ pub fn parse(spec: &str) -> Result<Fault, String> {
             ("hang", None) => Some(Effect::Hang),
             ("reset", None) => Some(Effect::Reset),
             ("truncate", None) => Some(Effect::Truncate),
-            ("status", Some(value)) => Some(Effect::Status {
-                code: status(value)?,
-                retry_after_seconds: None,
-            }),
+            ("status", Some(value)) => Some(Effect::Status { code: status(value)?, retry_after_seconds: None }),
             ("retry_after", Some(value)) => {
                 retry_after_seconds = Some(number(name, value)?);
                 None
@@ -114,15 +108,10 @@ pub fn parse(spec: &str) -> Result<Fault, String> {
 
 fn with_retry_after(effect: Option<Effect>, seconds: Option<u32>) -> Result<Effect, String> {
     match (effect, seconds) {
-        (Some(Effect::Status { code, .. }), retry_after_seconds) => Ok(Effect::Status {
-            code,
-            retry_after_seconds,
-        }),
+        (Some(Effect::Status { code, .. }), retry_after_seconds) => Ok(Effect::Status { code, retry_after_seconds }),
         (Some(effect), None) => Ok(effect),
         (_, Some(_)) => Err("`retry_after` needs a `status`".to_owned()),
-        (None, None) => {
-            Err("a fault needs an effect: status=N, hang, reset or truncate".to_owned())
-        }
+        (None, None) => Err("a fault needs an effect: status=N, hang, reset or truncate".to_owned()),
     }
 }
 
@@ -136,16 +125,12 @@ fn unknown(term: &str) -> String {
 fn status(value: &str) -> Result<u16, String> {
     match value.parse() {
         Ok(code @ 200..=599) => Ok(code),
-        _ => Err(format!(
-            "`status={value}`: a status is a number of 200 to 599"
-        )),
+        _ => Err(format!("`status={value}`: a status is a number of 200 to 599")),
     }
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("`{name}={value}`: not a whole number in range"))
+    value.parse().map_err(|_| format!("`{name}={value}`: not a whole number in range"))
 }
 
 fn fraction(value: &str) -> Result<f64, String> {
@@ -161,26 +146,13 @@ mod tests {
 
     #[test]
     fn every_term_is_read() {
-        let fault = parse("status=429, retry_after=2,after=100,for=3s,times=5,rate=0.3,match=disk")
-            .expect("a fault");
-        assert_eq!(
-            fault.effect,
-            Effect::Status {
-                code: 429,
-                retry_after_seconds: Some(2)
-            }
-        );
-        assert_eq!(
-            (fault.after_requests, fault.times, fault.rate),
-            (100, Some(5), 0.3)
-        );
+        let fault = parse("status=429, retry_after=2,after=100,for=3s,times=5,rate=0.3,match=disk").expect("a fault");
+        assert_eq!(fault.effect, Effect::Status { code: 429, retry_after_seconds: Some(2) });
+        assert_eq!((fault.after_requests, fault.times, fault.rate), (100, Some(5), 0.3));
         assert_eq!(fault.lasts, Some(Duration::from_secs(3)));
         assert_eq!(fault.key.as_deref(), Some("disk"));
-        for (spec, effect) in [
-            ("hang", Effect::Hang),
-            ("reset", Effect::Reset),
-            ("rate=1,truncate", Effect::Truncate),
-        ] {
+        for (spec, effect) in [("hang", Effect::Hang), ("reset", Effect::Reset), ("rate=1,truncate", Effect::Truncate)]
+        {
             assert_eq!(parse(spec).expect("a fault").effect, effect);
         }
         assert!(parse("status=200").is_ok() && parse("status=599").is_ok());
@@ -189,13 +161,7 @@ mod tests {
     #[test]
     fn the_order_of_terms_does_not_matter() {
         let fault = parse("retry_after=2,status=503").expect("a fault");
-        assert_eq!(
-            fault.effect,
-            Effect::Status {
-                code: 503,
-                retry_after_seconds: Some(2)
-            }
-        );
+        assert_eq!(fault.effect, Effect::Status { code: 503, retry_after_seconds: Some(2) });
     }
 
     #[test]

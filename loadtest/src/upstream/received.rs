@@ -41,10 +41,7 @@ pub(super) fn read(body: &[u8], webhook_id: Option<&str>) -> Received {
     let events = members
         .into_iter()
         .map(|m| ReceivedEvent {
-            event_uid: m
-                .event_uid
-                .or_else(|| webhook_id.map(str::to_owned))
-                .or_else(|| m.event_id.clone()),
+            event_uid: m.event_uid.or_else(|| webhook_id.map(str::to_owned)).or_else(|| m.event_id.clone()),
             key: m.key.or(m.event_id).or(m.dedup_key).or(m.alias),
             action: m.action.or(m.status).or(m.event_action),
         })
@@ -92,11 +89,7 @@ mod tests {
 
     fn event(uid: &str, key: &str, action: &str) -> ReceivedEvent {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        ReceivedEvent {
-            event_uid: some(uid),
-            key: some(key),
-            action: some(action),
-        }
+        ReceivedEvent { event_uid: some(uid), key: some(key), action: some(action) }
     }
 
     #[test]
@@ -114,33 +107,15 @@ mod tests {
     #[test]
     fn a_verbatim_body_takes_its_uid_from_the_header_or_its_event_id() {
         let body = br#"{"message":"m","status":"resolve","event_id":"e1"}"#;
-        assert_eq!(
-            read(body, Some("u9")).events,
-            [event("u9", "e1", "resolve")]
-        );
+        assert_eq!(read(body, Some("u9")).events, [event("u9", "e1", "resolve")]);
         assert_eq!(read(body, None).events, [event("e1", "e1", "resolve")]);
     }
 
     #[test]
     fn odd_bodies_are_still_one_event() {
         let number_and_twice = br#"{"event_id":7,"status":"a","status":"trigger"}"#;
-        assert_eq!(
-            read(number_and_twice, None).events,
-            [event("7", "7", "trigger")]
-        );
-        assert_eq!(
-            read(b"3", None),
-            Received {
-                events: vec![event("", "", "")],
-                is_json: true
-            }
-        );
-        assert_eq!(
-            read(b"{", None),
-            Received {
-                events: vec![event("", "", "")],
-                is_json: false
-            }
-        );
+        assert_eq!(read(number_and_twice, None).events, [event("7", "7", "trigger")]);
+        assert_eq!(read(b"3", None), Received { events: vec![event("", "", "")], is_json: true });
+        assert_eq!(read(b"{", None), Received { events: vec![event("", "", "")], is_json: false });
     }
 }

@@ -30,24 +30,13 @@ pub(super) struct FaultStats {
 
 impl Script {
     pub(super) fn new(faults: Vec<Fault>) -> Self {
-        let running = faults
-            .into_iter()
-            .map(|fault| Running {
-                fault,
-                looked_at: 0,
-                active_since: None,
-                fired: 0,
-            })
-            .collect();
+        let running =
+            faults.into_iter().map(|fault| Running { fault, looked_at: 0, active_since: None, fired: 0 }).collect();
         Self { running }
     }
 
     /// The effect of the first fault that applies to a request with events of these keys.
-    pub(super) fn decide<'a>(
-        &mut self,
-        now: Instant,
-        keys: impl Iterator<Item = &'a str> + Clone,
-    ) -> Option<Effect> {
+    pub(super) fn decide<'a>(&mut self, now: Instant, keys: impl Iterator<Item = &'a str> + Clone) -> Option<Effect> {
         let seed_and_running = self.running.iter_mut().enumerate();
         for (seed, running) in seed_and_running {
             if running.applies(seed as u64, now, keys.clone()) {
@@ -61,27 +50,15 @@ impl Script {
     pub(super) fn stats(&self) -> Vec<FaultStats> {
         self.running
             .iter()
-            .map(|running| FaultStats {
-                spec: running.fault.spec.clone(),
-                fired: running.fired,
-            })
+            .map(|running| FaultStats { spec: running.fault.spec.clone(), fired: running.fired })
             .collect()
     }
 }
 
 impl Running {
-    fn applies<'a>(
-        &mut self,
-        seed: u64,
-        now: Instant,
-        mut keys: impl Iterator<Item = &'a str>,
-    ) -> bool {
+    fn applies<'a>(&mut self, seed: u64, now: Instant, mut keys: impl Iterator<Item = &'a str>) -> bool {
         let fault = &self.fault;
-        if fault
-            .key
-            .as_deref()
-            .is_some_and(|wanted| !keys.any(|key| key == wanted))
-        {
+        if fault.key.as_deref().is_some_and(|wanted| !keys.any(|key| key == wanted)) {
             return false;
         }
         self.looked_at += 1;
@@ -89,9 +66,7 @@ impl Running {
             return false;
         }
         let since = *self.active_since.get_or_insert(now);
-        fault
-            .lasts
-            .is_none_or(|lasts| now.saturating_duration_since(since) < lasts)
+        fault.lasts.is_none_or(|lasts| now.saturating_duration_since(since) < lasts)
             && fault.times.is_none_or(|times| self.fired < times)
             && falls_into(seed, self.looked_at, fault.rate)
     }
@@ -104,12 +79,7 @@ mod tests {
     use std::time::Duration;
 
     fn script(specs: &[&str]) -> Script {
-        Script::new(
-            specs
-                .iter()
-                .map(|spec| parse(spec).expect("a fault"))
-                .collect(),
-        )
+        Script::new(specs.iter().map(|spec| parse(spec).expect("a fault")).collect())
     }
 
     fn fires(script: &mut Script, now: Instant, keys: &[&str]) -> bool {
@@ -122,10 +92,7 @@ mod tests {
         let start = Instant::now();
         assert!(!fires(&mut script, start, &[]) && !fires(&mut script, start, &[]));
         let first = start + Duration::from_secs(60);
-        assert!(
-            fires(&mut script, first, &[]),
-            "its time starts with the third request"
-        );
+        assert!(fires(&mut script, first, &[]), "its time starts with the third request");
         assert!(fires(&mut script, first + Duration::from_millis(2999), &[]));
         assert!(!fires(&mut script, first + Duration::from_secs(3), &[]));
     }
@@ -135,10 +102,7 @@ mod tests {
         let mut script = script(&["status=400,match=b,after=1"]);
         let now = Instant::now();
         assert!(!fires(&mut script, now, &["a"]));
-        assert!(
-            !fires(&mut script, now, &["a", "b"]),
-            "the first match is skipped"
-        );
+        assert!(!fires(&mut script, now, &["a", "b"]), "the first match is skipped");
         assert!(fires(&mut script, now, &["a", "b"]));
     }
 

@@ -48,10 +48,7 @@ struct NewFaults {
 impl Upstream {
     pub(super) fn stats(&self) -> String {
         let books = self.books.borrow();
-        let stats = Stats {
-            counts: &books.counts,
-            faults: self.script.borrow().stats(),
-        };
+        let stats = Stats { counts: &books.counts, faults: self.script.borrow().stats() };
         serde_json::to_string(&stats).unwrap_or_default()
     }
 
@@ -69,10 +66,7 @@ impl Upstream {
     /// Decides and enters a delivery at its arrival, so that the log has the order of arrival.
     fn take_in(&self, path: &str, webhook_id: Option<&str>, body: &[u8]) -> Option<Effect> {
         let received = received::read(body, webhook_id);
-        let keys = received
-            .events
-            .iter()
-            .filter_map(|event| event.key.as_deref());
+        let keys = received.events.iter().filter_map(|event| event.key.as_deref());
         let effect = self.script.borrow_mut().decide(Instant::now(), keys);
         let code;
         let answer = match effect {
@@ -85,9 +79,7 @@ impl Upstream {
             Some(Effect::Reset) => "reset",
             Some(Effect::Truncate) => "truncate",
         };
-        self.books
-            .borrow_mut()
-            .enter(&received, path, body.len(), answer);
+        self.books.borrow_mut().enter(&received, path, body.len(), answer);
         effect
     }
 }
@@ -131,20 +123,14 @@ async fn respond(
             Err(error) => answer::json(400, serde_json::json!({ "error": error }).to_string()),
         });
     }
-    let webhook_id = head
-        .headers
-        .get("webhook-id")
-        .and_then(|value| value.to_str().ok());
+    let webhook_id = head.headers.get("webhook-id").and_then(|value| value.to_str().ok());
     let effect = upstream.take_in(path, webhook_id, &body);
     if !upstream.latency.is_zero() {
         tokio::time::sleep(upstream.latency).await;
     }
     match effect {
         None => Ok(answer::status(200, None)),
-        Some(Effect::Status {
-            code,
-            retry_after_seconds,
-        }) => Ok(answer::status(code, retry_after_seconds)),
+        Some(Effect::Status { code, retry_after_seconds }) => Ok(answer::status(code, retry_after_seconds)),
         Some(Effect::Truncate) => Ok(answer::truncated()),
         Some(Effect::Hang) => {
             tokio::time::sleep(LONGEST_HANG).await;
@@ -181,10 +167,7 @@ mod tests {
 
     /// Sends the requests, each on its own connection, to an upstream with these faults.
     async fn exchange(specs: &[&str], requests: &[&str]) -> (Vec<Result<u16, Failure>>, String) {
-        let faults = specs
-            .iter()
-            .map(|spec| fault::parse(spec).expect("a fault"))
-            .collect();
+        let faults = specs.iter().map(|spec| fault::parse(spec).expect("a fault")).collect();
         let upstream = Rc::new(Upstream {
             script: RefCell::new(Script::new(faults)),
             books: RefCell::new(Books::open(None, false).expect("books")),
@@ -213,36 +196,22 @@ mod tests {
     }
 
     fn post(path: &str, body: &str) -> String {
-        format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
     #[tokio::test]
     async fn each_effect_is_seen_on_the_wire_and_in_the_books() {
         let event = post("/hook", r#"{"event_uid":"u1"}"#);
-        let specs = [
-            "reset,times=1",
-            "truncate,times=1",
-            "hang,times=1",
-            "status=503,times=1",
-        ];
+        let specs = ["reset,times=1", "truncate,times=1", "hang,times=1", "status=503,times=1"];
         let (answers, stats) = exchange(&specs, &[event.as_str(); 5]).await;
         let is_io = |answer: &Result<u16, Failure>, kind| matches!(answer, Err(Failure::Io(e)) if e.kind() == kind);
-        assert!(
-            is_io(&answers[0], ErrorKind::ConnectionReset),
-            "{answers:?}"
-        );
+        assert!(is_io(&answers[0], ErrorKind::ConnectionReset), "{answers:?}");
         assert!(matches!(answers[1], Err(Failure::Closed)), "{answers:?}");
         assert!(is_io(&answers[2], ErrorKind::TimedOut), "{answers:?}");
         assert!(matches!(answers[3], Ok(503)), "{answers:?}");
         assert!(matches!(answers[4], Ok(200)), "{answers:?}");
         let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
-        assert_eq!(
-            (&stats["requests"], &stats["repeats"]),
-            (&5.into(), &4.into())
-        );
+        assert_eq!((&stats["requests"], &stats["repeats"]), (&5.into(), &4.into()));
         assert_eq!(stats["delivered_distinct"], 1);
         assert_eq!(stats["answers"]["truncate"], 1);
     }
@@ -251,9 +220,7 @@ mod tests {
     async fn a_truncated_answer_starts_well_and_breaks_off() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let upstream = Rc::new(Upstream {
-            script: RefCell::new(Script::new(vec![
-                fault::parse("truncate").expect("a fault"),
-            ])),
+            script: RefCell::new(Script::new(vec![fault::parse("truncate").expect("a fault")])),
             books: RefCell::new(Books::open(None, false).expect("books")),
             latency: Duration::ZERO,
         });
@@ -264,15 +231,9 @@ mod tests {
                 let mut client = TcpStream::connect(address).await.expect("connect");
                 let (stream, _) = listener.accept().await.expect("accept");
                 tokio::task::spawn_local(serve_connection(upstream, stream));
-                client
-                    .write_all(post("/hook", "{}").as_bytes())
-                    .await
-                    .expect("write");
+                client.write_all(post("/hook", "{}").as_bytes()).await.expect("write");
                 let mut text = String::new();
-                client
-                    .read_to_string(&mut text)
-                    .await
-                    .expect("an orderly end");
+                client.read_to_string(&mut text).await.expect("an orderly end");
                 text
             })
             .await;
@@ -293,10 +254,7 @@ mod tests {
         ];
         let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
         let (answers, _) = exchange(&["status=503"], &requests).await;
-        let statuses: Vec<u16> = answers
-            .into_iter()
-            .map(|answer| answer.expect("answer"))
-            .collect();
+        let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.expect("answer")).collect();
         assert_eq!(statuses, [503, 400, 503, 200, 200]);
     }
 }
