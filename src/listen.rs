@@ -1,4 +1,6 @@
 //! STUB.
+pub mod framing;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
