@@ -642,6 +642,8 @@ mod tests {
         assert_eq!(refused("GET / HTTP/1.1\rX: a\r\n\r\n"), Fault::BareCr);
         assert_eq!(refused("GET / HTTP/1.1\r\n\rX: a\r\n\r\n"), Fault::BareCr);
         assert_eq!(refused("\rGET / HTTP/1.1\r\n\r\n"), Fault::BareCr);
+        assert_eq!(refused("GET / HTTP/1.1\r\nX: a\r \nY: b\r\n\r\n"), Fault::BareCr);
+        assert_eq!(refused("GET / HTTP/1.1\r\nX: a\r\r\n\r\n"), Fault::BareCr);
         assert_eq!(refused(&post("Content-Length: 5\rX: y\r\n")), Fault::BareCr);
     }
 
@@ -735,7 +737,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..90).prop_map(|body| Some(Ok(body))),
             chunks.prop_map(|chunks| Some(Err(chunks))),
         ];
-        ("(GET|POST|PUT|P|PR)", "/[!-~]{0,30}", fields, body).prop_map(|(method, path, fields, body)| {
+        ("(GET|POST|PUT|P|PR)", "/[a-zA-Z0-9/?=&%._~-]{0,30}", fields, body).prop_map(|(method, path, fields, body)| {
             let mut out = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
             for (name, value) in fields {
                 let name = match name.to_ascii_lowercase().as_str() {
@@ -769,12 +771,13 @@ mod tests {
         prop::collection::vec(any_request(), 1..5).prop_map(|requests| requests.concat())
     }
 
-    /// A stream with a few bytes changed, taken out or put in.
+    /// A stream with a few bytes changed, taken out or put in, half of them where fields begin.
     fn damaged_stream() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop::sample::select(vec![
             "\r",
             "\n",
             "\r\n",
+            "\r ",
             " ",
             "\t",
             ":",
@@ -784,17 +787,21 @@ mod tests {
             ",",
             ";",
             "Content-Length: 3\r\n",
-            "content-length:3\r\n",
+            "content-length:4\r\n",
             "Transfer-Encoding: chunked\r\n",
             "Transfer-Encoding: identity\r\n",
             "Expect: 100-continue\r\n",
             "\r\n\r\n",
             "GET /smuggled HTTP/1.1\r\n\r\n",
         ]);
-        let change = (any::<prop::sample::Index>(), 0_usize..3, prop::option::of(piece));
+        let change = (any::<prop::sample::Index>(), any::<bool>(), 0_usize..3, prop::option::of(piece));
         (any_stream(), prop::collection::vec(change, 0..4)).prop_map(|(mut stream, changes)| {
-            for (at, cut, piece) in changes {
-                let at = at.index(stream.len());
+            for (at, at_fields, cut, piece) in changes {
+                let fields: Vec<usize> = (1..stream.len()).filter(|&at| stream[..at].ends_with(b"1.1\r\n")).collect();
+                let (at, cut) = match at_fields && !fields.is_empty() {
+                    true => (fields[at.index(fields.len())], 0),
+                    false => (at.index(stream.len()), cut),
+                };
                 let until = (at + cut).min(stream.len());
                 stream.splice(at..until, piece.unwrap_or_default().bytes());
                 if stream.is_empty() {
@@ -900,7 +907,10 @@ mod tests {
                 }
                 apart.extend(read);
             }
-            prop_assert_eq!(whole, apart);
+            let stream = stream.escape_ascii().to_string();
+            prop_assert_eq!(Some(whole.as_slice()), apart.get(..whole.len()), "{}", stream);
+            // hyper ends the connection after a request of HTTP/1.0.
+            prop_assert!(whole.len() == apart.len() || stream.contains("HTTP/1.0"), "{}", stream);
         }
     }
 }
