@@ -1,10 +1,13 @@
 //! The dialects senders speak: one trait, one list, one line a dialect. A dialect knows its routes, reads a
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use hyper::StatusCode;
+use serde_json::value::RawValue;
 
-use crate::event::{Action, Content, Incident, Key};
+use crate::event::{Action, Content, Event, Incident, Key};
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
@@ -93,6 +96,7 @@ pub trait Dialect: Sync {
     fn status(&self, class: Class) -> StatusCode {
         match class {
             Class::NoRoute | Class::Unauthenticated => StatusCode::NOT_FOUND,
+            Class::UriTooLong => StatusCode::URI_TOO_LONG,
             Class::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Class::Forbidden => StatusCode::FORBIDDEN,
             Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -149,6 +153,35 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
 }
 
+/// What a stored event says, with the members its decoder did not consume, as the sender wrote them.
+pub struct Reread<'e> {
+    pub content: Content<'static>,
+    pub extra: Vec<(Cow<'e, str>, &'e RawValue)>,
+}
+
+/// Decodes a stored event's body once more. `None` when it does not decode any longer: a newer version may
+/// be stricter than the one that accepted it, and the event still has to arrive.
+pub fn reread(event: &Event) -> Option<Reread<'_>> {
+    let dialect = by_name(&event.dialect)?;
+    let (mut content, mut names) = (None, Vec::new());
+    let decoded = json::with_document(&event.raw, |document| {
+        dialect.decode(&event.endpoint, document, Rules::ACCEPTED, &mut |said| {
+            content = Some(said.content.into_owned());
+            names = said.extra.iter().map(|name| (*name).to_owned()).collect();
+        })
+    });
+    if !matches!(decoded, Ok(Ok(()))) {
+        return None;
+    }
+    let mut extra = Vec::new();
+    if !names.is_empty() {
+        let text = std::str::from_utf8(&event.raw).ok()?;
+        let mut members = json::members_as_text(text.strip_prefix('\u{FEFF}').unwrap_or(text))?;
+        extra = names.into_iter().filter_map(|name| members.remove_entry(name.as_str())).collect();
+    }
+    Some(Reread { content: content?, extra })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +207,16 @@ mod tests {
         {
             assert_eq!(key(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn a_stored_event_is_read_again_with_its_other_members_verbatim() {
+        let mut event = crate::event::tests::event("k");
+        event.raw = r#"{"message":"m","description":"d","n": 1.50,"o":{"a": [1.0]},"n":2.50}"#.into();
+        let reread = reread(&event).unwrap();
+        assert_eq!(reread.content.title.as_deref(), Some("m"));
+        let extra: Vec<_> = reread.extra.iter().map(|(name, value)| (&**name, value.get())).collect();
+        assert_eq!(extra, [("o", r#"{"a": [1.0]}"#), ("n", "2.50")]);
     }
 
     #[test]

@@ -38,10 +38,17 @@ pub struct Intake {
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
     pub limits: body::Limits,
+    /// Path and query together.
+    pub uri_bytes_max: usize,
     pub budget: Arc<Budget>,
     pub unauthenticated: UnauthenticatedBucket,
+    /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
+    unknown_line_is_full: UnknownLineIsFull,
     meters: Vec<DialectMeter>,
 }
+
+/// Asks the forwarder, whom intake does not know.
+pub type UnknownLineIsFull = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A statement in a body, as far as deciding needs it.
 struct Heard {
@@ -67,19 +74,33 @@ struct Trail {
 }
 
 impl Intake {
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         keys: Keys,
         dedup: Arc<Dedup>,
         store: Arc<Store>,
         metrics: Arc<Metrics>,
         limits: body::Limits,
+        uri_bytes_max: usize,
         unauthenticated: UnauthenticatedBucket,
+        unknown_line_is_full: UnknownLineIsFull,
     ) -> Self {
         let meters = dialect::DIALECTS.iter().map(|dialect| metrics.dialect(dialect.name()));
         // Paths of no dialect are counted under a name of their own.
         let meters = meters.chain([metrics.dialect("none")]).collect();
         let budget = Budget::new(limits.body_bytes_in_flight);
-        Self { keys: ArcSwap::from_pointee(keys), dedup, store, metrics, limits, budget, unauthenticated, meters }
+        Self {
+            keys: ArcSwap::from_pointee(keys),
+            dedup,
+            store,
+            metrics,
+            limits,
+            uri_bytes_max,
+            budget,
+            unauthenticated,
+            unknown_line_is_full,
+            meters,
+        }
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
@@ -148,6 +169,13 @@ impl Intake {
 
     /// Steps 1 to 3: path, method, key.
     fn know<'p>(&self, head: &'p Parts, trail: &mut Trail) -> Result<(Matched<'p>, Arc<Integration>), Refusal> {
+        let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+        if uri_bytes > self.uri_bytes_max {
+            return Err(Refusal::new(
+                Reason::UriTooLong,
+                format!("the path is longer than {} bytes", self.uri_bytes_max),
+            ));
+        }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
         let matched = dialect::route(head.uri.path()).ok_or_else(no_route)?;
         trail.matched = dialect::DIALECTS
@@ -254,6 +282,12 @@ impl Intake {
         ticket: Ticket,
     ) -> Result<Ended, Refusal> {
         let (claim, pacing) = match self.claim(integration, rules, &event).await {
+            Ok(Decided::Ours(claim, pacing)) if self.is_beyond_the_unknown_line(pacing, integration) => {
+                // The claim is released: a resolve of a key nobody knows changes nothing here.
+                self.metrics.unknown_absorbed.inc();
+                ticket.absorb(claim.outcome);
+                return Ok(Ended { outcome: claim.outcome, incident: None, key: event.key });
+            }
             Ok(Decided::Ours(claim, pacing)) => (claim, pacing),
             Ok(Decided::Absorbed(outcome, incident)) => {
                 ticket.absorb(outcome);
@@ -277,6 +311,10 @@ impl Intake {
             Ok(accepted) => Ok(Ended { outcome: accepted.outcome, incident: accepted.incident, key }),
             Err(reason) => Err(Refusal::new(reason, answer::why(reason))),
         }
+    }
+
+    fn is_beyond_the_unknown_line(&self, pacing: Pacing, integration: &Integration) -> bool {
+        pacing.has(Pacing::UNKNOWN) && (self.unknown_line_is_full)(&integration.config.name)
     }
 
     /// Claims the event's key, waiting in its line where another change is in flight.

@@ -1,9 +1,14 @@
 //! Surgegate (the story goes here).
+pub mod admin;
+pub mod app;
 pub mod body;
 pub mod claim;
+pub mod config;
 pub mod dedup;
+pub mod demo;
 pub mod dialect;
 pub mod event;
+pub mod forward;
 pub mod gate;
 pub mod intake;
 pub mod listen;

@@ -88,6 +88,7 @@ pub(super) fn refused(
     let (status, body) = match dialect {
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
         None if class == Class::NoRoute => (StatusCode::NOT_FOUND, dialect::plain_error(refusal, request_id)),
+        None if class == Class::UriTooLong => (StatusCode::URI_TOO_LONG, dialect::plain_error(refusal, request_id)),
         None => (StatusCode::INTERNAL_SERVER_ERROR, dialect::plain_error(refusal, request_id)),
     };
     if refusal.reason.is_loud() {

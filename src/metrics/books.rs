@@ -13,8 +13,6 @@ use prometheus::{Histogram, IntCounter, IntCounterVec};
 use super::{Metrics, page::PREFIX};
 use crate::outcome::{Outcome, Reason, Refusal};
 
-const REASONS: usize = 24;
-
 /// Events of the intake side: `received = accepted + absorbed + rejected + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntakeBook {
@@ -23,7 +21,7 @@ pub struct IntakeBook {
     /// By `Outcome as usize`.
     pub absorbed: [u64; Outcome::ALL.len()],
     /// By `Reason::index`.
-    pub rejected: [u64; REASONS],
+    pub rejected: [u64; Reason::COUNT],
     pub in_flight: u64,
 }
 

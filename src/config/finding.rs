@@ -1,0 +1,120 @@
+//! What is wrong with a configuration: one row a finding, shown as text with its place, or as data.
+
+use std::fmt;
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Error,
+    Warning,
+}
+
+/// One finding. `Display` gives several lines of text, serde the row for machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub level: Level,
+    /// Stable word for scripts, e.g. `unknown_key`.
+    pub code: &'static str,
+    /// Never holds a secret, nor a value that came from the environment.
+    pub message: String,
+    /// The file, or `environment variable NAME`.
+    pub file: String,
+    /// From 1; 0 where the file as a whole is meant.
+    pub line: usize,
+    /// From 1, in characters; 0 where the file as a whole is meant.
+    pub column: usize,
+    pub hint: Option<String>,
+    #[serde(skip)]
+    pub(super) snippet: Option<Snippet>,
+}
+
+/// The line of a finding, secrets hidden, and where the carets stand below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Snippet {
+    pub(super) text: String,
+    pub(super) indent: usize,
+    pub(super) carets: usize,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = match self.level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+        };
+        writeln!(f, "{level}: {}", self.message)?;
+        let number = self.line.to_string();
+        let margin = if self.line == 0 { 1 } else { number.len() };
+        match self.line {
+            0 => writeln!(f, "{:margin$}--> {}", "", self.file)?,
+            line => writeln!(f, "{:margin$}--> {}:{line}:{}", "", self.file, self.column)?,
+        }
+        if let Some(Snippet { text, indent, carets }) = &self.snippet {
+            writeln!(f, "{:margin$} |", "")?;
+            writeln!(f, "{number} | {text}")?;
+            writeln!(f, "{:margin$} | {:indent$}{:^<carets$}", "", "", "")?;
+        }
+        if let Some(hint) = &self.hint {
+            writeln!(f, "{:margin$} = help: {hint}", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration cannot be used: every error found, and the warnings beside them, in file order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Errors {
+    pub findings: Vec<Finding>,
+    /// Errors beyond those listed; a broken file can hold a million.
+    pub more: usize,
+}
+
+impl Errors {
+    /// Errors found, listed or not; warnings do not count.
+    pub fn count(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.level == Level::Error).count() + self.more
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}")?;
+        }
+        if self.more > 0 {
+            writeln!(f, "{} more not shown", self.more)?;
+        }
+        match self.count() {
+            1 => write!(f, "1 error"),
+            count => write!(f, "{count} errors"),
+        }
+    }
+}
+
+impl std::error::Error for Errors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_serializes_to_a_row_without_its_snippet() {
+        let finding = Finding {
+            level: Level::Error,
+            code: "unknown_key",
+            message: "unknown key \"x\"".into(),
+            file: "a.yaml".into(),
+            line: 3,
+            column: 5,
+            hint: None,
+            snippet: Some(Snippet { text: "x: 1".into(), indent: 0, carets: 1 }),
+        };
+        let row = serde_json::to_string(&finding).unwrap();
+        assert_eq!(
+            row,
+            r#"{"level":"error","code":"unknown_key","message":"unknown key \"x\"","file":"a.yaml","line":3,"column":5,"hint":null}"#
+        );
+    }
+}

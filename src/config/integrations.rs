@@ -1,0 +1,194 @@
+//! The section `integrations`: who may send, with which keys, and where it goes.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::files;
+use super::process::{whole, whole32};
+use super::reader::Section;
+use super::report::{Place, Wrong, nearest, quote};
+use super::upstreams::Names;
+use crate::event::Severity;
+use crate::gate::{IntegrationConfig, OnLimit, Rate};
+use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
+
+/// Keys the proxy issues (contracts 2.2): lower-case hex, this many characters on a path or for PagerDuty.
+const KEY_LENGTHS: [usize; 2] = [40, 32];
+
+pub(super) fn read(root: &Section, upstreams: &Names) -> Vec<IntegrationConfig> {
+    let mut names = Taken::default();
+    let mut keys = Taken::default();
+    let sections = root.sections("integrations");
+    sections.iter().filter_map(|section| integration(section, upstreams, &mut names, &mut keys)).collect()
+}
+
+/// What must be unique, and the line where it stood first.
+pub(super) struct Taken<T>(HashMap<T, usize>);
+
+impl<T> Default for Taken<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T: std::hash::Hash + Eq> Taken<T> {
+    /// Takes `item`, or tells where it was taken before.
+    pub(super) fn take(&mut self, item: T, place: Place) -> Result<(), Wrong> {
+        match self.0.get(&item) {
+            Some(line) => Err(Wrong::value(format!("already used at line {line}")).code("duplicate")),
+            None => {
+                self.0.insert(item, place.line);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn integration(
+    section: &Section,
+    upstreams: &Names,
+    names: &mut Taken<String>,
+    keys: &mut Taken<[u8; 32]>,
+) -> Option<IntegrationConfig> {
+    let name = section.name("name");
+    if let Some(name) = &name
+        && let Err(wrong) = names.take(name.clone(), section.place_of("name"))
+    {
+        section.error("name", wrong.hint("names of integrations are unique"));
+    }
+    let key_hashes = section.sections("keys").iter().filter_map(|entry| key(entry, keys)).collect();
+    let (event_rate, request_rate) = rates(&section.section("rate_limit"));
+    // Words that have one meaning so far are read for their errors.
+    section.choice("ack");
+    section.choice("respond");
+    let config = IntegrationConfig {
+        // The name was reported; the rest is read for its errors.
+        name: Arc::from(name.clone().unwrap_or_default()),
+        key_hashes,
+        enabled: section.switch("enabled"),
+        dialects: section.choices("dialects").map(|list| list.into_iter().map(|(_, word)| word.to_owned()).collect()),
+        source_networks: section.networks("source_networks").map(|list| list.into_iter().map(|(_, net)| net).collect()),
+        upstreams: targets(section, upstreams),
+        event_rate,
+        request_rate,
+        on_limit: match section.choice("on_limit") {
+            Some("reject") => OnLimit::Reject,
+            Some("spool") => OnLimit::Spool,
+            _ => OnLimit::Auto,
+        },
+        body_bytes: section.size("body_bytes").map(|bytes| whole(Some(bytes))),
+        policy: Policy {
+            forward_duplicates: match section.choice("forward_duplicates") {
+                Some("none") => ForwardDuplicates::None,
+                Some("all") => ForwardDuplicates::All,
+                _ => ForwardDuplicates::SeverityIncrease,
+            },
+            unknown_resolve: match section.choice("unknown_resolve") {
+                Some("drop") => UnknownResolve::Drop,
+                Some("reject") => UnknownResolve::Reject,
+                _ => UnknownResolve::ForwardIfKeyed,
+            },
+        },
+        default_severity: section
+            .count("default_severity")
+            .and_then(|level| u8::try_from(level).ok())
+            .and_then(Severity::new),
+        require_description: section.switch("require_description"),
+        success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
+    };
+    name.map(|_| config)
+}
+
+/// The hash of one key entry.
+fn key(entry: &Section, keys: &mut Taken<[u8; 32]>) -> Option<[u8; 32]> {
+    let written = entry.text("key").map(|text| ("key", text));
+    let path = entry.file("key_file");
+    let digest = entry.digest("key_sha256").map(|digest| ("key_sha256", digest));
+    let given: Vec<&str> = ["key", "key_file", "key_sha256"].into_iter().filter(|key| entry.has(key)).collect();
+    match given.as_slice() {
+        [] => {
+            let wrong = Wrong::value("no key").code("missing");
+            entry.error_here(wrong.hint("write exactly one of key, key_file and key_sha256"));
+            return None;
+        }
+        [_] => {}
+        [_, second, ..] => {
+            let wrong = Wrong::value("more than one key in one entry").code("conflict");
+            entry.error(second, wrong.hint("write exactly one of key, key_file and key_sha256"));
+            return None;
+        }
+    }
+    let read = path.and_then(|path| files::secret(entry, "key_file", &path)).map(|text| ("key_file", text.to_string()));
+    let (from, hash) = match written.or(read) {
+        Some((from, text)) => {
+            judge(entry, from, &text);
+            (from, Sha256::digest(text.as_bytes()).into())
+        }
+        None => digest?,
+    };
+    if let Err(wrong) = keys.take(hash, entry.place()) {
+        entry.error(from, wrong.hint("a key names one integration: give each its own"));
+    }
+    Some(hash)
+}
+
+/// A key must fit into a path or a header; other than the issued form it is only warned about.
+fn judge(entry: &Section, from: &str, text: &str) {
+    if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
+        entry.error(from, Wrong::value("a key with white space in it").hint("keys stand in a path or a header"));
+        return;
+    }
+    let issued =
+        text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) && KEY_LENGTHS.contains(&text.len());
+    if !issued {
+        let wrong = Wrong::value("not of the recommended form").code("key_form");
+        entry.warning(from, wrong.hint("use 40 lower-case hex characters: openssl rand -hex 20"));
+    }
+}
+
+fn targets(section: &Section, upstreams: &Names) -> Vec<Arc<str>> {
+    let mut seen = HashSet::new();
+    let mut targets = Vec::new();
+    for (place, name) in section.names("upstreams") {
+        match upstreams.find(&name) {
+            Some(_) if !seen.insert(name.clone()) => {
+                section.error_at(
+                    place,
+                    "upstreams",
+                    Wrong::value(format!("{} stands twice", quote(&name))).code("duplicate"),
+                );
+            }
+            Some(upstream) => targets.push(upstream),
+            None if section.is_full() => section.error_at(place, "upstreams", Wrong::value("")),
+            None => {
+                let known = || upstreams.iter().collect::<Vec<_>>().join(", ");
+                let hint = match nearest(&name, upstreams.iter()) {
+                    Some(near) => format!("did you mean {}?", quote(near)),
+                    None if upstreams.count() <= 10 => format!("known upstreams: {}", known()),
+                    None => "add it under upstreams".to_owned(),
+                };
+                let wrong = Wrong::value(format!("no upstream is called {}", quote(&name))).code("unknown_upstream");
+                section.error_at(place, "upstreams", wrong.hint(hint));
+            }
+        }
+    }
+    targets
+}
+
+fn rates(limit: &Section) -> (Option<Rate>, Rate) {
+    let rate = |per_second: u64, burst: Option<u64>| Rate {
+        per_second: NonZeroU32::new(whole32(per_second)).unwrap_or(NonZeroU32::MIN),
+        burst: NonZeroU32::new(whole32(burst.unwrap_or(per_second))).unwrap_or(NonZeroU32::MIN),
+    };
+    let events = limit.count("events_per_second");
+    let burst = limit.count("burst");
+    if burst.is_some() && !limit.has("events_per_second") {
+        let wrong = Wrong::value("a burst without a rate").code("conflict");
+        limit.error("burst", wrong.hint("add events_per_second"));
+    }
+    let requests = limit.count("requests_per_second").unwrap_or_default();
+    (events.map(|events| rate(events, burst)), rate(requests, None))
+}

@@ -1,0 +1,403 @@
+//! Every key of the configuration, once: its type, bounds, default and meaning.
+//!
+//! The reader takes defaults and bounds from here, refuses what is not here, and the tests hold the
+//! commented reference file to it. A key of a later version is named, so that it is not called unknown.
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape {
+    /// A mapping with keys of its own.
+    Section,
+    /// A list of such mappings, with at least and at most so many.
+    Sections(usize, usize),
+    Switch,
+    /// A whole number within bounds.
+    Count(u64, u64),
+    /// A number within bounds, given in thousandths.
+    Rate(u64, u64),
+    /// Bytes within bounds.
+    Size(u64, u64),
+    /// Within bounds, in milliseconds.
+    Duration(u64, u64),
+    /// One of these words; the second list comes with a later version.
+    Choice(&'static [&'static str], &'static [&'static str]),
+    /// A list of such words.
+    Choices(&'static [&'static str], &'static [&'static str]),
+    Address,
+    /// `[a-z0-9][a-z0-9-]{0,63}`
+    Name,
+    /// A list of names that stand elsewhere.
+    Names,
+    Networks,
+    Url,
+    /// Text that is never shown.
+    Secret,
+    /// SHA-256 in hex.
+    Digest,
+    /// A path, relative to the working directory.
+    File,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fallback {
+    Required,
+    /// Nothing; what that means is told in the row's text.
+    Absent,
+    /// As it would be written.
+    Text(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) path: &'static str,
+    /// `None`: comes with a later version.
+    pub(super) shape: Option<Shape>,
+    pub(super) default: Fallback,
+    pub(super) about: &'static str,
+}
+
+const fn row(path: &'static str, shape: Shape, default: Fallback, about: &'static str) -> Row {
+    Row { path, shape: Some(shape), default, about }
+}
+
+const fn later(path: &'static str, about: &'static str) -> Row {
+    Row { path, shape: None, default: Fallback::Absent, about }
+}
+
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+/// Largest body of one event: two records of this size fit the smallest segment.
+pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
+/// Smallest spool: four segments of eight maximal events.
+const SPOOL_BYTES_MIN: u64 = 16 * MIB;
+
+/// Dialect ids of contracts 1.
+const DIALECTS: &[&str] = &["squadcast"];
+const DIALECTS_LATER: &[&str] = &[
+    "incidentio_v1",
+    "incidentio_v2",
+    "incidentio_alert",
+    "taskcall",
+    "pagerduty_v2",
+    "pagerduty_v1",
+    "pagerduty_change",
+    "opsgenie",
+    "alertmanager",
+    "grafana",
+    "datadog",
+    "sns",
+    "cloudevents",
+    "zabbix",
+    "nagios",
+    "icinga",
+    "checkmk",
+    "generic",
+];
+const KINDS: &[&str] = &["webhook", "squadcast", "stdout"];
+const KINDS_LATER: &[&str] =
+    &["incidentio", "incidentio_alert", "taskcall", "pagerduty", "opsgenie", "alertmanager", "cloudevents"];
+
+use Fallback::{Absent, Required, Text};
+use Shape::{
+    Address, Choice, Choices, Count, Digest, Duration, File, Name, Names, Networks, Rate, Secret, Section, Sections,
+    Size, Switch, Url,
+};
+
+pub(super) const ROWS: &[Row] = &[
+    row("listen", Section, Absent, "Where the proxy listens."),
+    row("listen.ingest", Section, Absent, "Events come in here."),
+    row("listen.ingest.address", Address, Text("0.0.0.0:8080"), "IP address and port."),
+    later("listen.ingest.tls", "Certificate, key and client CA files."),
+    later("listen.ingest.trusted_proxies", "Networks whose X-Forwarded-For is believed."),
+    later("listen.ingest.proxy_protocol", "Expect the PROXY protocol."),
+    row("listen.observe", Section, Absent, "/livez, /readyz and /metrics; read-only."),
+    row("listen.observe.address", Address, Text("0.0.0.0:9464"), "IP address and port."),
+    row("listen.admin", Section, Absent, "Status page and admin API."),
+    row("listen.admin.address", Address, Text("127.0.0.1:9465"), "IP address and port."),
+    row(
+        "listen.admin.token_file",
+        File,
+        Absent,
+        "Holds the token for writes. Without it writes are refused unless the address is loopback.",
+    ),
+    row("limits", Section, Absent, "What one request and one connection may take."),
+    row("limits.body_bytes", Size(1, EVENT_BYTES_MAX), Text("30720"), "Largest event."),
+    row(
+        "limits.batch_body_bytes",
+        Size(1, 64 * MIB),
+        Text("4194304"),
+        "Largest body of a dialect that sends many events at once.",
+    ),
+    row("limits.gzip", Switch, Text("true"), "Decode Content-Encoding: gzip."),
+    row(
+        "limits.connections",
+        Count(1, 10_000_000),
+        Absent,
+        "Connections at once; by default the process's file descriptors less 512.",
+    ),
+    row("limits.body_bytes_in_flight", Size(MIB, TIB), Text("128MiB"), "All bodies held in memory together."),
+    row("limits.header_bytes", Size(KIB, MIB), Text("16KiB"), "All headers of a request."),
+    row("limits.headers", Count(1, 1000), Text("64"), "Headers of a request."),
+    row("limits.uri_bytes", Size(64, 64 * KIB), Text("2KiB"), "Path and query of a request."),
+    row("limits.header_timeout", Duration(1, HOUR), Text("5s"), "Until a request's headers are there."),
+    row("limits.body_timeout", Duration(1, HOUR), Text("10s"), "Until a request's body is there."),
+    row(
+        "limits.body_bytes_per_second",
+        Size(1, MIB),
+        Text("1KiB"),
+        "Slowest pace of a body, from its third second on.",
+    ),
+    row("limits.idle_timeout", Duration(1, DAY), Text("60s"), "Until a connection without a request is closed."),
+    row(
+        "limits.unauthenticated_requests_per_second",
+        Count(1, 1_000_000),
+        Text("1000"),
+        "Requests with a missing or wrong key, all senders together; beyond it their connections are closed.",
+    ),
+    row("integrations", Sections(1, 100_000), Required, "Who may send events, and where they go."),
+    row("integrations[].name", Name, Required, "Unique. State is kept under it: renaming starts anew."),
+    row(
+        "integrations[].keys",
+        Sections(1, 2),
+        Required,
+        "One key, or two while senders change over; each entry has exactly one of the three.",
+    ),
+    row(
+        "integrations[].keys[].key",
+        Secret,
+        Absent,
+        "The key itself; best 40 lower-case hex characters, from the environment.",
+    ),
+    row("integrations[].keys[].key_file", File, Absent, "A file that holds it."),
+    row("integrations[].keys[].key_sha256", Digest, Absent, "The SHA-256 of it, in hex."),
+    row("integrations[].enabled", Switch, Text("true"), "false: its events are answered 403."),
+    row("integrations[].dialects", Choices(DIALECTS, DIALECTS_LATER), Absent, "Dialects it may speak; all by default."),
+    row("integrations[].source_networks", Networks, Absent, "Networks it may send from; any by default."),
+    row("integrations[].upstreams", Names, Required, "Upstreams its events go to, in order."),
+    row("integrations[].rate_limit", Section, Absent, "How much it may send."),
+    row(
+        "integrations[].rate_limit.events_per_second",
+        Count(1, 10_000_000),
+        Absent,
+        "New incidents; no limit by default.",
+    ),
+    row(
+        "integrations[].rate_limit.burst",
+        Count(1, 100_000_000),
+        Absent,
+        "New incidents at once; one second's worth by default.",
+    ),
+    row(
+        "integrations[].rate_limit.requests_per_second",
+        Count(1, 10_000_000),
+        Text("10000"),
+        "Requests, whatever they hold.",
+    ),
+    row(
+        "integrations[].on_limit",
+        Choice(&["auto", "reject", "spool"], &[]),
+        Text("auto"),
+        "Above the event limit: reject, spool (accepted, forwarded at the limit's pace), or auto: reject only senders that try again.",
+    ),
+    row("integrations[].ack", Choice(&["spooled"], &["delivered"]), Text("spooled"), "What an answer waits for."),
+    later("integrations[].ack_timeout", "How long an answer waits for the upstream."),
+    row("integrations[].respond", Choice(&["proxy"], &["upstream"]), Text("proxy"), "Whose answer the sender gets."),
+    row(
+        "integrations[].body_bytes",
+        Size(1, EVENT_BYTES_MAX),
+        Absent,
+        "Largest event of this integration; limits.body_bytes by default.",
+    ),
+    row(
+        "integrations[].forward_duplicates",
+        Choice(&["none", "severity_increase", "all"], &[]),
+        Text("severity_increase"),
+        "Which duplicates of an open incident go upstream.",
+    ),
+    row(
+        "integrations[].unknown_resolve",
+        Choice(&["forward_if_keyed", "drop", "reject"], &[]),
+        Text("forward_if_keyed"),
+        "What becomes of a resolve or acknowledge of an incident the proxy does not know.",
+    ),
+    row(
+        "integrations[].default_severity",
+        Count(1, 5),
+        Absent,
+        "Level of events that name none: 1 (lowest) to 5 (critical).",
+    ),
+    row(
+        "integrations[].require_description",
+        Switch,
+        Text("true"),
+        "Refuse events without a description where the dialect demands one.",
+    ),
+    later("integrations[].default_severity_id", "incident.io intake without an incident.io upstream."),
+    later("integrations[].severities", "incident.io intake without an incident.io upstream."),
+    later("integrations[].incident_statuses", "incident.io intake without an incident.io upstream."),
+    row(
+        "integrations[].success_status",
+        Count(200, 299),
+        Text("202"),
+        "Status of an accepted event in the Squadcast dialect.",
+    ),
+    later("integrations[].alert_sources", "incident.io alert events."),
+    later("integrations[].assignment", "TaskCall defaults."),
+    row("upstreams", Sections(1, 10_000), Required, "Where events are forwarded to."),
+    row("upstreams[].name", Name, Required, "Unique. Queued events are kept under it."),
+    row(
+        "upstreams[].kind",
+        Choice(KINDS, KINDS_LATER),
+        Required,
+        "What it speaks: webhook (the normalized event), squadcast, or stdout (one event a line).",
+    ),
+    row("upstreams[].url", Url, Absent, "Absolute http or https URL; required but for stdout."),
+    row("upstreams[].credential", Secret, Absent, "Key or secret; for webhook the signing secret. None by default."),
+    row("upstreams[].credential_file", File, Absent, "A file that holds it."),
+    row(
+        "upstreams[].mode",
+        Choice(&["verbatim", "normalized"], &[]),
+        Absent,
+        "verbatim (the body as received, same dialect only) or normalized; verbatim by default for squadcast, normalized else.",
+    ),
+    row(
+        "upstreams[].rate_limit",
+        Section,
+        Absent,
+        "How much it takes; by default 15 a minute for squadcast, no limit else.",
+    ),
+    row(
+        "upstreams[].rate_limit.requests_per_second",
+        Rate(1, 1_000_000_000),
+        Absent,
+        "Up to three decimals: 0.25 is one request each 4 s.",
+    ),
+    row(
+        "upstreams[].rate_limit.burst",
+        Count(1, 1_000_000),
+        Absent,
+        "Requests at once when free; one second's worth by default.",
+    ),
+    row("upstreams[].timeout", Duration(1, HOUR), Text("10s"), "Until an attempt is given up."),
+    row("upstreams[].connections", Count(1, 10_000), Text("64"), "Requests at once."),
+    row(
+        "upstreams[].give_up_after",
+        Duration(SECOND, 365 * DAY),
+        Text("24h"),
+        "Until an event that fails becomes a dead letter.",
+    ),
+    row(
+        "upstreams[].redeliver_after",
+        Duration(SECOND, 30 * DAY),
+        Text("5m"),
+        "A trigger that became a dead letter is tried again at most this often, when its sender repeats it.",
+    ),
+    row("upstreams[].batch", Section, Absent, "webhook: many events in one request. Off by default."),
+    row("upstreams[].batch.max_events", Count(1, 10_000), Text("100"), "Events in one request."),
+    row(
+        "upstreams[].batch.max_wait",
+        Duration(0, 60 * SECOND),
+        Text("10ms"),
+        "How long the first event waits for others.",
+    ),
+    later("upstreams[].api", "incident.io."),
+    later("upstreams[].visibility", "incident.io."),
+    later("upstreams[].default_severity_id", "incident.io."),
+    later("upstreams[].severity_map", "incident.io."),
+    later("upstreams[].closed_status_id", "incident.io."),
+    later("upstreams[].incident_type_id", "incident.io."),
+    later("upstreams[].field_map", "incident.io."),
+    later("upstreams[].region", "TaskCall."),
+    later("upstreams[].service_ref_id", "TaskCall."),
+    later("upstreams[].policy_ref_id", "TaskCall."),
+    later("upstreams[].users", "TaskCall."),
+    later("upstreams[].path_style", "TaskCall."),
+    later("upstreams[].source_config_id", "incident.io alert events."),
+    later("upstreams[].responders", "Opsgenie."),
+    later("upstreams[].source", "PagerDuty, CloudEvents."),
+    later("upstreams[].type_prefix", "CloudEvents."),
+    row("dedup", Section, Absent, "How long incidents are remembered."),
+    row("dedup.open_ttl", Duration(SECOND, 3650 * DAY), Text("30d"), "An open incident, from its last event."),
+    row(
+        "dedup.resolved_ttl",
+        Duration(SECOND, 3650 * DAY),
+        Text("24h"),
+        "A resolved incident, so that late duplicates are known.",
+    ),
+    row("dedup.idempotency_ttl", Duration(DAY, 3650 * DAY), Text("7d"), "An idempotency key, from its creation."),
+    row("dedup.replay_ttl", Duration(SECOND, 3650 * DAY), Text("24h"), "A transport's own message id."),
+    row(
+        "dedup.max_keys",
+        Count(1, 100_000_000),
+        Text("1000000"),
+        "Incidents remembered at once; open ones are never forgotten to make room.",
+    ),
+    row("spool", Section, Absent, "The log on disk that accepted events are kept in."),
+    row("spool.directory", File, Text("./data"), "Made when missing."),
+    row(
+        "spool.durability",
+        Choice(&["fsync", "memory"], &[]),
+        Text("fsync"),
+        "fsync: an answered event survives a crash. memory: it may not.",
+    ),
+    row(
+        "spool.max_bytes",
+        Size(SPOOL_BYTES_MIN, 1024 * TIB),
+        Text("10GiB"),
+        "All files in the directory together; when full, new events are refused.",
+    ),
+    row("spool.retain", Duration(0, 3650 * DAY), Text("24h"), "How long delivered events stay readable."),
+    row("spool.index_bytes", Size(MIB, TIB), Text("64MiB"), "Memory for finding events by their id."),
+    later("redis", "State shared between replicas."),
+    row("shutdown", Section, Absent, "How the process stops."),
+    row("shutdown.drain", Duration(0, HOUR), Text("20s"), "How long the listener goes on while readiness is down."),
+    row("log", Section, Absent, "The process's own log, on standard error."),
+    row(
+        "log.format",
+        Choice(&["auto", "text", "json"], &[]),
+        Text("auto"),
+        "auto: text on a terminal, JSON lines elsewhere.",
+    ),
+    row(
+        "log.level",
+        Choice(&["error", "warn", "info", "debug", "trace"], &[]),
+        Text("info"),
+        "Least severe level that is logged.",
+    ),
+];
+
+/// The keys of a section, by their last word.
+pub(super) fn of_section(section: &str) -> impl Iterator<Item = (&'static str, &'static Row)> {
+    ROWS.iter().filter_map(move |row| {
+        let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", row.path));
+        (parent.strip_suffix("[]").unwrap_or(parent) == section.strip_suffix("[]").unwrap_or(section))
+            .then_some((name, row))
+    })
+}
+
+/// Whether some key is called so.
+pub(super) fn is_name(word: &str) -> bool {
+    ROWS.iter().any(|row| row.path.rsplit('.').next() == Some(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_stands_once_behind_its_section_and_is_described() {
+        let mut seen = std::collections::HashSet::new();
+        for row in ROWS {
+            assert!(seen.insert(row.path), "{} stands twice", row.path);
+            assert!(!row.about.is_empty() && row.about.ends_with('.'), "{}", row.path);
+            if let Some((parent, _)) = row.path.rsplit_once('.') {
+                assert!(seen.contains(parent.trim_end_matches("[]")), "{} has no section before it", row.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The sections that are about the process as a whole: `listen`, `limits`, `dedup`, `spool`, `shutdown`, `log`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::report::{Place, Wrong};
+use super::{Admin, Log, LogFormat, Spool, files};
+use crate::{body, dedup, listen, store};
+
+/// Preallocated at once; large enough that a busy proxy opens a new one every few seconds only.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// A body slower than the pace is let be for this long: TLS and congestion windows have to open.
+const SLOW_GRACE: Duration = Duration::from_secs(2);
+
+/// `usize` on the machine at hand; table bounds keep it exact on 64 bits.
+pub(super) fn whole(number: Option<u64>) -> usize {
+    usize::try_from(number.unwrap_or_default()).unwrap_or(usize::MAX)
+}
+
+pub(super) fn whole32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+pub(super) fn listeners(root: &Section, limits: &Section) -> (listen::Config, SocketAddr, Admin) {
+    let listen = root.section("listen");
+    let sections = ["ingest", "observe", "admin"].map(|name| listen.section(name));
+    let mut taken: Vec<(SocketAddr, Place)> = Vec::new();
+    let addresses = sections.each_ref().map(|section| {
+        let address = section.address("address").unwrap_or(UNREAD);
+        if let Some((_, first)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
+            let wrong = Wrong::value("another listener has this address").code("conflict");
+            let hint = match first.line {
+                0 => "give each listener a port of its own".to_owned(),
+                line => format!("the other stands at line {line}; give each listener a port of its own"),
+            };
+            section.error("address", wrong.hint(hint));
+        }
+        taken.push((address, section.place_of("address")));
+        address
+    });
+    let [ingest_address, observe_address, admin_address] = addresses;
+    let [_, _, admin] = sections;
+    let config = listen::Config {
+        address: ingest_address,
+        connections: limits.count("connections").map(|count| whole(Some(count))),
+        header_bytes: whole(limits.size("header_bytes")),
+        headers: whole(limits.count("headers")),
+        uri_bytes: whole(limits.size("uri_bytes")),
+        header_timeout: limits.duration("header_timeout"),
+        idle_timeout: limits.duration("idle_timeout"),
+        unauthenticated_requests_per_second: whole32(
+            limits.count("unauthenticated_requests_per_second").unwrap_or_default(),
+        ),
+    };
+    let token = admin.file("token_file").and_then(|path| files::secret(&admin, "token_file", &path));
+    if !admin_address.ip().is_loopback() && !admin.has("token_file") {
+        let wrong = Wrong::value("not a loopback address and no token_file: writes are refused").code("read_only");
+        admin.warning("address", wrong.hint("set listen.admin.token_file"));
+    }
+    (config, observe_address, Admin { address: admin_address, token })
+}
+
+/// Stands in for an address that was reported; such a configuration is never used.
+const UNREAD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// Whether binding the second would fail. Port 0 takes a free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
+}
+
+pub(super) fn body(limits: &Section) -> body::Limits {
+    let body = body::Limits {
+        body_bytes: whole(limits.size("body_bytes")),
+        batch_body_bytes: whole(limits.size("batch_body_bytes")),
+        gzip: limits.switch("gzip"),
+        body_bytes_in_flight: whole(limits.size("body_bytes_in_flight")),
+        body_timeout: limits.duration("body_timeout"),
+        body_bytes_per_second: whole(limits.size("body_bytes_per_second")),
+        slow_grace: SLOW_GRACE,
+    };
+    if body.batch_body_bytes < body.body_bytes {
+        let wrong = Wrong::value("less than limits.body_bytes").code("conflict");
+        limits.error("batch_body_bytes", wrong.hint("a batch holds at least one event"));
+    }
+    if body.body_bytes_in_flight < body.batch_body_bytes {
+        let wrong = Wrong::value("less than limits.batch_body_bytes").code("conflict");
+        limits.error("body_bytes_in_flight", wrong.hint("a single batch could never be read"));
+    }
+    body
+}
+
+/// `redeliver_after`: the shortest of the upstreams'.
+pub(super) fn dedup(root: &Section, redeliver_after: Duration) -> dedup::Config {
+    let dedup = root.section("dedup");
+    dedup::Config {
+        open_ttl: dedup.duration("open_ttl"),
+        resolved_ttl: dedup.duration("resolved_ttl"),
+        idempotency_ttl: dedup.duration("idempotency_ttl"),
+        replay_ttl: dedup.duration("replay_ttl"),
+        max_keys: whole(dedup.count("max_keys")),
+        redeliver_after,
+        replica_id: 0,
+    }
+}
+
+pub(super) fn spool(root: &Section) -> Spool {
+    let spool = root.section("spool");
+    let max_bytes = spool.size("max_bytes").unwrap_or_default();
+    Spool {
+        store: store::Config {
+            directory: spool.file("directory").unwrap_or_default(),
+            durability: match spool.choice("durability") {
+                Some("memory") => store::Durability::Memory,
+                _ => store::Durability::Fsync,
+            },
+            max_bytes,
+            // With fewer than four segments one that is still needed would block half the spool.
+            segment_bytes: whole32(SEGMENT_BYTES.min(max_bytes / 4)),
+        },
+        retain: spool.duration("retain"),
+        index_bytes: spool.size("index_bytes").unwrap_or_default(),
+    }
+}
+
+pub(super) fn log(root: &Section) -> Log {
+    let log = root.section("log");
+    Log {
+        format: match log.choice("format") {
+            Some("text") => LogFormat::Text,
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Auto,
+        },
+        level: match log.choice("level") {
+            Some("error") => tracing::Level::ERROR,
+            Some("warn") => tracing::Level::WARN,
+            Some("debug") => tracing::Level::DEBUG,
+            Some("trace") => tracing::Level::TRACE,
+            _ => tracing::Level::INFO,
+        },
+    }
+}

@@ -1,0 +1,417 @@
+//! Reads one section of the tree key by key; a wrong value is reported and stands in as its default, so
+//! that one run finds every error. Types, bounds and defaults come from the table in `keys`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{self, Fallback, Row, Shape};
+use super::report::{Place, Report, Wrong, nearest, quote};
+use super::tree::{Entry, Node, Origin, Scalar, Value};
+use super::units;
+
+/// What a key that the table does not know reads as; a test keeps this from happening.
+static UNLISTED: Row = Row { path: "", shape: None, default: Fallback::Absent, about: "" };
+
+/// A longer unknown key may be a secret that was pasted in the wrong place.
+const UNKNOWN_KEY_CHARS_MAX: usize = 24;
+
+pub(super) struct Section<'t> {
+    report: &'t Report,
+    /// Where its keys stand in the table: `integrations[]`.
+    path: String,
+    /// The same for people: `integrations[0]`.
+    label: String,
+    place: Place,
+    entries: HashMap<&'t str, &'t Entry>,
+    is_given: bool,
+}
+
+impl<'t> Section<'t> {
+    /// The whole configuration.
+    pub(super) fn root(report: &'t Report, node: &'t Node) -> Self {
+        Self::open(report, String::new(), String::new(), Some(node), node.place)
+    }
+
+    /// Opens a section and reports the keys that do not belong there. `at`: where an absent one would stand.
+    fn open(report: &'t Report, path: String, label: String, node: Option<&'t Node>, at: Place) -> Self {
+        let node = node.filter(|node| !node.is_null());
+        let place = node.map_or(at, |node| node.place);
+        let is_given = node.is_some();
+        let mut section = Self { report, path, label, place, entries: HashMap::new(), is_given };
+        match node.map(|node| (node, &node.value)) {
+            None => {}
+            Some((_, Value::Map(entries))) => entries.iter().for_each(|entry| section.take(entry)),
+            Some((_, Value::Scalar(Scalar { origin: Origin::Broken, .. }))) => {}
+            Some((node, _)) => {
+                let what = if section.label.is_empty() { "the configuration" } else { &section.label };
+                let wrong = Wrong::value(format!("{what}: expected a mapping, found {}", node.noun())).code("type");
+                report.error(place, wrong.hint("write \"key: value\" lines, or { key: value }"));
+            }
+        }
+        section
+    }
+
+    fn take(&mut self, entry: &'t Entry) {
+        let named = || keys::of_section(&self.path).find(|(name, _)| *name == entry.key);
+        if let Some((_, row)) = named() {
+            self.report.show(entry.place);
+            if row.shape.is_some() {
+                self.entries.insert(&entry.key, entry);
+            } else {
+                let message = format!("{} comes with a later version", quote(&self.name_of(&entry.key)));
+                self.report.error(entry.place, Wrong::value(message).code("later_version").hint("remove it for now"));
+            }
+            return;
+        }
+        if self.report.is_full() {
+            self.report.error(entry.place, Wrong::value(""));
+            return;
+        }
+        let known = || keys::of_section(&self.path).filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
+        let meant = nearest(&entry.key, keys::of_section(&self.path).map(|(name, _)| name));
+        let hint = match meant {
+            Some(name) => format!("did you mean {}?", quote(name)),
+            None => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
+        };
+        let is_harmless = meant.is_some() || entry.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX;
+        if is_harmless {
+            self.report.show(entry.place);
+        }
+        let key = if is_harmless { quote(&entry.key) } else { "***".to_owned() };
+        self.report.error(entry.place, Wrong::value(format!("unknown key {key}")).code("unknown_key").hint(hint));
+    }
+
+    fn row(&self, key: &str) -> &'static Row {
+        let row = keys::of_section(&self.path).find(|(name, _)| *name == key).map(|(_, row)| row);
+        debug_assert!(row.is_some(), "{}.{key} is not in the table", self.path);
+        #[cfg(test)]
+        row.iter().for_each(|row| self.report.note_asked(row.path));
+        row.unwrap_or(&UNLISTED)
+    }
+
+    fn name_of(&self, key: &str) -> String {
+        if self.label.is_empty() { key.to_owned() } else { format!("{}.{key}", self.label) }
+    }
+
+    fn node(&self, key: &str) -> Option<&'t Node> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// Whether the section stands in the file, be it empty.
+    pub(super) fn is_given(&self) -> bool {
+        self.is_given
+    }
+
+    /// Further errors are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.report.is_full()
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Where the section begins.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Where the key's value stands, or the section.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        self.node(key).map_or(self.place, |node| node.place)
+    }
+
+    /// Reports what is wrong with a key's value.
+    pub(super) fn error(&self, key: &str, wrong: Wrong) {
+        self.error_at(self.place_of(key), key, wrong);
+    }
+
+    pub(super) fn error_at(&self, place: Place, key: &str, mut wrong: Wrong) {
+        wrong.message = format!("{}: {}", self.name_of(key), wrong.message);
+        self.report.error(place, wrong);
+    }
+
+    pub(super) fn warning(&self, key: &str, mut wrong: Wrong) {
+        wrong.message = format!("{}: {}", self.name_of(key), wrong.message);
+        self.report.warning(self.place_of(key), wrong);
+    }
+
+    /// Reports what is wrong with the section as a whole.
+    pub(super) fn error_here(&self, mut wrong: Wrong) {
+        wrong.message = format!("{}: {}", self.label, wrong.message);
+        self.report.error(self.place, wrong);
+    }
+
+    /// A mapping below this one; empty when absent.
+    pub(super) fn section(&self, key: &str) -> Section<'t> {
+        let path = self.row(key).path.to_owned();
+        Self::open(self.report, path, self.name_of(key), self.node(key), self.place)
+    }
+
+    /// A list of mappings.
+    pub(super) fn sections(&self, key: &str) -> Vec<Section<'t>> {
+        let row = self.row(key);
+        let Some(node) = self.node(key) else {
+            self.missing(key, row);
+            return Vec::new();
+        };
+        let Some(items) = self.items(key, node, "mappings", "- name: value") else { return Vec::new() };
+        if let Some(Shape::Sections(least, most)) = row.shape
+            && (items.len() < least || items.len() > most)
+        {
+            let message = format!("{} entries, expected {least} to {most}", items.len());
+            self.error(key, Wrong::value(message));
+        }
+        let open = |(at, item): (usize, &'t Node)| {
+            let label = format!("{}[{at}]", self.name_of(key));
+            Self::open(self.report, format!("{}[]", row.path), label, Some(item), item.place)
+        };
+        items.iter().enumerate().map(open).collect()
+    }
+
+    fn items(&self, key: &str, node: &'t Node, of: &str, example: &str) -> Option<&'t [Node]> {
+        match &node.value {
+            Value::List(items) => return Some(items),
+            Value::Scalar(Scalar { origin: Origin::Broken, .. }) => {}
+            _ => {
+                let message = format!("expected a list of {of}, found {}", node.noun());
+                self.error(key, Wrong::value(message).code("type").hint(format!("write {example}")));
+            }
+        }
+        None
+    }
+
+    fn missing(&self, key: &str, row: &Row) {
+        if row.default == Fallback::Required {
+            let message = format!("missing key {}", quote(&self.name_of(key)));
+            self.report.error(self.place, Wrong::value(message).code("missing").hint(row.about));
+        }
+    }
+
+    /// The value of a key, its default, or nothing: then it is optional, or an error was reported.
+    fn value<T>(&self, key: &str, wanted: &str, parse: impl Fn(&Scalar, &Row) -> Result<T, Wrong>) -> Option<T> {
+        let row = self.row(key);
+        let default = || match row.default {
+            Fallback::Text(text) => {
+                let scalar = Scalar { text: text.to_owned(), plain: true, origin: Origin::Written };
+                parse(&scalar, row).ok()
+            }
+            _ => None,
+        };
+        let Some(node) = self.node(key) else {
+            self.missing(key, row);
+            return default();
+        };
+        self.read(key, node, wanted, row, &parse).or_else(default)
+    }
+
+    fn read<T>(
+        &self,
+        key: &str,
+        node: &Node,
+        wanted: &str,
+        row: &Row,
+        parse: &impl Fn(&Scalar, &Row) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let Value::Scalar(scalar) = &node.value else {
+            let wrong = Wrong::value(format!("expected {wanted}, found {}", node.noun()));
+            self.error_at(node.place, key, wrong.code("type"));
+            return None;
+        };
+        if scalar.origin == Origin::Broken {
+            return None;
+        }
+        let is_secret = matches!(row.shape, Some(Shape::Secret | Shape::Digest | Shape::Url));
+        if !is_secret {
+            self.report.show(node.place);
+        }
+        if scalar.is_null() {
+            let hint = match row.default {
+                Fallback::Text(text) => format!("remove the key to take the default, {text}"),
+                Fallback::Absent => "remove the key, or give it a value".to_owned(),
+                Fallback::Required => row.about.to_owned(),
+            };
+            self.error_at(node.place, key, Wrong::value("no value").code("type").hint(hint));
+            return None;
+        }
+        match parse(scalar, row) {
+            Ok(value) => Some(value),
+            Err(mut wrong) => {
+                let hidden = is_secret || scalar.origin == Origin::Environment;
+                let value = if hidden { "***".to_owned() } else { quote(&scalar.text) };
+                wrong.message = format!("{}: {value}", wrong.message);
+                if hidden {
+                    // A hint may repeat the value in another spelling.
+                    wrong.hint = wrong.hint.filter(|_| scalar.origin != Origin::Environment);
+                }
+                self.error_at(node.place, key, wrong);
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.value(key, "a text", |scalar, _| {
+            if scalar.text.is_empty() { Err(Wrong::value("empty")) } else { Ok(scalar.text.clone()) }
+        })
+    }
+
+    pub(super) fn file(&self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    pub(super) fn switch(&self, key: &str) -> bool {
+        let parse = |scalar: &Scalar, _: &Row| match scalar.text.as_str() {
+            "true" if is_bare(scalar) => Ok(true),
+            "false" if is_bare(scalar) => Ok(false),
+            _ => Err(Wrong::value("not true or false").hint("write true or false, without quotes").code("type")),
+        };
+        self.value(key, "true or false", parse).unwrap_or_default()
+    }
+
+    pub(super) fn count(&self, key: &str) -> Option<u64> {
+        self.value(key, "a number", |scalar, row| {
+            let number = bare(scalar, units::count)?;
+            let bounds = if let Some(Shape::Count(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            within(number, bounds, |number| number.to_string())
+        })
+    }
+
+    /// In thousandths.
+    pub(super) fn rate(&self, key: &str) -> Option<u64> {
+        self.value(key, "a number", |scalar, row| {
+            let number = bare(scalar, units::thousandths)?;
+            let bounds = if let Some(Shape::Rate(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            within(number, bounds, |number| format!("{}.{:03}", number / 1000, number % 1000))
+        })
+    }
+
+    pub(super) fn size(&self, key: &str) -> Option<u64> {
+        self.value(key, "a size", |scalar, row| {
+            let bounds = if let Some(Shape::Size(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            within(units::size(&scalar.text)?, bounds, units::show_size)
+        })
+    }
+
+    pub(super) fn duration(&self, key: &str) -> Duration {
+        let parse = |scalar: &Scalar, row: &Row| {
+            let bounds = if let Some(Shape::Duration(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            let bounds = (Duration::from_millis(bounds.0), Duration::from_millis(bounds.1));
+            within(units::duration(&scalar.text)?, bounds, units::show_duration)
+        };
+        self.value(key, "a duration", parse).unwrap_or_default()
+    }
+
+    /// One of the row's words; empty after an error on a key without default.
+    pub(super) fn choice(&self, key: &str) -> Option<&'static str> {
+        self.value(key, "a word", |scalar, row| match row.shape {
+            Some(Shape::Choice(now, later)) => word(&scalar.text, now, later),
+            _ => Err(Wrong::value("not a choice")),
+        })
+    }
+
+    pub(super) fn address(&self, key: &str) -> Option<SocketAddr> {
+        self.value(key, "an address", |scalar, _| units::address(&scalar.text))
+    }
+
+    pub(super) fn url(&self, key: &str) -> Option<hyper::Uri> {
+        self.value(key, "a URL", |scalar, _| units::url(&scalar.text))
+    }
+
+    pub(super) fn digest(&self, key: &str) -> Option<[u8; 32]> {
+        self.value(key, "a digest", |scalar, _| {
+            let wrong = || Wrong::value("not a SHA-256 in hex").hint("write 64 characters of 0-9 and a-f");
+            let mut digest = [0; 32];
+            let bytes = scalar.text.as_bytes();
+            if bytes.len() != 2 * digest.len() || !bytes.iter().all(u8::is_ascii_hexdigit) {
+                return Err(wrong());
+            }
+            for (at, byte) in digest.iter_mut().enumerate() {
+                let pair = scalar.text.get(2 * at..2 * at + 2).ok_or_else(wrong)?;
+                *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+            }
+            Ok(digest)
+        })
+    }
+
+    pub(super) fn name(&self, key: &str) -> Option<String> {
+        self.value(key, "a name", |scalar, _| {
+            let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            let text = scalar.text.as_str();
+            let fits = (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-');
+            let wrong =
+                || Wrong::value("not a name").hint("1 to 64 characters of a-z, 0-9 and -, not beginning with -");
+            fits.then(|| text.to_owned()).ok_or_else(wrong)
+        })
+    }
+
+    /// A list of single values; `None`: absent.
+    fn list<T>(&self, key: &str, parse: impl Fn(&Scalar, &Row) -> Result<T, Wrong>) -> Option<Vec<(Place, T)>> {
+        let row = self.row(key);
+        let Some(node) = self.node(key) else {
+            self.missing(key, row);
+            return None;
+        };
+        let items = self.items(key, node, "values", "[one, two]")?;
+        if items.is_empty() {
+            let hint = if row.default == Fallback::Absent { "remove the key" } else { row.about };
+            self.error(key, Wrong::value("an empty list").hint(hint));
+        }
+        let read = |item: &Node| self.read(key, item, "a single value", row, &parse).map(|value| (item.place, value));
+        Some(items.iter().filter_map(read).collect())
+    }
+
+    pub(super) fn names(&self, key: &str) -> Vec<(Place, String)> {
+        self.list(key, |scalar, _| Ok(scalar.text.clone())).unwrap_or_default()
+    }
+
+    pub(super) fn choices(&self, key: &str) -> Option<Vec<(Place, &'static str)>> {
+        self.list(key, |scalar, row| match row.shape {
+            Some(Shape::Choices(now, later)) => word(&scalar.text, now, later),
+            _ => Err(Wrong::value("not a choice")),
+        })
+    }
+
+    pub(super) fn networks(&self, key: &str) -> Option<Vec<(Place, (IpAddr, u8))>> {
+        self.list(key, |scalar, _| units::network(&scalar.text))
+    }
+}
+
+/// Not in quotes, or from the environment, where quotes cannot be seen.
+fn is_bare(scalar: &Scalar) -> bool {
+    scalar.plain || scalar.origin == Origin::Environment
+}
+
+fn bare<T>(scalar: &Scalar, parse: impl Fn(&str) -> Result<T, Wrong>) -> Result<T, Wrong> {
+    let number = parse(&scalar.text)?;
+    if is_bare(scalar) {
+        return Ok(number);
+    }
+    Err(Wrong::value("a text where a number is expected").code("type").hint("remove the quotes"))
+}
+
+fn within<T: PartialOrd + Copy>(value: T, (least, most): (T, T), show: impl Fn(T) -> String) -> Result<T, Wrong> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let hint = format!("{} to {} are allowed", show(least), show(most));
+    Err(Wrong::value("out of bounds").hint(hint))
+}
+
+fn word(text: &str, now: &[&'static str], later: &[&'static str]) -> Result<&'static str, Wrong> {
+    if let Some(word) = now.iter().find(|word| **word == text) {
+        return Ok(word);
+    }
+    let all = now.join(", ");
+    if later.contains(&text) {
+        let wrong = Wrong::value("comes with a later version").code("later_version");
+        return Err(wrong.hint(format!("use one of: {all}")));
+    }
+    let hint = match nearest(text, now.iter().chain(later).copied()) {
+        Some(word) => format!("did you mean {word}?"),
+        None => format!("use one of: {all}"),
+    };
+    Err(Wrong::value("not one of the known words").hint(hint))
+}

@@ -1,0 +1,246 @@
+//! YAML text to a tree of nodes that know where they stand. The only home of the YAML parser.
+//!
+//! What a configuration does not need is refused, as it only helps an attacker or hides a mistake: aliases
+//! (a short file can expand to gigabytes), tags, a second document, repeated keys, deep nesting.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
+
+use super::report::{Place, Report, Wrong};
+
+/// The configuration itself is six deep.
+const DEPTH_MAX: usize = 24;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) value: Value,
+}
+
+#[derive(Debug)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) place: Place,
+    pub(super) value: Node,
+}
+
+#[derive(Debug)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    /// Written without quotes.
+    pub(super) plain: bool,
+    pub(super) origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Written,
+    /// Holds a value of the environment, which must not be printed.
+    Environment,
+    /// Already reported: whoever reads it stays silent.
+    Broken,
+}
+
+impl Node {
+    pub(super) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())
+    }
+
+    /// What stands there, for "found ...".
+    pub(super) fn noun(&self) -> &'static str {
+        match &self.value {
+            Value::Scalar(scalar) if scalar.is_null() => "nothing",
+            Value::Scalar(_) => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+impl Scalar {
+    pub(super) fn is_null(&self) -> bool {
+        self.plain && self.origin == Origin::Written && matches!(self.text.as_str(), "" | "~" | "null")
+    }
+}
+
+/// Parses the source; `None` where it is no YAML (reported).
+pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<Node> {
+    let options = options! {
+        disallow_directives: true,
+        emit_unresolved_aliases: true,
+        flow_nesting_limit: DEPTH_MAX,
+        block_nesting_limit: DEPTH_MAX,
+    };
+    let parser = Parser::new_from_str_with_options(text, options);
+    let mut builder = Builder { parser, report, source, scalars: Vec::new(), stopped: false };
+    let root = builder.document();
+    let Builder { scalars, stopped, .. } = builder;
+    report.set_scalars(source, (!stopped).then_some(scalars));
+    root.filter(|_| !stopped)
+}
+
+struct Builder<'s, 'r> {
+    parser: Parser<'s, StrInput<'s>>,
+    report: &'r Report,
+    source: usize,
+    scalars: Vec<Range<usize>>,
+    /// A syntax error was reported: nothing more comes.
+    stopped: bool,
+}
+
+impl<'s> Builder<'s, '_> {
+    fn place(&self, span: &Span) -> Place {
+        Place {
+            source: self.source,
+            start: span.start.byte_offset().unwrap_or(0),
+            end: span.end.byte_offset().unwrap_or(0),
+            line: span.start.line(),
+            column: span.start.col(),
+        }
+    }
+
+    fn next(&mut self) -> Option<(Event<'s>, Place)> {
+        if self.stopped {
+            return None;
+        }
+        match self.parser.next()? {
+            Ok((event, span)) => Some((event, self.place(&span))),
+            Err(error) => {
+                self.stopped = true;
+                let mark = *error.marker();
+                let place = self.place(&Span::new(mark, mark));
+                let hint = "check indentation, quotes and brackets here and just above";
+                self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
+                None
+            }
+        }
+    }
+
+    fn document(&mut self) -> Option<Node> {
+        let mut root = None;
+        let mut documents = 0;
+        while let Some((event, place)) = self.next() {
+            match event {
+                Event::StreamStart | Event::DocumentEnd => {}
+                Event::StreamEnd => break,
+                Event::DocumentStart(..) => {
+                    documents += 1;
+                    if documents > 1 {
+                        let wrong = Wrong::value("a second document in one file").code("syntax");
+                        self.report.error(place, wrong.hint("pass several files with --config instead"));
+                        break;
+                    }
+                }
+                event => root = self.node(event, place),
+            }
+        }
+        let empty = Place { source: self.source, line: 1, ..Place::default() };
+        Some(root.unwrap_or(Node { place: empty, value: Value::Map(Vec::new()) }))
+    }
+
+    /// The node that `event` begins; `None` after a syntax error. Recursion is bounded by the parser's limits.
+    fn node(&mut self, event: Event<'s>, place: Place) -> Option<Node> {
+        if event.tag().is_some() {
+            self.refuse(place, "tags are not supported", "remove the word that begins with \"!\"");
+        }
+        let value = match event {
+            Event::Scalar(text, style, ..) => {
+                self.scalars.push(place.start..place.end);
+                Value::Scalar(Scalar {
+                    text: text.into_owned(),
+                    plain: style == ScalarStyle::Plain,
+                    origin: Origin::Written,
+                })
+            }
+            Event::SequenceStart(..) => Value::List(self.list()?),
+            Event::MappingStart(..) => Value::Map(self.map()?),
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                self.refuse(
+                    place,
+                    "aliases are not supported",
+                    "write the value out; quote a text that begins with \"*\"",
+                );
+                Value::Scalar(Scalar { text: String::new(), plain: true, origin: Origin::Broken })
+            }
+            _ => return None,
+        };
+        // A block mapping begins at its first key: point at the whole key.
+        let place = match &value {
+            Value::Map(entries) => {
+                entries.first().filter(|first| first.place.start == place.start).map(|first| first.place)
+            }
+            _ => None,
+        }
+        .unwrap_or(place);
+        Some(Node { place, value })
+    }
+
+    fn list(&mut self) -> Option<Vec<Node>> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Some(items),
+                (event, place) => items.push(self.node(event, place)?),
+            }
+        }
+    }
+
+    fn map(&mut self) -> Option<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
+        loop {
+            let (event, place) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                return Some(entries);
+            }
+            let key = self.node(event, place)?;
+            let (event, place) = self.next()?;
+            let value = self.node(event, place)?;
+            let Value::Scalar(Scalar { text, .. }) = key.value else {
+                self.refuse(key.place, "a key must be a single word", "write \"key: value\"");
+                continue;
+            };
+            if let Some(line) = lines.get(&text) {
+                let wrong = Wrong::value(format!("this key already stands at line {line}")).code("duplicate_key");
+                self.report.error(key.place, wrong.hint("keep one of the two"));
+                continue;
+            }
+            lines.insert(text.clone(), key.place.line);
+            entries.push(Entry { key: text, place: key.place, value });
+        }
+    }
+
+    fn refuse(&self, place: Place, message: &str, hint: &str) {
+        self.report.error(place, Wrong::value(message).code("syntax").hint(hint));
+    }
+}
+
+/// `over` laid on `base`: mappings are joined key by key, anything else is replaced.
+pub(super) fn merge(base: &mut Node, over: Node) {
+    let (below, above) = match (&mut base.value, over.value) {
+        (Value::Map(below), Value::Map(above)) => (below, above),
+        (_, value) => {
+            *base = Node { place: over.place, value };
+            return;
+        }
+    };
+    let index: HashMap<String, usize> = below.iter().enumerate().map(|(at, entry)| (entry.key.clone(), at)).collect();
+    for entry in above {
+        match index.get(&entry.key).and_then(|at| below.get_mut(*at)) {
+            Some(slot) => {
+                slot.place = entry.place;
+                merge(&mut slot.value, entry.value);
+            }
+            None => below.push(entry),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The section `upstreams`: where events go, how fast, and with which credential.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::files;
+use super::integrations::Taken;
+use super::process::{whole, whole32};
+use super::reader::Section;
+use super::report::Wrong;
+use crate::gate::IntegrationConfig;
+use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig};
+
+/// Squadcast's free plan takes 15 events a minute (contracts 7.1).
+const SQUADCAST_PACE: Pace = Pace { requests: 15, per: Duration::from_secs(60), burst: 15 };
+
+/// The names that integrations may refer to, those of faulty upstreams among them.
+#[derive(Default)]
+pub(super) struct Names(HashMap<Arc<str>, ()>);
+
+impl Names {
+    pub(super) fn find(&self, name: &str) -> Option<Arc<str>> {
+        self.0.get_key_value(name).map(|(name, ())| Arc::clone(name))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(|name| &**name)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The upstreams, with the sections they stand in.
+pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<UpstreamConfig>, Vec<Section<'t>>, Names) {
+    let mut taken = Taken::default();
+    let mut names = Names::default();
+    let mut configs = Vec::new();
+    let mut sections = Vec::new();
+    for section in root.sections("upstreams") {
+        let name: Option<Arc<str>> = section.name("name").map(Arc::from);
+        if let Some(name) = &name {
+            names.0.insert(Arc::clone(name), ());
+            if let Err(wrong) = taken.take(Arc::clone(name), section.place_of("name")) {
+                section.error("name", wrong.hint("names of upstreams are unique"));
+            }
+        }
+        if let Some(config) = upstream(&section, name) {
+            configs.push(config);
+            sections.push(section);
+        }
+    }
+    (configs, sections, names)
+}
+
+fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig> {
+    let kind = match section.choice("kind") {
+        Some("webhook") => Some(Kind::Webhook),
+        Some("squadcast") => Some(Kind::Squadcast),
+        Some("stdout") => Some(Kind::Stdout),
+        _ => None,
+    };
+    let mode = match section.choice("mode") {
+        Some("verbatim") => Some(Mode::Verbatim),
+        Some("normalized") => Some(Mode::Normalized),
+        _ => None,
+    };
+    let url = section.url("url");
+    let credential = credential(section);
+    // All are read for their errors, though an upstream without name or kind goes nowhere.
+    let pace = pace(&section.section("rate_limit"), kind);
+    let timeout = section.duration("timeout");
+    let connections = whole(section.count("connections"));
+    let give_up_after = section.duration("give_up_after");
+    let redeliver_after = section.duration("redeliver_after");
+    let batch = batch(section);
+    let kind = kind?;
+    fits(section, kind, mode);
+    let mode = mode.unwrap_or(if kind == Kind::Squadcast { Mode::Verbatim } else { Mode::Normalized });
+    let name = name?;
+    Some(UpstreamConfig {
+        name,
+        kind,
+        url,
+        credential,
+        mode,
+        pace,
+        timeout,
+        connections,
+        give_up_after,
+        redeliver_after,
+        batch,
+        // Known once the integrations are read.
+        shared: false,
+        emit_priority: true,
+    })
+}
+
+/// Keys that this kind needs, or has no use for.
+fn fits(section: &Section, kind: Kind, mode: Option<Mode>) {
+    let useless = |key: &str, hint: &str| {
+        if section.has(key) {
+            section.error(key, Wrong::value("not for this kind of upstream").code("conflict").hint(hint));
+        }
+    };
+    if kind == Kind::Stdout {
+        for key in ["url", "credential", "credential_file"] {
+            useless(key, "stdout writes to standard output: remove it");
+        }
+    } else if !section.has("url") {
+        let hint = match kind {
+            Kind::Squadcast => "the address of the service's API, e.g. https://api.squadcast.com",
+            _ => "the address events are sent to",
+        };
+        section.error("url", Wrong::value("missing").code("missing").hint(hint));
+    }
+    if kind != Kind::Webhook {
+        useless("batch", "only webhook takes many events in one request");
+    }
+    if kind != Kind::Squadcast && mode == Some(Mode::Verbatim) {
+        let wrong = Wrong::value("verbatim is not for this kind of upstream").code("conflict");
+        section.error("mode", wrong.hint("webhook and stdout send the normalized event"));
+    }
+}
+
+fn credential(section: &Section) -> Option<Arc<str>> {
+    let written = section.text("credential");
+    let path = section.file("credential_file");
+    if section.has("credential") && section.has("credential_file") {
+        let wrong = Wrong::value("both credential and credential_file").code("conflict");
+        section.error("credential_file", wrong.hint("keep one of the two"));
+        return None;
+    }
+    match (written, path) {
+        (Some(text), _) => Some(Arc::from(text)),
+        (None, Some(path)) => files::secret(section, "credential_file", &path),
+        (None, None) => None,
+    }
+}
+
+fn pace(limit: &Section, kind: Option<Kind>) -> Option<Pace> {
+    let vendor = kind.filter(|kind| *kind == Kind::Squadcast).map(|_| SQUADCAST_PACE);
+    let rate = limit.rate("requests_per_second");
+    let burst = limit.count("burst").map(whole32);
+    match (rate, burst) {
+        (Some(rate), burst) => Some(steady(rate, burst)),
+        (None, None) => vendor,
+        (None, Some(burst)) => {
+            if vendor.is_none() && !limit.has("requests_per_second") {
+                let wrong = Wrong::value("a burst without a rate").code("conflict");
+                limit.error("burst", wrong.hint("add requests_per_second"));
+            }
+            vendor.map(|pace| Pace { burst, ..pace })
+        }
+    }
+}
+
+/// So many thousandths of a request each second: whole ones by the second, others one by one.
+fn steady(thousandths: u64, burst: Option<u32>) -> Pace {
+    let burst = burst.unwrap_or_else(|| whole32(thousandths / 1000).max(1));
+    if thousandths.is_multiple_of(1000) {
+        return Pace { requests: whole32(thousandths / 1000), per: Duration::from_secs(1), burst };
+    }
+    // Rounded up: never faster than asked for.
+    let per = Duration::from_nanos(1_000_000_000_000_u64.div_ceil(thousandths));
+    Pace { requests: 1, per, burst }
+}
+
+fn batch(section: &Section) -> Option<Batch> {
+    let batch = section.section("batch");
+    batch
+        .is_given()
+        .then(|| Batch { max_events: whole(batch.count("max_events")), max_wait: batch.duration("max_wait") })
+}
+
+/// What is allowed and yet seldom meant: an upstream nobody uses, or one whose keys may collide.
+pub(super) fn share(upstreams: &mut [UpstreamConfig], sections: &[Section], integrations: &[IntegrationConfig]) {
+    let mut users: HashMap<&str, usize> = HashMap::new();
+    for name in integrations.iter().flat_map(|integration| &integration.upstreams) {
+        *users.entry(name).or_default() += 1;
+    }
+    for (upstream, section) in upstreams.iter_mut().zip(sections) {
+        let count = users.get(&*upstream.name).copied().unwrap_or(0);
+        if count == 0 {
+            let wrong = Wrong::value("no integration sends to this upstream").code("unused");
+            section.warning("name", wrong.hint("name it under an integration's upstreams, or remove it"));
+        }
+        upstream.shared = count > 1;
+        if count > 1 && upstream.kind == Kind::Squadcast && upstream.mode == Mode::Verbatim {
+            let message =
+                format!("{count} integrations send to it: its event_id becomes integration:squadcast:event_id");
+            let wrong = Wrong::value(message).code("shared_keys");
+            section.warning(
+                "name",
+                wrong.hint("give each integration an upstream of its own to send bodies as they came"),
+            );
+        }
+    }
+}
