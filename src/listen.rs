@@ -3,6 +3,7 @@
 
 mod accept;
 mod connection;
+pub mod framing;
 mod serve;
 mod watch;
 
