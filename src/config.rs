@@ -201,7 +201,10 @@ fn mean(root: &Section) -> Config {
     let (ingest, observe, admin) = process::listeners(root, &limits);
     let (upstreams, sections, names) = upstreams::read(root);
     let integrations = integrations::read(root, &names);
-    upstreams::warn(&upstreams, &sections, &integrations);
+    if !root.has_errors() {
+        // With a mistyped name, the upstream that was meant would seem unused.
+        upstreams::warn(&upstreams, &sections, &integrations);
+    }
     let redeliver_after = upstreams.iter().map(|upstream| upstream.redeliver_after).min().unwrap_or_default();
     Config {
         ingest,

@@ -25,7 +25,11 @@ pub(super) struct Section<'t> {
     label: String,
     place: Place,
     entries: HashMap<&'t str, &'t Entry>,
+    /// What unknown keys probably meant: those are not called missing as well.
+    meant: Vec<&'static str>,
     is_given: bool,
+    /// Stands there, but is no mapping: that was reported, and nothing in it is missing.
+    is_broken: bool,
 }
 
 impl<'t> Section<'t> {
@@ -39,7 +43,9 @@ impl<'t> Section<'t> {
         let node = node.filter(|node| !node.is_null());
         let place = node.map_or(at, |node| node.place);
         let is_given = node.is_some();
-        let mut section = Self { report, path, label, place, entries: HashMap::new(), is_given };
+        let is_broken = node.is_some_and(|node| !matches!(node.value, Value::Map(_)));
+        let mut section =
+            Self { report, path, label, place, entries: HashMap::new(), meant: Vec::new(), is_given, is_broken };
         match node.map(|node| (node, &node.value)) {
             None => {}
             Some((_, Value::Map(entries))) => entries.iter().for_each(|entry| section.take(entry)),
@@ -75,6 +81,7 @@ impl<'t> Section<'t> {
             Some(name) => format!("did you mean {}?", quote(name)),
             None => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
         };
+        self.meant.extend(meant);
         let is_harmless = meant.is_some() || entry.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX;
         if is_harmless {
             self.report.show(entry.place);
@@ -104,9 +111,18 @@ impl<'t> Section<'t> {
         self.is_given
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        self.report.has_errors()
+    }
+
     /// Further errors are only counted.
     pub(super) fn is_full(&self) -> bool {
         self.report.is_full()
+    }
+
+    /// Whether it is no mapping, which was reported.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -184,7 +200,7 @@ impl<'t> Section<'t> {
     }
 
     fn missing(&self, key: &str, row: &Row) {
-        if row.default == Fallback::Required {
+        if row.default == Fallback::Required && !self.is_broken && !self.meant.contains(&key) {
             let message = format!("missing key {}", quote(&self.name_of(key)));
             self.report.error(self.place, Wrong::value(message).code("missing").hint(row.about));
         }
@@ -410,7 +426,7 @@ fn word(text: &str, now: &[&'static str], later: &[&'static str]) -> Result<&'st
         return Err(wrong.hint(format!("use one of: {all}")));
     }
     let hint = match nearest(text, now.iter().chain(later).copied()) {
-        Some(word) => format!("did you mean {word}?"),
+        Some(word) => format!("did you mean {}?", quote(word)),
         None => format!("use one of: {all}"),
     };
     Err(Wrong::value("not one of the known words").hint(hint))

@@ -121,6 +121,10 @@ impl Report {
         self.found.borrow().len() >= FINDINGS_MAX
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        self.more.get() > 0 || self.found.borrow().iter().any(|(_, level, _)| *level == Level::Error)
+    }
+
     /// The warnings, or everything when there is an error.
     pub(super) fn finish(self) -> Result<Vec<Finding>, Errors> {
         let all = self.into_errors();
@@ -237,31 +241,33 @@ pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
         return None;
     }
     let near = |name: &'n str| {
-        let swapped = distance(word, name);
         let allowed = (word.len().max(name.len()) / 3).max(1);
+        if word.len().abs_diff(name.len()) > 4 * allowed {
+            return None;
+        }
+        let swapped = distance(word, name);
         (swapped <= allowed).then_some((swapped, name))
     };
     names.into_iter().filter_map(near).min_by_key(|(steps, _)| *steps).map(|(_, name)| name)
 }
 
-/// Levenshtein's distance, in characters.
+/// Insertions, removals, changes and swaps of neighbours, in characters.
 fn distance(one: &str, other: &str) -> usize {
+    let one: Vec<char> = one.chars().collect();
     let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, left) in one.chars().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        for (right, cell) in other.iter().zip(row.iter_mut().skip(1)) {
-            let steps = (diagonal + usize::from(left != *right)).min(before + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = steps;
-            before = steps;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
+    // steps[i][j]: from the first i characters of one to the first j of the other.
+    let mut steps: Vec<Vec<usize>> = (0..=one.len()).map(|i| (i..=i + other.len()).collect()).collect();
+    for i in 1..=one.len() {
+        for j in 1..=other.len() {
+            let differ = usize::from(one[i - 1] != other[j - 1]);
+            let mut least = (steps[i - 1][j] + 1).min(steps[i][j - 1] + 1).min(steps[i - 1][j - 1] + differ);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(steps[i - 2][j - 2] + 1);
+            }
+            steps[i][j] = least;
         }
     }
-    row.last().copied().unwrap_or(0)
+    steps[one.len()][other.len()]
 }
 
 #[cfg(test)]
@@ -269,10 +275,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_insertions_removals_and_changes() {
-        for (one, other, steps) in
-            [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("é", "e", 1)]
-        {
+    fn distance_counts_insertions_removals_changes_and_swaps() {
+        for (one, other, steps) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("é", "e", 1),
+            ("pager", "pagre", 1),
+        ] {
             assert_eq!(distance(one, other), steps, "{one} {other}");
             assert_eq!(distance(other, one), steps, "{other} {one}");
         }
