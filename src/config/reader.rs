@@ -19,8 +19,8 @@ const UNKNOWN_KEY_CHARS_MAX: usize = 24;
 
 pub(super) struct Section<'t> {
     report: &'t Report,
-    /// Where its keys stand in the table: `integrations[]`.
-    path: String,
+    /// The table's rows of its keys, by their last word.
+    rows: Vec<(&'static str, &'static Row)>,
     /// The same for people: `integrations[0]`.
     label: String,
     place: Place,
@@ -35,17 +35,25 @@ pub(super) struct Section<'t> {
 impl<'t> Section<'t> {
     /// The whole configuration.
     pub(super) fn root(report: &'t Report, node: &'t Node) -> Self {
-        Self::open(report, String::new(), String::new(), Some(node), node.place)
+        Self::open(report, "", String::new(), Some(node), node.place)
     }
 
     /// Opens a section and reports the keys that do not belong there. `at`: where an absent one would stand.
-    fn open(report: &'t Report, path: String, label: String, node: Option<&'t Node>, at: Place) -> Self {
+    fn open(report: &'t Report, path: &str, label: String, node: Option<&'t Node>, at: Place) -> Self {
         let node = node.filter(|node| !node.is_null());
         let place = node.map_or(at, |node| node.place);
         let is_given = node.is_some();
         let is_broken = node.is_some_and(|node| !matches!(node.value, Value::Map(_)));
-        let mut section =
-            Self { report, path, label, place, entries: HashMap::new(), meant: Vec::new(), is_given, is_broken };
+        let mut section = Self {
+            report,
+            rows: keys::of_section(path).collect(),
+            label,
+            place,
+            entries: HashMap::new(),
+            meant: Vec::new(),
+            is_given,
+            is_broken,
+        };
         match node.map(|node| (node, &node.value)) {
             None => {}
             Some((_, Value::Map(entries))) => entries.iter().for_each(|entry| section.take(entry)),
@@ -60,7 +68,7 @@ impl<'t> Section<'t> {
     }
 
     fn take(&mut self, entry: &'t Entry) {
-        let named = || keys::of_section(&self.path).find(|(name, _)| *name == entry.key);
+        let named = || self.rows.iter().copied().find(|(name, _)| *name == entry.key);
         if let Some((_, row)) = named() {
             self.report.show(entry.place);
             if row.shape.is_some() {
@@ -75,8 +83,8 @@ impl<'t> Section<'t> {
             self.report.error(entry.place, Wrong::value(""));
             return;
         }
-        let known = || keys::of_section(&self.path).filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
-        let meant = nearest(&entry.key, keys::of_section(&self.path).map(|(name, _)| name));
+        let known = || self.rows.iter().copied().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
+        let meant = nearest(&entry.key, self.rows.iter().copied().map(|(name, _)| name));
         let hint = match meant {
             Some(name) => format!("did you mean {}?", quote(name)),
             None => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
@@ -91,8 +99,8 @@ impl<'t> Section<'t> {
     }
 
     fn row(&self, key: &str) -> &'static Row {
-        let row = keys::of_section(&self.path).find(|(name, _)| *name == key).map(|(_, row)| row);
-        debug_assert!(row.is_some(), "{}.{key} is not in the table", self.path);
+        let row = self.rows.iter().copied().find(|(name, _)| *name == key).map(|(_, row)| row);
+        debug_assert!(row.is_some(), "{}.{key} is not in the table", self.label);
         #[cfg(test)]
         row.iter().for_each(|row| self.report.note_asked(row.path));
         row.unwrap_or(&UNLISTED)
@@ -162,7 +170,7 @@ impl<'t> Section<'t> {
 
     /// A mapping below this one; empty when absent.
     pub(super) fn section(&self, key: &str) -> Section<'t> {
-        let path = self.row(key).path.to_owned();
+        let path = self.row(key).path;
         Self::open(self.report, path, self.name_of(key), self.node(key), self.place)
     }
 
@@ -182,7 +190,7 @@ impl<'t> Section<'t> {
         }
         let open = |(at, item): (usize, &'t Node)| {
             let label = format!("{}[{at}]", self.name_of(key));
-            Self::open(self.report, format!("{}[]", row.path), label, Some(item), item.place)
+            Self::open(self.report, &format!("{}[]", row.path), label, Some(item), item.place)
         };
         items.iter().enumerate().map(open).collect()
     }

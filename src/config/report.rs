@@ -14,6 +14,8 @@ use super::keys;
 const FINDINGS_MAX: usize = 100;
 /// Longest shown part of a line, in characters.
 const SNIPPET_CHARS_MAX: usize = 120;
+/// Bytes on either side of a place that can come into its snippet.
+const WINDOW_BYTES: usize = 4 * SNIPPET_CHARS_MAX;
 const MASK: &str = "***";
 
 /// Where something stands. Offsets are bytes, `line` from 1, `column` from 0 in characters.
@@ -157,6 +159,9 @@ impl Report {
         let text = source.text.as_str();
         let begin = text.get(..place.start)?.rfind('\n').map_or(0, |at| at + 1);
         let end = text.get(place.start..)?.find('\n').map_or(text.len(), |at| place.start + at);
+        // Of a line of megabytes only the neighbourhood is looked at.
+        let begin = begin.max(text.floor_char_boundary(place.start.saturating_sub(WINDOW_BYTES)));
+        let end = end.min(text.floor_char_boundary(place.start.saturating_add(WINDOW_BYTES)));
         let line = text.get(begin..end)?.trim_end();
         let hidden = if source.broken { hide_all(line, begin) } else { self.hidden(source, place.source, begin..end) };
 
