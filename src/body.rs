@@ -1,14 +1,358 @@
-//! STUB.
+//! Bodies: read while streaming, on decoded bytes, never past the limit (contracts 1 and 2.3).
+//! A [`CappedBody`] is the proof that a whole body within its limit was read.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::future::poll_immediate;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame};
+use tokio::time::Instant;
+
+use crate::outcome::{Reason, Refusal};
+
+/// Limits of a request body (INTERFACE 3).
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub body_bytes: usize,
     pub batch_body_bytes: usize,
+    /// Decode `Content-Encoding: gzip`.
     pub gzip: bool,
+    /// Over all connections.
     pub body_bytes_in_flight: usize,
+    /// A whole body.
     pub body_timeout: Duration,
     /// Slowest pace allowed after `slow_grace`.
     pub body_bytes_per_second: usize,
     pub slow_grace: Duration,
+}
+
+/// How a body is written on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Identity,
+    Gzip,
+}
+
+/// A whole body within its limit, decoded. Its bytes stay reserved in the budget until it is dropped.
+#[derive(Debug)]
+pub struct CappedBody {
+    bytes: Bytes,
+    _reserved: Reserved,
+}
+
+impl CappedBody {
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Body bytes that all connections together may hold.
+#[derive(Debug)]
+pub struct Budget {
+    free: AtomicUsize,
+}
+
+impl Budget {
+    pub fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { free: AtomicUsize::new(bytes) })
+    }
+
+    fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        self.free
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| free.checked_sub(bytes))
+            .ok()
+            .map(|_| Reserved { budget: Arc::clone(self), bytes })
+    }
+}
+
+#[derive(Debug)]
+struct Reserved {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.free.fetch_add(self.bytes, Ordering::AcqRel);
+    }
+}
+
+fn too_large(cap: usize) -> Refusal {
+    Refusal::new(Reason::BodyTooLarge, format!("the body is larger than {cap} bytes"))
+}
+
+/// Step 4 of contracts 2.1: a declared length above the limit is refused before a byte is read.
+///
+/// # Errors
+/// A refusal of class too large.
+pub fn precheck(declared: Option<u64>, cap: usize) -> Result<(), Refusal> {
+    let over = declared.is_some_and(|bytes| bytes > cap as u64);
+    if over { Err(too_large(cap)) } else { Ok(()) }
+}
+
+/// Steps 6 and 7 of contracts 2.1: reserves the body's bytes in `budget` and reads it, at most `cap` decoded bytes.
+///
+/// # Errors
+/// Too large, too slow, not what it says it is, broken off; or no room for more body bytes just now.
+pub async fn read<B>(
+    mut body: B,
+    declared: Option<u64>,
+    encoding: Encoding,
+    cap: usize,
+    limits: &Limits,
+    budget: &Arc<Budget>,
+) -> Result<CappedBody, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let expected = match (encoding, declared) {
+        (Encoding::Identity, Some(bytes)) => usize::try_from(bytes).map_or(cap, |bytes| bytes.min(cap)),
+        _ => cap,
+    };
+    let reserved = budget
+        .reserve(expected)
+        .ok_or_else(|| Refusal::new(Reason::BodyBudget, "too many request bodies are being read"))?;
+    let mut gathered = Gathered::new(encoding, cap, expected);
+    let mut pace = Pace { started: None, received: 0 };
+    loop {
+        // Most bodies are here already: only one that is not pays for a timer.
+        let frame = match poll_immediate(body.frame()).await {
+            Some(frame) => frame,
+            None => pace.wait(body.frame(), limits).await?,
+        };
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(data))) => {
+                pace.received = pace.received.saturating_add(data.len());
+                gathered.add(data)?;
+            }
+            // Trailers say nothing that any dialect reads.
+            Some(Ok(Err(_))) => {}
+            Some(Err(_)) => return Err(Refusal::new(Reason::BodyIncomplete, "the body broke off")),
+            None => return Ok(CappedBody { bytes: gathered.finish()?, _reserved: reserved }),
+        }
+    }
+}
+
+/// Takes what is left of a body that nobody wants, without waiting for more; true when it ended.
+pub async fn discard_ready<B: Body<Data = Bytes> + Unpin>(mut body: B, at_most: usize) -> bool {
+    let mut seen = 0;
+    while seen <= at_most && !body.is_end_stream() {
+        match poll_immediate(body.frame()).await {
+            Some(Some(Ok(frame))) => seen += frame.data_ref().map_or(0, Bytes::len),
+            Some(None) => return true,
+            Some(Some(Err(_))) | None => return false,
+        }
+    }
+    body.is_end_stream()
+}
+
+/// Holds a slow body to its time-out and its least pace.
+struct Pace {
+    started: Option<Instant>,
+    received: usize,
+}
+
+impl Pace {
+    async fn wait<F: Future>(&mut self, frame: F, limits: &Limits) -> Result<F::Output, Refusal> {
+        let started = *self.started.get_or_insert_with(Instant::now);
+        // The moment at which what has come is less than the pace demands.
+        let paid_for = Duration::from_secs_f64(self.received as f64 / limits.body_bytes_per_second.max(1) as f64);
+        let deadline = started + limits.body_timeout.min(limits.slow_grace + paid_for);
+        tokio::time::timeout_at(deadline, frame)
+            .await
+            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the body came too slowly"))
+    }
+}
+
+/// The body so far.
+enum Gathered {
+    /// One frame needs no copy.
+    Plain {
+        cap: usize,
+        expected: usize,
+        first: Bytes,
+        rest: BytesMut,
+    },
+    Gzip {
+        cap: usize,
+        decoder: Box<flate2::write::MultiGzDecoder<CappedWriter>>,
+    },
+}
+
+impl Gathered {
+    fn new(encoding: Encoding, cap: usize, expected: usize) -> Self {
+        match encoding {
+            Encoding::Identity => Self::Plain { cap, expected, first: Bytes::new(), rest: BytesMut::new() },
+            Encoding::Gzip => {
+                let writer = CappedWriter { cap, bytes: Vec::new(), over: false };
+                Self::Gzip { cap, decoder: Box::new(flate2::write::MultiGzDecoder::new(writer)) }
+            }
+        }
+    }
+
+    fn add(&mut self, data: Bytes) -> Result<(), Refusal> {
+        match self {
+            Self::Plain { cap, expected, first, rest } => {
+                let held = if rest.is_empty() { first.len() } else { rest.len() };
+                if data.len() > cap.saturating_sub(held) {
+                    return Err(too_large(*cap));
+                }
+                if first.is_empty() && rest.is_empty() {
+                    *first = data;
+                    return Ok(());
+                }
+                if rest.is_empty() {
+                    rest.reserve((*expected).max(first.len() + data.len()));
+                    rest.extend_from_slice(first);
+                }
+                rest.extend_from_slice(&data);
+                Ok(())
+            }
+            Self::Gzip { cap, decoder } => {
+                let written = decoder.write_all(&data);
+                Self::judge(written, decoder.get_ref().over, *cap)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Bytes, Refusal> {
+        match self {
+            Self::Plain { first, rest, .. } => Ok(if rest.is_empty() { first } else { rest.freeze() }),
+            Self::Gzip { cap, mut decoder } => {
+                let ended = decoder.try_finish();
+                Self::judge(ended, decoder.get_ref().over, cap)?;
+                Ok(std::mem::take(&mut decoder.get_mut().bytes).into())
+            }
+        }
+    }
+
+    fn judge(result: std::io::Result<()>, over: bool, cap: usize) -> Result<(), Refusal> {
+        match result {
+            _ if over => Err(too_large(cap)),
+            Ok(()) => Ok(()),
+            Err(_) => Err(Refusal::new(Reason::InvalidGzip, "the body says gzip and is not")),
+        }
+    }
+}
+
+/// Takes at most `cap` bytes; a gzip bomb ends here.
+struct CappedWriter {
+    cap: usize,
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+impl Write for CappedWriter {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        if data.len() > self.cap - self.bytes.len() {
+            self.over = true;
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    const CAP: usize = 100;
+
+    fn limits() -> Limits {
+        Limits {
+            body_bytes: CAP,
+            batch_body_bytes: CAP,
+            gzip: true,
+            body_bytes_in_flight: 250,
+            body_timeout: Duration::from_secs(10),
+            body_bytes_per_second: 1024,
+            slow_grace: Duration::from_secs(2),
+        }
+    }
+
+    async fn read_frames(frames: Vec<Vec<u8>>, encoding: Encoding) -> Result<Vec<u8>, Reason> {
+        let frames = frames.into_iter().map(|data| Ok::<_, Infallible>(Frame::data(Bytes::from(data))));
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let budget = Budget::new(250);
+        let read = read(body, None, encoding, CAP, &limits(), &budget).await;
+        assert_eq!(budget.free.load(Ordering::Relaxed), if read.is_ok() { 250 - CAP } else { 250 });
+        read.map(|body| body.bytes().to_vec()).map_err(|refusal| refusal.reason)
+    }
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_inclusive_in_one_frame_and_in_many() {
+        for size in [CAP, CAP + 1] {
+            let expected = if size == CAP { Ok(vec![b'x'; size]) } else { Err(Reason::BodyTooLarge) };
+            assert_eq!(read_frames(vec![vec![b'x'; size]], Encoding::Identity).await, expected);
+            let many = vec![vec![b'x'; 1]; size];
+            assert_eq!(read_frames(many, Encoding::Identity).await, expected);
+            assert_eq!(read_frames(vec![gzip(&vec![b'x'; size])], Encoding::Gzip).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gzip_bomb_ends_at_the_limit_and_broken_gzip_is_told() {
+        let bomb = gzip(&vec![0; 10_000_000]);
+        assert_eq!(read_frames(vec![bomb], Encoding::Gzip).await, Err(Reason::BodyTooLarge));
+        assert_eq!(read_frames(vec![b"{}".to_vec()], Encoding::Gzip).await, Err(Reason::InvalidGzip));
+        let mut cut = gzip(b"hello");
+        cut.truncate(cut.len() - 3);
+        assert_eq!(read_frames(vec![cut], Encoding::Gzip).await, Err(Reason::InvalidGzip));
+        let split: Vec<_> = gzip(b"hello").chunks(1).map(<[u8]>::to_vec).collect();
+        assert_eq!(read_frames(split, Encoding::Gzip).await, Ok(b"hello".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_the_budget_is_refused_and_gives_back_what_it_took() {
+        let budget = Budget::new(150);
+        let held = budget.reserve(100).unwrap();
+        let body = || StreamBody::new(futures_util::stream::iter(Vec::<Result<Frame<Bytes>, Infallible>>::new()));
+        let refused = read(body(), None, Encoding::Identity, CAP, &limits(), &budget).await;
+        assert_eq!(refused.unwrap_err().reason, Reason::BodyBudget);
+        drop(held);
+        assert!(read(body(), None, Encoding::Identity, CAP, &limits(), &budget).await.is_ok());
+    }
+
+    /// A body that gives one byte each `interval`.
+    fn dripping(interval: Duration) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let stream = futures_util::stream::unfold((), move |()| async move {
+            tokio::time::sleep(interval).await;
+            Some((Ok(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        StreamBody::new(Box::pin(stream))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_below_the_least_pace_ends_after_the_grace_and_any_body_after_its_time_out() {
+        let began = Instant::now();
+        let budget = Budget::new(10_000_000);
+        let slow = read(dripping(Duration::from_millis(500)), None, Encoding::Identity, CAP, &limits(), &budget).await;
+        assert_eq!(slow.unwrap_err().reason, Reason::BodyTimeout);
+        assert!(began.elapsed() < Duration::from_millis(2100), "{:?}", began.elapsed());
+        let began = Instant::now();
+        let mut limits = limits();
+        limits.body_bytes_per_second = 1;
+        let long = read(dripping(Duration::from_millis(500)), None, Encoding::Identity, CAP, &limits, &budget).await;
+        assert_eq!(long.unwrap_err().reason, Reason::BodyTimeout);
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
 }

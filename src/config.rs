@@ -199,12 +199,9 @@ fn assemble(mut report: Report, files: Files, environment: &Environment) -> Resu
 fn mean(root: &Section) -> Config {
     let limits = root.section("limits");
     let (ingest, observe, admin) = process::listeners(root, &limits);
-    let (upstreams, sections, names) = upstreams::read(root);
+    let (mut upstreams, sections, names) = upstreams::read(root);
     let integrations = integrations::read(root, &names);
-    if !root.has_errors() {
-        // With a mistyped name, the upstream that was meant would seem unused.
-        upstreams::warn(&upstreams, &sections, &integrations);
-    }
+    upstreams::share(&mut upstreams, &sections, &integrations);
     let redeliver_after = upstreams.iter().map(|upstream| upstream.redeliver_after).min().unwrap_or_default();
     Config {
         ingest,

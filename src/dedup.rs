@@ -1,5 +1,29 @@
-//! STUB.
+//! Deduplication: claims on keys, the line behind each, life times and the table's bound (contracts 5,
+//! DESIGN 5.1). `intake` claims, the log's writer commits or releases, the forwarder tells what died.
+//!
+//! A key's transition is decided under its shard's lock and marked in flight there; it takes effect when the
+//! log holds it. Whoever comes meanwhile stands in the key's line and is decided anew.
+
+mod line;
+mod table;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
+
+use dashmap::mapref::entry::Entry as Slot;
+pub use line::Line;
+use line::Lines;
+use table::{Entry, HAS_LINE, IN_FLIGHT, Table, UNDELIVERED};
+
+use crate::claim::{Claim, Ledger, Pacing, Position, Targets};
+use crate::event::{Event, Incident, Micros, State, StateKey, Uid};
+use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, Statement, UnknownRefused};
+use crate::metrics::{Metrics, UpstreamMeter};
+use crate::outcome::Outcome;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -10,4 +34,412 @@ pub struct Config {
     pub max_keys: usize,
     /// At most one new try of an undelivered trigger in this time (DESIGN 5.3).
     pub redeliver_after: Duration,
+    /// Low 10 bits of every incident number (DESIGN 5.4).
+    pub replica_id: u16,
 }
+
+/// Incident numbers are `n * REPLICAS + replica_id`.
+const REPLICAS: u64 = 1024;
+/// Tombstones of unknown resolves take at most this part of `max_keys` (contracts 5.5).
+const UNKNOWN_PART: usize = 10;
+
+/// What the rules need to know of the event's integration and dialect.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub life: KeyLife,
+    pub policy: Policy,
+    pub notes: bool,
+}
+
+/// What became of a claim.
+#[must_use]
+pub enum Claimed {
+    /// Decided without the log: answered at once.
+    Absorbed { outcome: Outcome, incident: Option<Incident> },
+    /// The change is ours to make durable.
+    Owned(Claim, Pacing),
+    /// Another event's change of this key is in flight: wait, then claim again.
+    Contended(Line),
+    /// The integration refuses unknown resolves.
+    Refused,
+}
+
+/// Upstreams where a generation's trigger is a dead letter.
+struct Undelivered {
+    iid: Uid,
+    upstreams: Vec<Arc<UpstreamMeter>>,
+    tried: Option<Instant>,
+}
+
+/// All states of the process.
+pub struct Dedup {
+    config: Config,
+    table: Table,
+    entries: AtomicUsize,
+    unknowns: AtomicUsize,
+    lines: Lines,
+    undelivered: Mutex<HashMap<StateKey, Undelivered>>,
+    /// Resolved keys, oldest first: what a full table gives up. May hold stale rows; they are skipped.
+    resolved: Mutex<VecDeque<(StateKey, u32)>>,
+    number: AtomicU64,
+    nowhere: Targets,
+    metrics: Arc<Metrics>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Dedup {
+    pub fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            table: table::new(),
+            entries: AtomicUsize::new(0),
+            unknowns: AtomicUsize::new(0),
+            lines: Lines::default(),
+            undelivered: Mutex::default(),
+            resolved: Mutex::default(),
+            number: AtomicU64::new(0),
+            nowhere: Arc::from([]),
+            metrics,
+        })
+    }
+
+    /// Decides an event and, where that must become durable, claims its key. `targets` are the upstreams
+    /// of the event's integration.
+    pub fn claim(self: &Arc<Self>, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
+        let Some(key) = event.state_key() else {
+            return self.claim_nothing(event, targets, rules, false);
+        };
+        match self.table.entry(key) {
+            Slot::Occupied(mut slot) => {
+                let entry = slot.get_mut();
+                if entry.has(IN_FLIGHT) {
+                    entry.set(HAS_LINE, true);
+                    return Claimed::Contended(Line::join(self, key));
+                }
+                let claimed = self.claim_known(key, entry, event, targets, rules);
+                let leave = self.after(key, entry);
+                if leave {
+                    slot.remove();
+                    self.entries.fetch_sub(1, Ordering::Relaxed);
+                }
+                claimed
+            }
+            Slot::Vacant(slot) => {
+                let full = self.entries.load(Ordering::Relaxed) >= self.config.max_keys;
+                if full {
+                    // The shard's lock must be free while others are evicted.
+                    drop(slot);
+                    if !self.evict() {
+                        self.metrics.dedup_untracked.inc();
+                        return self.claim_nothing(event, targets, rules, true);
+                    }
+                    return self.claim(event, targets, rules);
+                }
+                let decision = match self.decide(None, event, rules) {
+                    Ok(decision) => decision,
+                    Err(UnknownRefused) => return Claimed::Refused,
+                };
+                let next = self.next(None, decision, event);
+                if !decision.is_durable() || next.is_none() {
+                    return self.without_state(decision, next, targets);
+                }
+                let mut entry = Entry::ABSENT;
+                entry.set(IN_FLIGHT, true);
+                slot.insert(entry);
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                self.owned(Some(key), decision, next, self.targets_of(decision, targets, key))
+            }
+        }
+    }
+
+    fn claim_known(
+        self: &Arc<Self>,
+        key: StateKey,
+        entry: &mut Entry,
+        event: &Event,
+        targets: &Targets,
+        rules: Rules,
+    ) -> Claimed {
+        let before = entry.incident().filter(|_| !self.is_expired(entry, event.received_at));
+        let known = before.map(|incident| Known {
+            state: incident.state,
+            severity: incident.severity,
+            redelivery_due: entry.has(UNDELIVERED) && self.redelivery_is_due(key, incident.iid),
+        });
+        let decision = match self.decide(known, event, rules) {
+            Ok(decision) => decision,
+            Err(UnknownRefused) => return Claimed::Refused,
+        };
+        let next = self.next(before, decision, event);
+        if !decision.is_durable() {
+            if let Some(next) = next.filter(|_| decision.change == Change::Touch) {
+                entry.put(&next);
+            }
+            return Claimed::Absorbed { outcome: decision.outcome, incident: next };
+        }
+        if next.is_none() {
+            return self.without_state(decision, next, targets);
+        }
+        entry.set(IN_FLIGHT, true);
+        self.owned(Some(key), decision, next, self.targets_of(decision, targets, key))
+    }
+
+    fn decide(&self, known: Option<Known>, event: &Event, rules: Rules) -> Result<Decision, UnknownRefused> {
+        let statement = Statement { action: event.action, severity: event.severity, notes: rules.notes };
+        let mut decision = machine::decide(known, statement, rules.life, rules.policy)?;
+        let room = self.config.max_keys / UNKNOWN_PART;
+        if decision.change == Change::Tombstone && self.unknowns.load(Ordering::Relaxed) >= room {
+            decision.change = Change::Nothing;
+        }
+        Ok(decision)
+    }
+
+    fn next(&self, before: Option<Incident>, decision: Decision, event: &Event) -> Option<Incident> {
+        machine::apply(before, decision.change, event.severity, event.received_at, || {
+            let n = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+            (Uid::new(event.received_at), n * REPLICAS + u64::from(self.config.replica_id))
+        })
+    }
+
+    /// An event that no entry stands for: without key, or on a key that a full table cannot take (`untracked`).
+    fn claim_nothing(self: &Arc<Self>, event: &Event, targets: &Targets, rules: Rules, untracked: bool) -> Claimed {
+        let decision = match self.decide(None, event, rules) {
+            Ok(decision) => decision,
+            Err(UnknownRefused) => return Claimed::Refused,
+        };
+        // A tombstone that nobody keeps would only invent an incident.
+        let next = self.next(None, decision, event).filter(|incident| incident.generation > 0);
+        match self.without_state(decision, next, targets) {
+            // While the table is full, resolves of untracked keys pass outside their pace (contracts 5.5).
+            Claimed::Owned(claim, _) if untracked => Claimed::Owned(claim, Pacing::default()),
+            claimed => claimed,
+        }
+    }
+
+    fn without_state(self: &Arc<Self>, decision: Decision, next: Option<Incident>, targets: &Targets) -> Claimed {
+        if decision.is_durable() {
+            self.owned(None, decision, next, Arc::clone(targets))
+        } else {
+            Claimed::Absorbed { outcome: decision.outcome, incident: next }
+        }
+    }
+
+    fn owned(
+        self: &Arc<Self>,
+        key: Option<StateKey>,
+        decision: Decision,
+        next: Option<Incident>,
+        targets: Targets,
+    ) -> Claimed {
+        let held = key.map(|key| (Arc::clone(self) as Arc<dyn Ledger>, key));
+        let pacing = if decision.outcome == Outcome::Unknown { Pacing::UNKNOWN } else { Pacing::default() };
+        Claimed::Owned(Claim::new(held, next, decision.outcome, targets), pacing)
+    }
+
+    fn targets_of(&self, decision: Decision, all: &Targets, key: StateKey) -> Targets {
+        match decision.forward {
+            Forward::Nowhere => Arc::clone(&self.nowhere),
+            Forward::Everywhere => Arc::clone(all),
+            Forward::WhereUndelivered => lock(&self.undelivered)
+                .get(&key)
+                .map_or_else(|| Arc::clone(&self.nowhere), |row| row.upstreams.iter().cloned().collect()),
+        }
+    }
+
+    /// Ends an operation on an entry that is not claimed: moves the line on; true when the entry is to go.
+    fn after(&self, key: StateKey, entry: &mut Entry) -> bool {
+        if entry.has(IN_FLIGHT) {
+            return false;
+        }
+        if entry.has(HAS_LINE) {
+            let more = self.lines.wake_first(key);
+            entry.set(HAS_LINE, more);
+        }
+        entry.state().is_none() && !entry.has(HAS_LINE)
+    }
+
+    /// Moves a key's line on: somebody who was woken went away without claiming.
+    pub(self) fn pass_on(&self, key: StateKey) {
+        if let Slot::Occupied(mut slot) = self.table.entry(key)
+            && self.after(key, slot.get_mut())
+        {
+            slot.remove();
+            self.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_expired(&self, entry: &Entry, now: Micros) -> bool {
+        let (since, ttl) = match entry.state() {
+            None => return false,
+            Some(State::Open | State::Acked) => (entry.last_seen_s(), self.config.open_ttl),
+            Some(State::Resolved) => (entry.changed_at_s(), self.config.resolved_ttl),
+        };
+        u64::from(now.seconds().saturating_sub(since)) >= ttl.as_secs().max(1)
+    }
+
+    /// Puts back what the log tells, in log order; before anything runs.
+    pub fn restore(&self, key: StateKey, incident: Incident, at: Position) {
+        let mut slot = self.table.entry(key).or_insert_with(|| {
+            self.entries.fetch_add(1, Ordering::Relaxed);
+            Entry::ABSENT
+        });
+        let was_unknown = slot.is_unknown();
+        slot.put(&incident);
+        slot.at = at;
+        self.note_unknown(was_unknown, slot.is_unknown());
+        if incident.state == State::Resolved {
+            self.note_resolved(key, incident.changed_at.seconds());
+        }
+    }
+
+    /// Goes on counting incident numbers above the highest one ever written.
+    pub fn restore_number(&self, highest: u64) {
+        self.number.fetch_max(highest / REPLICAS, Ordering::Relaxed);
+    }
+
+    fn note_unknown(&self, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => {
+                self.unknowns.fetch_add(1, Ordering::Relaxed);
+            }
+            (true, false) => {
+                self.unknowns.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_resolved(&self, key: StateKey, at_s: u32) {
+        let mut resolved = lock(&self.resolved);
+        resolved.push_back((key, at_s));
+        // A flapping key leaves a row each time: stale ones go from the front.
+        while resolved.len() > self.config.max_keys.saturating_mul(2) {
+            resolved.pop_front();
+        }
+    }
+
+    /// Makes room: the oldest resolved key goes. OPEN and ACKED never do (contracts 5.7).
+    fn evict(&self) -> bool {
+        loop {
+            let Some((key, at_s)) = lock(&self.resolved).pop_front() else { return false };
+            let removed = self.table.remove_if(&key, |_, entry| {
+                entry.state() == Some(State::Resolved)
+                    && entry.changed_at_s() == at_s
+                    && !entry.has(IN_FLIGHT)
+                    && !entry.has(HAS_LINE)
+            });
+            if let Some((_, entry)) = removed {
+                self.entries.fetch_sub(1, Ordering::Relaxed);
+                self.note_unknown(entry.is_unknown(), false);
+                return true;
+            }
+        }
+    }
+
+    /// Forgets what outlived its time; call it about once a minute. One shard is locked at a time.
+    pub fn expire(&self, now: Micros) {
+        self.table.retain(|key, entry| {
+            let goes = !entry.has(IN_FLIGHT) && !entry.has(HAS_LINE) && self.is_expired(entry, now);
+            if goes {
+                self.entries.fetch_sub(1, Ordering::Relaxed);
+                self.note_unknown(entry.is_unknown(), false);
+                if entry.state() != Some(State::Resolved) {
+                    self.metrics.dedup_expired.inc();
+                }
+                if entry.has(UNDELIVERED) {
+                    lock(&self.undelivered).remove(key);
+                }
+            }
+            !goes
+        });
+        self.metrics.dedup_entries.set(i64::try_from(self.entries()).unwrap_or(i64::MAX));
+    }
+
+    /// Keys whose state is held.
+    pub fn entries(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    /// The state of one key, as last committed.
+    pub fn incident(&self, key: StateKey) -> Option<Incident> {
+        self.table.get(&key)?.incident()
+    }
+
+    /// A trigger ended as a dead letter: its generation's next trigger is tried there again (DESIGN 5.3).
+    pub fn undelivered(&self, key: StateKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
+        let Some(mut entry) = self.table.get_mut(&key) else { return };
+        if entry.incident().is_none_or(|incident| incident.iid != iid) {
+            return;
+        }
+        entry.set(UNDELIVERED, true);
+        let mut rows = lock(&self.undelivered);
+        let row = rows.entry(key).or_insert_with(|| Undelivered { iid, upstreams: Vec::new(), tried: None });
+        if row.iid != iid {
+            *row = Undelivered { iid, upstreams: Vec::new(), tried: None };
+        }
+        if !row.upstreams.iter().any(|known| Arc::ptr_eq(known, upstream)) {
+            row.upstreams.push(Arc::clone(upstream));
+        }
+    }
+
+    /// A trigger of the generation reached the upstream after all.
+    pub fn delivered(&self, key: StateKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
+        let Some(mut entry) = self.table.get_mut(&key) else { return };
+        let mut rows = lock(&self.undelivered);
+        let Some(row) = rows.get_mut(&key).filter(|row| row.iid == iid) else { return };
+        row.upstreams.retain(|known| !Arc::ptr_eq(known, upstream));
+        if row.upstreams.is_empty() {
+            rows.remove(&key);
+            entry.set(UNDELIVERED, false);
+        }
+    }
+
+    fn redelivery_is_due(&self, key: StateKey, iid: Uid) -> bool {
+        lock(&self.undelivered)
+            .get(&key)
+            .is_some_and(|row| row.iid == iid && row.tried.is_none_or(|at| at.elapsed() >= self.config.redeliver_after))
+    }
+}
+
+impl Ledger for Dedup {
+    fn commit(&self, key: StateKey, next: Incident, at: Position) {
+        let Some(mut entry) = self.table.get_mut(&key) else { return };
+        let was_unknown = entry.is_unknown();
+        let same_generation = entry.incident().is_some_and(|before| before.iid == next.iid);
+        entry.put(&next);
+        entry.at = at;
+        entry.set(IN_FLIGHT, false);
+        self.note_unknown(was_unknown, entry.is_unknown());
+        if entry.has(UNDELIVERED) {
+            let mut rows = lock(&self.undelivered);
+            match rows.get_mut(&key) {
+                Some(row) if same_generation => row.tried = Some(Instant::now()),
+                _ => {
+                    rows.remove(&key);
+                    entry.set(UNDELIVERED, false);
+                }
+            }
+        }
+        if next.state == State::Resolved {
+            self.note_resolved(key, next.changed_at.seconds());
+        }
+        // The entry has a state: it stays.
+        self.after(key, &mut entry);
+    }
+
+    fn release(&self, key: StateKey) {
+        if let Slot::Occupied(mut slot) = self.table.entry(key) {
+            slot.get_mut().set(IN_FLIGHT, false);
+            if self.after(key, slot.get_mut()) {
+                slot.remove();
+                self.entries.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

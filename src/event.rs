@@ -305,6 +305,37 @@ impl<'a> Content<'a> {
     }
 }
 
+impl Content<'_> {
+    /// The same content, borrowing nothing.
+    pub fn into_owned(self) -> Content<'static> {
+        let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Content {
+            title: own(self.title),
+            description: own(self.description),
+            severity: self.severity,
+            severity_raw: own(self.severity_raw),
+            status_raw: own(self.status_raw),
+            tags: self.tags.into_iter().map(|(name, tag)| (Cow::Owned(name.into_owned()), tag.into_owned())).collect(),
+            warnings: self
+                .warnings
+                .into_iter()
+                .map(|warning| Warning { code: warning.code, path: Cow::Owned(warning.path.into_owned()) })
+                .collect(),
+        }
+    }
+}
+
+impl Tag<'_> {
+    fn into_owned(self) -> Tag<'static> {
+        Tag {
+            value: Cow::Owned(self.value.into_owned()),
+            kind: self.kind,
+            color: self.color.map(|color| Cow::Owned(color.into_owned())),
+            bare: self.bare,
+        }
+    }
+}
+
 fn tags_as_map<S: Serializer>(tags: &[(Cow<'_, str>, Tag<'_>)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(tags.iter().map(|(name, tag)| (name, tag)))
 }
@@ -344,8 +375,26 @@ pub struct Incident {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A Squadcast trigger with that key; no key when it is empty.
+    pub(crate) fn event(key: &str) -> Event {
+        let now = Micros::now();
+        Event {
+            uid: Uid::new(now),
+            received_at: now,
+            integration: "a".into(),
+            dialect: "squadcast".into(),
+            endpoint: "v2/incidents/api".into(),
+            family: "squadcast".into(),
+            action: Action::Trigger,
+            key: Key::parse(key, KeyKind::String),
+            severity: None,
+            tolerated: Tolerated::default(),
+            raw: Bytes::from(format!(r#"{{"message":"m","description":"d","event_id":"{key}"}}"#)),
+        }
+    }
 
     #[test]
     fn state_keys_do_not_collide_when_text_moves_between_parts() {

@@ -1,22 +1,28 @@
-//! Keys and the two limits. STUB: signatures only.
+//! The gate: who may send, and how much. `keys` finds the integration of a presented key, `rate` holds the
+//! two limits of contracts 2.1. Unknown keys create no state.
 
+mod keys;
+mod rate;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::Targets;
-use crate::event::Severity;
-use crate::machine::Policy;
+pub use keys::Keys;
+pub use rate::Rate;
 
-/// Per-second limit with its burst. `burst` defaults to one second's worth, at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub per_second: std::num::NonZeroU32,
-    pub burst: std::num::NonZeroU32,
-}
+use crate::claim::{Admitted, Claim, Pacing, Targets};
+use crate::event::{Event, Severity};
+use crate::machine::Policy;
+use crate::metrics::Ticket;
+use crate::outcome::{Outcome, Reason, Refusal};
+use rate::Limiter;
 
 /// What happens to a new incident above the event limit (INTERFACE 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLimit {
+    /// Refuse senders that come back (contracts 2.6), keep for the others.
     #[default]
     Auto,
     Reject,
@@ -33,7 +39,7 @@ pub struct IntegrationConfig {
     /// `None`: all.
     pub dialects: Option<Vec<String>>,
     /// `None`: any. Network address and prefix length.
-    pub source_networks: Option<Vec<(std::net::IpAddr, u8)>>,
+    pub source_networks: Option<Vec<(IpAddr, u8)>>,
     pub upstreams: Vec<Arc<str>>,
     /// `None`: no event limit.
     pub event_rate: Option<Rate>,
@@ -48,14 +54,188 @@ pub struct IntegrationConfig {
     pub success_status: u16,
 }
 
+/// A configured integration with its live limits; made anew when the configuration changes.
 pub struct Integration {
     pub config: IntegrationConfig,
     pub targets: Targets,
+    requests: Limiter,
+    events: Option<Limiter>,
 }
 
 impl Integration {
-    /// Takes one token of the event limit, or says how long until there is one.
-    pub fn take_event_token(&self) -> Result<(), Duration> {
+    pub fn new(config: IntegrationConfig, targets: Targets) -> Self {
+        let requests = Limiter::new(config.request_rate);
+        let events = config.event_rate.map(Limiter::new);
+        Self { config, targets, requests, events }
+    }
+
+    /// Whether this integration may send in `dialect` from `source` (contracts 2.2).
+    ///
+    /// # Errors
+    /// A refusal of class forbidden.
+    pub fn allows(&self, dialect: &str, source: IpAddr) -> Result<(), Refusal> {
+        if !self.config.enabled {
+            return Err(Refusal::new(Reason::IntegrationDisabled, "this integration is disabled"));
+        }
+        if self.config.dialects.as_ref().is_some_and(|allowed| allowed.iter().all(|name| name != dialect)) {
+            let message = format!("this integration does not take the dialect {dialect}");
+            return Err(Refusal::new(Reason::DialectNotAllowed, message));
+        }
+        let networks = self.config.source_networks.as_ref();
+        if networks.is_some_and(|networks| !networks.iter().any(|network| contains(*network, source))) {
+            return Err(Refusal::new(Reason::SourceNotAllowed, "this integration does not take requests from here"));
+        }
         Ok(())
+    }
+
+    /// Step 6 of contracts 2.1: counted on every request with a good key.
+    ///
+    /// # Errors
+    /// A refusal of class overload that says when to come back.
+    pub fn take_request(&self) -> Result<(), Refusal> {
+        self.requests.take().map_err(|wait| {
+            Refusal::new(Reason::RequestLimit, "too many requests for this integration")
+                .retry_after(whole_seconds(wait))
+        })
+    }
+
+    /// Takes one token of the event limit, or says how long until there is one.
+    ///
+    /// # Errors
+    /// The time until a token is free.
+    pub fn take_event_token(&self) -> Result<(), Duration> {
+        self.events.as_ref().map_or(Ok(()), Limiter::take)
+    }
+
+    /// Requests and burst a second, for the `RateLimit-Policy` of a 429.
+    pub fn limit_of(&self, reason: Reason) -> Option<Rate> {
+        match reason {
+            Reason::RequestLimit => Some(self.config.request_rate),
+            Reason::EventLimit => self.config.event_rate,
+            _ => None,
+        }
+    }
+
+    /// Step 11 of contracts 2.1: only what creates an incident takes a token; `retries` says whether senders
+    /// of this dialect come back. The only maker of an [`Admitted`].
+    ///
+    /// # Errors
+    /// The refusal, with the ticket to settle; the claim is released.
+    pub fn admit(
+        &self,
+        claim: Claim,
+        event: Event,
+        ticket: Ticket,
+        retries: bool,
+        pacing: Pacing,
+    ) -> Result<Admitted, (Refusal, Ticket)> {
+        let mut pacing = pacing;
+        if claim.outcome == Outcome::Created
+            && let Err(wait) = self.take_event_token()
+        {
+            let refuses = match self.config.on_limit {
+                OnLimit::Reject => true,
+                OnLimit::Spool => false,
+                OnLimit::Auto => retries,
+            };
+            if refuses {
+                let refusal = Refusal::new(Reason::EventLimit, "too many new incidents for this integration");
+                return Err((refusal.retry_after(whole_seconds(wait)), ticket));
+            }
+            pacing = pacing.with(Pacing::EVENT_LIMIT);
+        }
+        Ok(Admitted { claim, event, pacing, ticket })
+    }
+}
+
+/// The global bucket of requests whose key proves missing or wrong (DESIGN 5.8).
+pub struct UnauthenticatedBucket(Limiter);
+
+impl UnauthenticatedBucket {
+    pub fn new(per_second: NonZeroU32) -> Self {
+        Self(Limiter::new(Rate { per_second, burst: per_second }))
+    }
+
+    /// False when the bucket is empty.
+    pub fn take(&self) -> bool {
+        self.0.take().is_ok()
+    }
+}
+
+fn whole_seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX)
+}
+
+/// Whether `address` lies in the network; IPv4 addresses mapped into IPv6 count as IPv4.
+fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
+    let same_head = |a: u128, b: u128, width: u32| {
+        let shift = width.saturating_sub(u32::from(prefix)).min(128);
+        shift == 128 || a >> shift == b >> shift
+    };
+    match (network.to_canonical(), address.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same_head(u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same_head(a.to_bits(), b.to_bits(), 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    pub(crate) fn config(name: &str) -> IntegrationConfig {
+        let thousand = NonZeroU32::new(10_000).unwrap();
+        IntegrationConfig {
+            name: name.into(),
+            key_hashes: vec![keys::hash_of("k")],
+            enabled: true,
+            dialects: None,
+            source_networks: None,
+            upstreams: vec!["pager".into()],
+            event_rate: None,
+            request_rate: Rate { per_second: thousand, burst: thousand },
+            on_limit: OnLimit::Auto,
+            body_bytes: None,
+            policy: Policy::default(),
+            default_severity: None,
+            require_description: true,
+            success_status: 202,
+        }
+    }
+
+    fn one_a_second() -> Option<Rate> {
+        Some(Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN })
+    }
+
+    #[test]
+    fn networks_match_by_prefix_and_never_across_families() {
+        let net = |text: &str, prefix| (text.parse::<IpAddr>().unwrap(), prefix);
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(contains(net("10.1.0.0", 16), at("10.1.255.3")));
+        assert!(!contains(net("10.1.0.0", 16), at("10.2.0.3")));
+        assert!(contains(net("0.0.0.0", 0), at("203.0.113.9")));
+        assert!(contains(net("10.1.0.0", 16), at("::ffff:10.1.2.3")));
+        assert!(!contains(net("::", 0), at("10.1.2.3")));
+        assert!(contains(net("2001:db8::", 32), at("2001:db8:1::1")));
+    }
+
+    #[test]
+    fn only_new_incidents_take_a_token_and_senders_that_do_not_return_are_kept() {
+        let metrics = Metrics::new(1).unwrap();
+        let admit = |integration: &Integration, outcome, retries| {
+            let claim = Claim::new(None, None, outcome, Arc::from([]));
+            let event = crate::event::tests::event("k");
+            integration.admit(claim, event, metrics.receive(0), retries, Pacing::default())
+        };
+        let mut config = config("a");
+        config.event_rate = one_a_second();
+        let integration = Integration::new(config, Arc::from([]));
+        assert!(admit(&integration, Outcome::Created, true).is_ok_and(|a| a.pacing == Pacing::default()));
+        assert!(admit(&integration, Outcome::Resolved, true).is_ok());
+        let (refusal, ticket) = admit(&integration, Outcome::Created, true).err().unwrap();
+        assert_eq!((refusal.reason, refusal.retry_after_s), (Reason::EventLimit, Some(1)));
+        ticket.reject(refusal.reason);
+        assert!(admit(&integration, Outcome::Created, false).is_ok_and(|a| a.pacing.has(Pacing::EVENT_LIMIT)));
     }
 }

@@ -1,7 +1,25 @@
-//! STUB.
+//! The ingest listener: accepts, hands connections out evenly to one current-thread runtime a core
+//! (PERFORMANCE 1), speaks HTTP/1.1 and HTTP/2 by hyper, holds every connection to its limits, drains.
+
+mod accept;
+mod connection;
+pub mod framing;
+mod serve;
+mod watch;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch as watch_channel};
+
+use crate::intake::Intake;
+use watch::Watch;
+
+/// Limits of the ingest listener (INTERFACE 3).
 #[derive(Clone, Debug)]
 pub struct Config {
     pub address: SocketAddr,
@@ -10,7 +28,167 @@ pub struct Config {
     pub header_bytes: usize,
     pub headers: usize,
     pub uri_bytes: usize,
+    /// From the first byte of a head, or from the connection's begin, to the head's end.
     pub header_timeout: Duration,
+    /// Without a request and without progress.
     pub idle_timeout: Duration,
     pub unauthenticated_requests_per_second: u32,
+}
+
+/// An accepted connection on its way to a worker.
+struct Arrival {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What every thread of the listener shares.
+struct Shared {
+    config: Config,
+    intake: Arc<Intake>,
+    /// Connections whose early answer the client may still have to read.
+    lingering: Arc<AtomicUsize>,
+}
+
+/// One thread with its own runtime.
+struct Worker {
+    arrivals: mpsc::UnboundedSender<Arrival>,
+    open: Arc<AtomicUsize>,
+}
+
+/// The running listener.
+pub struct Listener {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    stopping: watch_channel::Sender<bool>,
+    acceptor: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// Descriptors that connections never take: the log, the upstreams and the other listeners need theirs.
+const DESCRIPTORS_RESERVED: usize = 512;
+
+impl Listener {
+    /// Binds and starts `workers` threads; connections arrive from here on.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or a thread or runtime cannot be made.
+    pub fn start(config: Config, intake: Arc<Intake>, workers: usize) -> std::io::Result<Self> {
+        let descriptors = raise_descriptor_limit();
+        let cap = config.connections.unwrap_or_else(|| descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(64));
+        let shared = Arc::new(Shared { config, intake, lingering: Arc::default() });
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopping, stopped) = watch_channel::channel(false);
+        let mut handles = Vec::new();
+        let mut seats = Vec::new();
+        for index in 0..workers.max(1) {
+            let (arrivals, incoming) = mpsc::unbounded_channel();
+            let open = Arc::new(AtomicUsize::new(0));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let worker = Running { index, shared: Arc::clone(&shared), open: Arc::clone(&open), incoming };
+            let thread = std::thread::Builder::new().name(format!("ingest-{index}"));
+            handles.push(thread.spawn(move || runtime.block_on(worker.run()))?);
+            seats.push(Worker { arrivals, open });
+        }
+        let acceptor = accept::Acceptor::bind(&shared, cap, seats, stopped)?;
+        let address = acceptor.address();
+        let thread = std::thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
+        Ok(Self { address, stop, stopping, acceptor: Some(thread), workers: handles })
+    }
+
+    /// Where it listens; the port is known even if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, lets every request in flight end, and joins the threads. Blocks; a worker gives its
+    /// connections at most [`DRAIN_MAX`].
+    pub fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Nobody listens any more only when the acceptor is gone already.
+        let _ = self.stopping.send(true);
+        for thread in self.acceptor.take().into_iter().chain(self.workers.drain(..)) {
+            if thread.join().is_err() {
+                tracing::error!("a listener thread panicked");
+            }
+        }
+    }
+}
+
+/// Longest time for requests in flight to end once no connection is accepted any more.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// The state of one worker thread.
+struct Running {
+    index: usize,
+    shared: Arc<Shared>,
+    open: Arc<AtomicUsize>,
+    incoming: mpsc::UnboundedReceiver<Arrival>,
+}
+
+impl Running {
+    /// Serves what arrives until the acceptor is gone, then drains.
+    async fn run(mut self) {
+        let completions = Arc::clone(&self.shared.intake.store);
+        tokio::spawn(completions.deliver_completions(self.index));
+        let watch = Watch::new(self.shared.config.header_timeout, self.shared.config.idle_timeout);
+        let sweeper = tokio::spawn(Arc::clone(&watch).sweep());
+        while let Some(arrival) = self.incoming.recv().await {
+            self.open.fetch_add(1, Ordering::Relaxed);
+            let Ok(stream) = TcpStream::from_std(arrival.stream) else {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            };
+            let seat = Seat::new(&self.shared, &self.open, arrival.permit);
+            let connection = serve::Connection {
+                worker: self.index,
+                shared: Arc::clone(&self.shared),
+                peer: arrival.peer,
+                watched: watch.enter(),
+                seat,
+            };
+            let task = tokio::spawn(connection.serve(stream));
+            watch.started(task);
+        }
+        watch.ask_all_to_close();
+        let emptied = async {
+            while self.open.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_MAX, emptied).await.is_err() {
+            tracing::warn!(connections = self.open.load(Ordering::Relaxed), "closed connections that did not end");
+        }
+        sweeper.abort();
+    }
+}
+
+/// A connection's place in all counts; leaving gives it back.
+struct Seat {
+    shared: Arc<Shared>,
+    open: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    fn new(shared: &Arc<Shared>, open: &Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Self {
+        shared.intake.metrics.connections.inc();
+        Self { shared: Arc::clone(shared), open: Arc::clone(open), _permit: permit }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.shared.intake.metrics.connections.dec();
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one and returns it.
+fn raise_descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    current.map_or(1 << 20, |limit| usize::try_from(limit).unwrap_or(1 << 20)).min(1 << 20)
 }

@@ -72,6 +72,8 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     NoRoute,
+    /// The path and query are longer than a head may hold.
+    UriTooLong,
     WrongMethod,
     /// Key missing, unknown or malformed: all alike to the sender.
     Unauthenticated,
@@ -95,6 +97,7 @@ pub enum Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     NoRoute,
+    UriTooLong,
     WrongMethod,
     UnknownKey,
     AmbiguousCredentials,
@@ -132,8 +135,9 @@ const fn row(reason: Reason, class: Class, label: &'static str, loud: bool) -> R
     Row { reason, class, label, loud }
 }
 
-const ROWS: [Row; 24] = [
+const ROWS: [Row; 25] = [
     row(Reason::NoRoute, Class::NoRoute, "no_route", false),
+    row(Reason::UriTooLong, Class::UriTooLong, "uri_too_long", false),
     row(Reason::WrongMethod, Class::WrongMethod, "wrong_method", false),
     row(Reason::UnknownKey, Class::Unauthenticated, "unknown_key", false),
     row(Reason::AmbiguousCredentials, Class::Malformed, "ambiguous_credentials", false),
@@ -160,6 +164,9 @@ const ROWS: [Row; 24] = [
 ];
 
 impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = ROWS.len();
+
     /// Every reason, in the order of their indices.
     pub fn all() -> impl Iterator<Item = Self> {
         ROWS.iter().map(|row| row.reason)

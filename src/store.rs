@@ -1,8 +1,77 @@
-//! The log (DESIGN 4): the one durable truth. STUB: signatures only.
+//! The log (DESIGN 4): the one durable truth. Intake appends, the forwarder reads and settles, and a start
+//! rebuilds everything else from it.
+//!
+//! # Layout
+//!
+//! ```text
+//! DIRECTORY/                 0700
+//!   spool/lock               held by the one process that owns the directory
+//!   spool/0000000001.log     a segment, 0600; the highest one or two may be blank, made ahead of time
+//!   quarantine/              copies of damaged bytes, at most 64 MiB; looked at by people alone
+//!
+//! segment  := head (8 KiB: two copies in two pages) frame* zero*
+//! head     := "SURGLOG1" format:u32 id:u32 first_sequence:u64 salt:u64 crc:u32
+//! frame    := "SGR1" len:u32 crc:u32 kind:u8 version:u8 0:u16 sequence:u64 payload[len] zero-padding to 8
+//! position := segment << 32 | offset of the frame
+//! ```
+//!
+//! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
+//! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
+//! passes for a record. `sequence` names the event that the record is about; only an `Accepted` takes a new
+//! one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted.
+//!
+//! Limits: a payload 1 MiB, a segment 4 GiB, 64 MiB in memory on the way to the disk.
+//!
+//! # Invariants
+//!
+//! 1. A segment is written front to back, in positions' order, and its bytes never change. A start never
+//!    appends to a segment of the process before it.
+//! 2. An event is answered when the write that holds it is synced, and the head and all segments before it.
+//! 3. An ending of an event stands behind the event.
+//! 4. After a failed write or sync the segment takes no more. The fresh one begins with `Void` records that
+//!    name every sequence refused since, and is synced before the next 2xx.
+//! 5. Sequences are never given to two events.
+//!
+//! # What a crash leaves
+//!
+//! | at | the next start finds |
+//! | --- | --- |
+//! | filling a segment | a blank file: removed |
+//! | the first write of a segment | a torn head: nothing in it was answered; set aside |
+//! | a write | a torn end: cut, with a copy in quarantine; nothing in it was answered |
+//! | between write and sync, or sync and answer | the events: delivered, and again if their senders retry |
+//! | between a failed write and the void's sync | as above: the refused events, beside their retries |
+//! | within 50 ms of a settlement | the event still waiting: delivered again under the same uid |
+
+mod files;
+mod frame;
+mod linger;
+mod pending;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod settlements;
+mod shelf;
+mod writer;
+
+#[cfg(test)]
+mod doubles;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
+use tokio::sync::{Notify, oneshot};
+
+use self::files::Disk;
+use self::pending::{Health, Pending, Waiting};
+use self::reader::Reader;
+use self::shelf::Shelf;
+use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
 use crate::event::{Event, Incident, Micros, StateKey, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -117,42 +186,306 @@ pub enum ReadError {
     Io(#[from] std::io::Error),
 }
 
-pub struct Store {}
+/// A request's channel and what it is told.
+type Answer = (oneshot::Sender<Result<Accepted, Reason>>, Result<Accepted, Reason>);
+
+/// Answers for the requests of one worker's runtime.
+#[derive(Default)]
+struct Mailbox {
+    answers: Mutex<Vec<Answer>>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Vec<Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, answers: &mut Vec<Answer>) {
+        if !answers.is_empty() {
+            self.lock().append(answers);
+            self.arrived.notify_one();
+        }
+    }
+}
+
+/// What the store's threads share.
+struct Core {
+    disk: Disk,
+    shelf: Shelf,
+    pending: Mutex<Pending>,
+    /// The writer sleeps on it.
+    wake: Condvar,
+    mailboxes: Vec<Mailbox>,
+    metrics: Arc<Metrics>,
+    durability: Durability,
+    max_bytes: u64,
+    closed: AtomicBool,
+}
+
+/// How an append goes on.
+enum HandedOver {
+    Accepted(Accepted),
+    Waits(oneshot::Receiver<Result<Accepted, Reason>>),
+}
+
+/// The event ends here: its sender's retry is a new one.
+fn refuse(admitted: Admitted, reason: Reason) {
+    let Admitted { claim, ticket, .. } = admitted;
+    ticket.reject(reason);
+    drop(claim);
+}
+
+impl Core {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new segment is being filled: has its successor made, if there is room for one.
+    fn segment_began(&self, pending: &mut Pending) {
+        let next = pending.tail().0.saturating_add(1);
+        let expected = self.shelf.is_ready(next) || self.shelf.has_room(&self.disk);
+        pending.no_next = (!expected).then_some(Reason::SpoolFull);
+        self.shelf.want(next);
+    }
+
+    /// What became of the making of a segment.
+    fn segment_made(&self, id: u32, made: Result<(), &std::io::Error>) {
+        let mut pending = self.lock();
+        if id == pending.tail().0.saturating_add(1) {
+            pending.no_next =
+                made.err().map(|error| if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed });
+        }
+    }
+
+    fn within_limit(&self) -> Result<(), Reason> {
+        if self.disk.bytes() > self.max_bytes { Err(Reason::SpoolFull) } else { Ok(()) }
+    }
+
+    fn hand_over(&self, worker: usize, admitted: Admitted) -> Result<HandedOver, Reason> {
+        let lane = record::lane(&admitted.event, &admitted.claim);
+        let mut pending = self.lock();
+        let segment = pending.tail().0;
+        let placed = self.within_limit().and_then(|()| pending.place_event(&admitted, lane));
+        if pending.tail().0 != segment {
+            self.segment_began(&mut pending);
+        }
+        let (sequence, at) = match placed {
+            Ok(placed) => placed,
+            Err(reason) => {
+                drop(pending);
+                refuse(admitted, reason);
+                return Err(reason);
+            }
+        };
+        let handed_over = match self.durability {
+            Durability::Fsync => {
+                let (answer, receiver) = oneshot::channel();
+                pending.batch.waiting.push(Waiting { admitted, sequence, at, lane, worker, answer });
+                HandedOver::Waits(receiver)
+            }
+            Durability::Memory => {
+                let queued = pending::queued(&admitted, sequence, at, lane);
+                pending.batch.queued.extend(queued);
+                // Under the lock: the writer must not hand it on before the books and the state know it.
+                HandedOver::Accepted(admitted.accept(at))
+            }
+        };
+        let wake = pending.should_wake();
+        drop(pending);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(handed_over)
+    }
+
+    fn settle(&self, upstream: &str, sequence: u64, ending: Ending) {
+        let at = Micros::now();
+        let mut pending = self.lock();
+        let segment = pending.tail().0;
+        pending.place_ending(upstream, sequence, ending, at);
+        if pending.tail().0 != segment {
+            self.segment_began(&mut pending);
+        }
+        let wake = pending.should_wake();
+        drop(pending);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// The first segment of a process is small, so that a start need not wait for a large one to be filled.
+const FIRST_BYTES: u32 = 8 << 20;
+/// A body at its limit (30,720 B) with everything around it counts as room for one more event.
+const ROOM_FOR_ONE: u64 = 64 << 10;
+/// Smallest segment that makes sense: its head and a page.
+const SEGMENT_BYTES_MIN: u32 = 12 << 10;
+
+#[derive(Default)]
+struct Threads {
+    /// Until it is started.
+    writer: Option<Writer>,
+    writing: Option<JoinHandle<()>>,
+    preparing: Option<JoinHandle<()>>,
+}
+
+/// The log. Dropping it closes it.
+pub struct Store {
+    core: Arc<Core>,
+    reader: Reader,
+    threads: Mutex<Threads>,
+}
 
 impl Store {
-    /// Opens or makes the directory, replays the log. `transition` gets each key's incident in log order.
+    /// Opens or makes the directory, replays the log, and restores the books of `metrics`. `transition` gets
+    /// each tracked key's incident in log order. Damaged data never fails it.
+    ///
+    /// # Errors
+    /// Another process owns the directory, or it cannot be used at all.
     pub fn open(
-        _config: Config,
-        _metrics: &Arc<Metrics>,
-        _workers: usize,
-        _transition: &mut dyn FnMut(StateKey, Incident, Position),
+        config: Config,
+        metrics: &Arc<Metrics>,
+        workers: usize,
+        transition: &mut dyn FnMut(StateKey, Incident, Position),
     ) -> Result<(Arc<Self>, Recovered), OpenError> {
-        Ok((Arc::new(Self {}), Recovered::default()))
+        let disk = Disk::open(&config.directory, metrics)?;
+        let (recovered, resume) = recovery::recover(&disk, metrics, transition)?;
+        let segment_bytes = config.segment_bytes.max(SEGMENT_BYTES_MIN);
+        let first_bytes = segment_bytes.min(FIRST_BYTES);
+        let first = resume.next_segment;
+        let shelf = Shelf::new(first.saturating_sub(1), segment_bytes, config.max_bytes);
+        let mut pending = Pending::new(&resume, first_bytes, segment_bytes);
+        match disk.make_segment(first, first_bytes, &|| false) {
+            Ok(file) => shelf.put(first, file),
+            Err(error) => {
+                tracing::error!(%error, "no segment can be made in the spool; new events are refused");
+                let reason = if files::is_full(&error) { Reason::SpoolFull } else { Reason::SpoolFailed };
+                // The writer tries again from its start on.
+                pending.health = Health::Failed(reason);
+            }
+        }
+        let core = Arc::new(Core {
+            disk,
+            shelf,
+            pending: Mutex::new(pending),
+            wake: Condvar::new(),
+            mailboxes: (0..workers.max(1)).map(|_| Mailbox::default()).collect(),
+            metrics: Arc::clone(metrics),
+            durability: config.durability,
+            max_bytes: config.max_bytes,
+            closed: AtomicBool::new(false),
+        });
+        core.segment_began(&mut core.lock());
+        let writer = Some(Writer::new(Arc::clone(&core), first.saturating_sub(1)));
+        let threads = Mutex::new(Threads { writer, ..Threads::default() });
+        Ok((Arc::new(Self { core, reader: Reader::default(), threads }), recovered))
     }
 
-    /// Starts the writer thread; `outlet` gets what became durable.
-    pub fn start(self: &Arc<Self>, _outlet: Arc<dyn Outlet>) {}
-
-    /// Hands an admitted event to the log. Resolves when it is durable; dropping the future changes nothing.
-    pub async fn append(&self, _worker: usize, _admitted: Admitted) -> Result<Accepted, Reason> {
-        Err(Reason::SpoolFailed)
+    /// Starts the writer thread; `outlet` gets what became durable. A second call does nothing.
+    pub fn start(self: &Arc<Self>, outlet: Arc<dyn Outlet>) {
+        let mut threads = self.threads();
+        let Some(writer) = threads.writer.take() else { return };
+        let writer = writer.with_outlet(outlet);
+        let core = Arc::clone(&self.core);
+        let prepare = move || core.shelf.run(&core.disk, &|id, made| core.segment_made(id, made));
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let spawned = named("spool-prepare").spawn(prepare).and_then(|thread| {
+            threads.preparing = Some(thread);
+            threads.writing = Some(named("spool-write").spawn(move || writer.run())?);
+            Ok(())
+        });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "a thread of the spool cannot be started; new events are refused");
+            self.core.lock().health = Health::Failed(Reason::SpoolFailed);
+        }
     }
 
-    /// Wakes the waiting requests of one worker's runtime as a batch; each worker runs one.
-    pub async fn deliver_completions(self: Arc<Self>, _worker: usize) {}
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-    /// Records an ending; rides on the next commit, at latest 50 ms later.
-    pub fn settle(&self, _upstream: &Arc<UpstreamMeter>, _sequence: u64, _ending: Ending) {}
+    /// Hands an admitted event to the log. Resolves when it is durable; dropping the future once it was
+    /// polled changes nothing.
+    ///
+    /// # Errors
+    /// `SpoolFull`, `SpoolFailed`, `Stopping`, or `Internal` for a record above 1 MiB. The event has then
+    /// ended in the books and its key is free.
+    pub async fn append(&self, worker: usize, admitted: Admitted) -> Result<Accepted, Reason> {
+        match self.core.hand_over(worker, admitted)? {
+            HandedOver::Accepted(accepted) => Ok(accepted),
+            HandedOver::Waits(answer) => answer.await.unwrap_or(Err(Reason::SpoolFailed)),
+        }
+    }
 
-    pub fn read(&self, _at: Position) -> Result<Stored, ReadError> {
-        Err(ReadError::Damaged(_at))
+    /// Wakes the waiting requests of one worker's runtime as a batch; each worker runs one. Ends when the
+    /// store is closed.
+    pub async fn deliver_completions(self: Arc<Self>, worker: usize) {
+        let mailboxes = &self.core.mailboxes;
+        let Some(mailbox) = mailboxes.get(worker % mailboxes.len()) else { return };
+        let mut answers = vec![];
+        loop {
+            let closed = self.core.closed.load(Ordering::Acquire);
+            std::mem::swap(&mut *mailbox.lock(), &mut answers);
+            if answers.is_empty() {
+                if closed {
+                    return;
+                }
+                mailbox.arrived.notified().await;
+            }
+            for (request, answer) in answers.drain(..) {
+                // Who is gone does not mind.
+                let _ = request.send(answer);
+            }
+        }
+    }
+
+    /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused. The caller counts
+    /// it on the upstream's books.
+    pub fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
+        self.core.settle(&upstream.name, sequence, ending);
+    }
+
+    /// Reads an event back. Cheapest in log order.
+    ///
+    /// # Errors
+    /// The record is not there, damaged, or cannot be read.
+    pub fn read(&self, at: Position) -> Result<Stored, ReadError> {
+        self.reader.event(&self.core.disk, at)
     }
 
     /// Whether new events can be accepted durably now; for `/readyz`.
+    ///
+    /// # Errors
+    /// The reason new events are refused for.
     pub fn can_accept(&self) -> Result<(), Reason> {
-        Ok(())
+        self.core.within_limit()?;
+        self.core.lock().may_take(ROOM_FOR_ONE)
     }
 
-    /// Writes and syncs what has gathered and stops the writer; blocks. Later appends are refused.
-    pub fn close(&self) {}
+    /// Writes and syncs what has gathered and stops the threads; blocks. Later appends are refused.
+    pub fn close(&self) {
+        let mut threads = self.threads();
+        self.core.lock().health = Health::Closing;
+        self.core.wake.notify_all();
+        if let Some(writer) = threads.writer.take() {
+            // Never started: nobody would make it a segment.
+            self.core.shelf.stop();
+            writer.run();
+        }
+        // A panic was logged where it happened.
+        let join = |thread: Option<JoinHandle<()>>| thread.map(|thread| drop(thread.join()));
+        join(threads.writing.take());
+        self.core.shelf.stop();
+        join(threads.preparing.take());
+        self.core.shelf.clear(&self.core.disk);
+        self.core.closed.store(true, Ordering::Release);
+        self.core.mailboxes.iter().for_each(|mailbox| mailbox.arrived.notify_one());
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
 }

@@ -101,6 +101,7 @@ pub(super) fn dedup(root: &Section, redeliver_after: Duration) -> dedup::Config 
         replay_ttl: dedup.duration("replay_ttl"),
         max_keys: whole(dedup.count("max_keys")),
         redeliver_after,
+        replica_id: 0,
     }
 }
 

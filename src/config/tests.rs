@@ -329,6 +329,7 @@ fn what_is_seldom_meant_is_a_warning() {
     for (text, code) in [
         (text("", "", "").replace(KEY, "short"), "key_form"),
         (text("", "", "").replace(KEY, &KEY.to_uppercase()), "key_form"),
+        (text("", "", "").replace(KEY, "abcdef"), "key_form"),
         (text("", "", "  - { name: spare, kind: stdout }\n"), "unused"),
         (text("", "", "listen: { admin: { address: '0.0.0.0:9465' } }\n"), "read_only"),
         (shared, "shared_keys"),
@@ -471,6 +472,7 @@ fn secrets_are_never_shown_wherever_they_were_mistyped() {
         "credential: &hunter2 x",
         "credential: &hunter2",
         "credential: #hunter2",
+        "batch: { x: \"hunter2\n  hunter2\", y: 1 }",
         "credential: \"hunter2",
         "credential: hunter2: hunter2",
         "url: hunter2",
@@ -711,8 +713,41 @@ fn hostile_texts_are_refused_soon() {
 
 #[test]
 fn control_characters_never_reach_the_terminal() {
+    let tabs = read(&text("", "", "log: {\tlevel: loud }\n")).unwrap_err().to_string();
+    assert!(tabs.contains("log: { level: loud }"), "{tabs}");
     let shown = read(&text("", "", "log: { level: \"a\\e[31m\", \"\\a\\e\": 1 }\n")).unwrap_err().to_string();
     assert!(shown.chars().all(|character| character == '\n' || !character.is_control()), "{shown:?}");
+}
+
+#[test]
+fn a_secret_of_several_lines_is_masked_on_each() {
+    let shown = read(&text("", "batch: { x: \"one\n  two\", yyy: 1 }", "")).unwrap_err().to_string();
+    assert!(shown.contains("10 | ***, yyy: *** }\n   |      ^^^\n"), "{shown}");
+}
+
+#[test]
+fn a_squadcast_key_stands_in_the_url_or_is_joined_to_it() {
+    let url = |url: &str, rest: &str| {
+        let text = text("", rest, "").replace("webhook", "squadcast").replace("https://a.example/hook", url);
+        read(&text).unwrap().upstreams[0].url.clone().unwrap().to_string()
+    };
+    let whole = "https://a.example/v2/incidents/api/abc";
+    for (written, credential) in [
+        (whole, ""),
+        ("https://a.example", "credential: abc"),
+        ("https://a.example/", "credential: abc"),
+        ("https://a.example/v2/incidents/api/", "credential: abc"),
+    ] {
+        assert_eq!(url(written, credential), whole, "{written}");
+    }
+    assert_eq!(url("https://a.example/proxy", "credential: abc"), "https://a.example/proxy/v2/incidents/api/abc");
+    let bad = |url: &str, key: &str| {
+        let text = text("", &format!("credential: {key}"), "").replace("webhook", "squadcast");
+        errors(&text.replace("https://a.example/hook", url))
+    };
+    assert_eq!(bad("https://a.example", "a/b"), ["9:17 upstreams[0].credential: a key that cannot stand in a path"]);
+    let query = "8:10 upstreams[0].url: a query before a key that comes from elsewhere";
+    assert_eq!(bad("https://a.example?x=y", "abc"), [query]);
 }
 
 proptest! {

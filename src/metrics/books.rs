@@ -11,9 +11,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::{Metrics, page::PREFIX};
-use crate::outcome::{Outcome, Reason};
-
-const REASONS: usize = 24;
+use crate::outcome::{Outcome, Reason, Refusal};
 
 /// Events of the intake side: `received = accepted + absorbed + rejected + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub struct IntakeBook {
     /// By `Outcome as usize`.
     pub absorbed: [u64; Outcome::ALL.len()],
     /// By `Reason::index`.
-    pub rejected: [u64; REASONS],
+    pub rejected: [u64; Reason::COUNT],
     pub in_flight: u64,
 }
 
@@ -91,6 +89,20 @@ impl Ticket {
     /// It was refused; the sender's retry is a new event.
     pub fn reject(self, reason: Reason) {
         self.end(|book| book.rejected[reason.index()] += 1);
+    }
+
+    /// Goes on with what passed; what was refused is counted as rejected for its reason.
+    ///
+    /// # Errors
+    /// The refusal itself.
+    pub fn check<T>(self, passed: Result<T, Refusal>) -> Result<(Self, T), Refusal> {
+        match passed {
+            Ok(value) => Ok((self, value)),
+            Err(refusal) => {
+                self.reject(refusal.reason);
+                Err(refusal)
+            }
+        }
     }
 
     fn end(mut self, count: impl FnOnce(&mut IntakeBook)) {

@@ -1,0 +1,88 @@
+//! CPU time of a process from `/proc/PID/stat`, all its threads together.
+//! Called by [`crate::saturate`] on both sides of the measured window, and by [`crate::run`] to
+//! watch its own thread.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// The unit of `/proc/PID/stat`: USER_HZ, which the kernel fixes at 100 for user space on every
+/// architecture we build for, whatever its own tick is.
+const TICKS_A_SECOND: u64 = 100;
+
+/// Whose time is read.
+#[derive(Debug, Clone, Copy)]
+pub enum Process {
+    /// The load generator itself.
+    Own,
+    Pid(u32),
+}
+
+/// User and system time a process has used since its start, in steps of 10 ms.
+///
+/// # Errors
+/// The process does not exist, or the file is not in the kernel's form.
+pub fn cpu_time(process: Process) -> anyhow::Result<Duration> {
+    let path = match process {
+        Process::Own => "/proc/self/stat".to_owned(),
+        Process::Pid(pid) => format!("/proc/{pid}/stat"),
+    };
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let ticks = parse_ticks(&text).with_context(|| format!("{path} has an unknown form"))?;
+    Ok(Duration::from_millis(ticks.saturating_mul(1000 / TICKS_A_SECOND)))
+}
+
+/// What a thread asked of the machine since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    pub running: Duration,
+    /// Ready to run, while another had the core.
+    pub waiting: Duration,
+}
+
+/// The demand of the calling thread; `None` where the kernel does not tell.
+#[must_use]
+pub fn thread_demand() -> Option<Demand> {
+    parse_schedstat(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// Nanoseconds on a core, nanoseconds waiting for one, and a count.
+fn parse_schedstat(text: &str) -> Option<Demand> {
+    let mut fields = text.split_ascii_whitespace();
+    let mut next = || Some(Duration::from_nanos(fields.next()?.parse().ok()?));
+    Some(Demand { running: next()?, waiting: next()? })
+}
+
+/// utime + stime: the 14th and 15th field. The 2nd is the program's name in parentheses and may
+/// itself hold blanks and parentheses, so counting starts behind the last `)`.
+fn parse_ticks(text: &str) -> Option<u64> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    user.checked_add(system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_found_behind_a_name_with_blanks_and_parentheses() {
+        let text = "42 (a) b (c)) S 1 42 42 0 -1 4194304 500 0 3 0 120 45 7 8 20 0 4 0 100 9 9";
+        assert_eq!(parse_ticks(text), Some(165));
+        assert_eq!(parse_ticks("42 (x) S 1 2"), None);
+    }
+
+    #[test]
+    fn demand_is_running_then_waiting() {
+        let demand = parse_schedstat("1000 500 7\n").expect("well formed");
+        assert_eq!((demand.running.as_nanos(), demand.waiting.as_nanos()), (1000, 500));
+        assert_eq!(parse_schedstat("1000"), None);
+    }
+
+    #[test]
+    fn own_cpu_time_can_be_read() {
+        assert!(cpu_time(Process::Own).is_ok());
+    }
+}

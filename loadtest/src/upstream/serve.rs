@@ -1,0 +1,260 @@
+//! One connection of the stub upstream: reads requests, decides, answers or breaks.
+//! Called by `upstream.rs`.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use super::answer::{self, Answer, BrokenOff};
+use super::books::{Books, Counts};
+use super::fault::{self, Effect};
+use super::received;
+use super::script::{FAULTS_AT_MOST, FaultStats, Script};
+
+/// A batch of 1,000 events at the proxy's body limit, escaped, fits.
+const LARGEST_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// How long `hang` holds a request; every client has given up by then.
+const LONGEST_HANG: Duration = Duration::from_secs(600);
+
+pub(super) struct Upstream {
+    pub(super) script: RefCell<Script>,
+    pub(super) books: RefCell<Books>,
+    pub(super) latency: Duration,
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    #[serde(flatten)]
+    counts: &'a Counts,
+    faults: Vec<FaultStats>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewFaults {
+    faults: Vec<String>,
+}
+
+impl Upstream {
+    pub(super) fn stats(&self) -> String {
+        let books = self.books.borrow();
+        let stats = Stats { counts: &books.counts, faults: self.script.borrow().stats() };
+        serde_json::to_string(&stats).unwrap_or_default()
+    }
+
+    /// All new faults or none.
+    fn replace_faults(&self, body: &[u8]) -> Result<(), String> {
+        let new: NewFaults = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        if new.faults.len() > FAULTS_AT_MOST {
+            return Err(format!("more than {FAULTS_AT_MOST} faults"));
+        }
+        let faults: Result<Vec<_>, _> = new.faults.iter().map(|spec| fault::parse(spec)).collect();
+        *self.script.borrow_mut() = Script::new(faults?);
+        Ok(())
+    }
+
+    /// Decides and enters a delivery at its arrival, so that the log has the order of arrival.
+    fn take_in(&self, path: &str, webhook_id: Option<&str>, body: &[u8]) -> Option<Effect> {
+        let received = received::read(body, webhook_id);
+        let keys = received.events.iter().filter_map(|event| event.key.as_deref());
+        let effect = self.script.borrow_mut().decide(Instant::now(), keys);
+        let code;
+        let answer = match effect {
+            None => "200",
+            Some(Effect::Status { code: number, .. }) => {
+                code = number.to_string();
+                &code
+            }
+            Some(Effect::Hang) => "hang",
+            Some(Effect::Reset) => "reset",
+            Some(Effect::Truncate) => "truncate",
+        };
+        self.books.borrow_mut().enter(&received, path, body.len(), answer);
+        effect
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve_connection(upstream: Rc<Upstream>, stream: TcpStream) {
+    let reset = Rc::new(Cell::new(false));
+    let service = service_fn({
+        let reset = Rc::clone(&reset);
+        // Boxed: the connection is polled by reference below.
+        move |request| Box::pin(respond(Rc::clone(&upstream), Rc::clone(&reset), request))
+    });
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // A client that goes away is not worth a word, nor is our own fault.
+    let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    if reset.get() {
+        // With a linger of zero the close that follows is a reset.
+        let _ = connection.into_parts().io.into_inner().set_zero_linger();
+    }
+}
+
+async fn respond(
+    upstream: Rc<Upstream>,
+    reset: Rc<Cell<bool>>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, BrokenOff> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if head.method == Method::GET && path == "/stats" {
+        return Ok(answer::json(200, upstream.stats()));
+    }
+    if head.method != Method::POST {
+        return Ok(answer::status(405, None));
+    }
+    let Some(body) = read_body(body).await? else {
+        return Ok(answer::status(413, None));
+    };
+    if path == "/faults" {
+        return Ok(match upstream.replace_faults(&body) {
+            Ok(()) => answer::json(200, upstream.stats()),
+            Err(error) => answer::json(400, serde_json::json!({ "error": error }).to_string()),
+        });
+    }
+    let webhook_id = head.headers.get("webhook-id").and_then(|value| value.to_str().ok());
+    let effect = upstream.take_in(path, webhook_id, &body);
+    if !upstream.latency.is_zero() {
+        tokio::time::sleep(upstream.latency).await;
+    }
+    match effect {
+        None => Ok(answer::status(200, None)),
+        Some(Effect::Status { code, retry_after_seconds }) => Ok(answer::status(code, retry_after_seconds)),
+        Some(Effect::Truncate) => Ok(answer::truncated()),
+        Some(Effect::Hang) => {
+            tokio::time::sleep(LONGEST_HANG).await;
+            Err(BrokenOff)
+        }
+        Some(Effect::Reset) => {
+            reset.set(true);
+            Err(BrokenOff)
+        }
+    }
+}
+
+/// The whole body; `None` when it is too large.
+async fn read_body(mut body: Incoming) -> Result<Option<Vec<u8>>, BrokenOff> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|_client_gone| BrokenOff)?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > LARGEST_BODY_BYTES {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{Connection, Failure};
+    use std::io::ErrorKind;
+    use tokio::net::TcpListener;
+
+    /// Sends the requests, each on its own connection, to an upstream with these faults.
+    async fn exchange(specs: &[&str], requests: &[&str]) -> (Vec<Result<u16, Failure>>, String) {
+        let faults = specs.iter().map(|spec| fault::parse(spec).expect("a fault")).collect();
+        let upstream = Rc::new(Upstream {
+            script: RefCell::new(Script::new(faults)),
+            books: RefCell::new(Books::open(None, false).expect("books")),
+            latency: Duration::ZERO,
+        });
+        let answers = tokio::task::LocalSet::new()
+            .run_until(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+                let address = listener.local_addr().expect("address");
+                let mut answers = Vec::new();
+                for request in requests {
+                    let mut client = Connection::open(address).await.expect("connect");
+                    let (stream, _) = listener.accept().await.expect("accept");
+                    tokio::task::spawn_local(serve_connection(Rc::clone(&upstream), stream));
+                    let answer = client.exchange(request.as_bytes());
+                    let answer = tokio::time::timeout(Duration::from_millis(300), answer).await;
+                    answers.push(match answer {
+                        Ok(answer) => answer.map(|head| head.status),
+                        Err(_) => Err(Failure::Io(ErrorKind::TimedOut.into())),
+                    });
+                }
+                answers
+            })
+            .await;
+        (answers, upstream.stats())
+    }
+
+    fn post(path: &str, body: &str) -> String {
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn each_effect_is_seen_on_the_wire_and_in_the_books() {
+        let event = post("/hook", r#"{"event_uid":"u1"}"#);
+        let specs = ["reset,times=1", "truncate,times=1", "hang,times=1", "status=503,times=1"];
+        let (answers, stats) = exchange(&specs, &[event.as_str(); 5]).await;
+        let is_io = |answer: &Result<u16, Failure>, kind| matches!(answer, Err(Failure::Io(e)) if e.kind() == kind);
+        assert!(is_io(&answers[0], ErrorKind::ConnectionReset), "{answers:?}");
+        assert!(matches!(answers[1], Err(Failure::Closed)), "{answers:?}");
+        assert!(is_io(&answers[2], ErrorKind::TimedOut), "{answers:?}");
+        assert!(matches!(answers[3], Ok(503)), "{answers:?}");
+        assert!(matches!(answers[4], Ok(200)), "{answers:?}");
+        let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
+        assert_eq!((&stats["requests"], &stats["repeats"]), (&5.into(), &4.into()));
+        assert_eq!(stats["delivered_distinct"], 1);
+        assert_eq!(stats["answers"]["truncate"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_truncated_answer_starts_well_and_breaks_off() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let upstream = Rc::new(Upstream {
+            script: RefCell::new(Script::new(vec![fault::parse("truncate").expect("a fault")])),
+            books: RefCell::new(Books::open(None, false).expect("books")),
+            latency: Duration::ZERO,
+        });
+        let text = tokio::task::LocalSet::new()
+            .run_until(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+                let address = listener.local_addr().expect("address");
+                let mut client = TcpStream::connect(address).await.expect("connect");
+                let (stream, _) = listener.accept().await.expect("accept");
+                tokio::task::spawn_local(serve_connection(upstream, stream));
+                client.write_all(post("/hook", "{}").as_bytes()).await.expect("write");
+                let mut text = String::new();
+                client.read_to_string(&mut text).await.expect("an orderly end");
+                text
+            })
+            .await;
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        assert!(text.contains("content-length: 64"), "{text}");
+        assert!(text.ends_with("\r\n\r\n{\"status\":"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn faults_are_replaced_as_a_whole_or_not_at_all() {
+        let event = post("/hook", "{}");
+        let requests = [
+            event.clone(),
+            post("/faults", r#"{"faults":["status=429","nonsense"]}"#),
+            event.clone(),
+            post("/faults", r#"{"faults":[]}"#),
+            event,
+        ];
+        let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+        let (answers, _) = exchange(&["status=503"], &requests).await;
+        let statuses: Vec<u16> = answers.into_iter().map(|answer| answer.expect("answer")).collect();
+        assert_eq!(statuses, [503, 400, 503, 200, 200]);
+    }
+}

@@ -1,0 +1,238 @@
+//! Claims, lines, life times and the bound of the table.
+
+use super::*;
+use crate::event::tests::event;
+use crate::event::{Action, Severity};
+
+fn dedup(max_keys: usize) -> (Arc<Dedup>, Targets) {
+    let metrics = Metrics::new(1).unwrap();
+    let targets: Targets = Arc::from([metrics.upstream("pager")]);
+    let config = Config {
+        open_ttl: Duration::from_secs(3600),
+        resolved_ttl: Duration::from_secs(60),
+        idempotency_ttl: Duration::from_secs(3600),
+        replay_ttl: Duration::from_secs(3600),
+        max_keys,
+        redeliver_after: Duration::from_secs(300),
+        replica_id: 7,
+    };
+    (Dedup::new(config, metrics), targets)
+}
+
+const RULES: Rules = Rules {
+    life: KeyLife::OpenUntilResolved,
+    policy: Policy {
+        forward_duplicates: machine::ForwardDuplicates::SeverityIncrease,
+        unknown_resolve: machine::UnknownResolve::ForwardIfKeyed,
+    },
+    notes: false,
+};
+
+fn said(key: &str, action: Action) -> Event {
+    Event { action, ..event(key) }
+}
+
+/// Ends a claim as the log's writer would, through an admitted event.
+fn commit(dedup: &Arc<Dedup>, event: Event, claim: Claim) -> Incident {
+    let ticket = dedup.metrics.receive(0);
+    let admitted = crate::claim::Admitted { claim, event, pacing: Pacing::default(), ticket };
+    admitted.accept(Position(1)).incident.unwrap()
+}
+
+fn run(dedup: &Arc<Dedup>, targets: &Targets, event: Event) -> (Outcome, Option<Incident>, bool) {
+    match dedup.claim(&event, targets, RULES) {
+        Claimed::Absorbed { outcome, incident } => (outcome, incident, false),
+        Claimed::Owned(claim, _) => {
+            let (outcome, next) = (claim.outcome, claim.next);
+            if next.is_some() {
+                commit(dedup, event, claim);
+            }
+            (outcome, next, true)
+        }
+        Claimed::Contended(_) => panic!("nobody else claims"),
+        Claimed::Refused => panic!("nothing is refused"),
+    }
+}
+
+#[test]
+fn a_lifecycle_runs_as_the_contract_says() {
+    let (dedup, targets) = dedup(100);
+    let step = |action| run(&dedup, &targets, said("k", action));
+    let (created, first, forwarded) = step(Action::Trigger);
+    assert_eq!((created, forwarded), (Outcome::Created, true));
+    let (duplicate, again, forwarded) = step(Action::Trigger);
+    assert_eq!((duplicate, forwarded), (Outcome::Duplicate, false));
+    assert_eq!(again.map(|i| (i.iid, i.count)), first.map(|i| (i.iid, 2)));
+    assert_eq!(step(Action::Resolve).0, Outcome::Resolved);
+    assert_eq!(step(Action::Resolve).0, Outcome::DuplicateResolve);
+    let (created, second, _) = step(Action::Trigger);
+    assert_eq!(created, Outcome::Created);
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(second.generation, 2);
+    assert_ne!(second.iid, first.iid);
+    assert!(second.number > first.number && second.number % 1024 == 7);
+}
+
+#[test]
+fn an_unknown_resolve_is_forwarded_once_and_a_trigger_after_it_creates() {
+    let (dedup, targets) = dedup(100);
+    assert_eq!(run(&dedup, &targets, said("k", Action::Resolve)).0, Outcome::Unknown);
+    assert_eq!(run(&dedup, &targets, said("k", Action::Resolve)).0, Outcome::DuplicateResolve);
+    let (outcome, incident, _) = run(&dedup, &targets, said("k", Action::Trigger));
+    assert_eq!((outcome, incident.unwrap().generation), (Outcome::Created, 1));
+    assert_eq!(dedup.unknowns.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_dropped_claim_leaves_no_trace() {
+    let (dedup, targets) = dedup(100);
+    let Claimed::Owned(claim, _) = dedup.claim(&event("k"), &targets, RULES) else { panic!("owned") };
+    drop(claim);
+    assert_eq!(dedup.entries(), 0);
+    assert_eq!(run(&dedup, &targets, event("k")).0, Outcome::Created);
+}
+
+#[test]
+fn a_claim_dropped_by_a_panic_leaves_no_trace() {
+    let (dedup, targets) = dedup(100);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let Claimed::Owned(_claim, _) = dedup.claim(&event("k"), &targets, RULES) else { return };
+        let _ticket = dedup.metrics.receive(0);
+        panic!("in the middle of a request");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(run(&dedup, &targets, event("k")).0, Outcome::Created);
+    assert!(dedup.metrics.intake().balances());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_moves_one_by_one_and_all_but_the_first_are_duplicates() {
+    let (dedup, targets) = dedup(100);
+    let Claimed::Owned(claim, _) = dedup.claim(&event("k"), &targets, RULES) else { panic!("owned") };
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        let Claimed::Contended(line) = dedup.claim(&event("k"), &targets, RULES) else { panic!("in line") };
+        let (dedup, targets) = (Arc::clone(&dedup), Arc::clone(&targets));
+        waiting.push(tokio::spawn(async move {
+            assert!(line.wait(Duration::from_secs(10)).await);
+            run(&dedup, &targets, event("k"))
+        }));
+    }
+    tokio::task::yield_now().await;
+    let first = commit(&dedup, event("k"), claim);
+    for task in waiting {
+        let (outcome, incident, _) = task.await.unwrap();
+        assert_eq!((outcome, incident.unwrap().iid), (Outcome::Duplicate, first.iid));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_release_the_first_in_line_becomes_the_owner() {
+    let (dedup, targets) = dedup(100);
+    let Claimed::Owned(claim, _) = dedup.claim(&event("k"), &targets, RULES) else { panic!("owned") };
+    let Claimed::Contended(first) = dedup.claim(&event("k"), &targets, RULES) else { panic!("in line") };
+    let Claimed::Contended(second) = dedup.claim(&event("k"), &targets, RULES) else { panic!("in line") };
+    drop(claim);
+    assert!(first.wait(Duration::from_secs(10)).await);
+    assert_eq!(run(&dedup, &targets, event("k")).0, Outcome::Created);
+    assert!(second.wait(Duration::from_secs(10)).await);
+    assert_eq!(run(&dedup, &targets, event("k")).0, Outcome::Duplicate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_woken_request_that_is_gone_passes_its_turn_on() {
+    let (dedup, targets) = dedup(100);
+    let Claimed::Owned(claim, _) = dedup.claim(&event("k"), &targets, RULES) else { panic!("owned") };
+    let Claimed::Contended(first) = dedup.claim(&event("k"), &targets, RULES) else { panic!("in line") };
+    let Claimed::Contended(second) = dedup.claim(&event("k"), &targets, RULES) else { panic!("in line") };
+    drop(claim);
+    drop(first);
+    assert!(second.wait(Duration::from_secs(10)).await);
+    assert_eq!(run(&dedup, &targets, event("k")).0, Outcome::Created);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_empties_behind_a_released_first_claim_leaves_no_entry() {
+    let (dedup, targets) = dedup(100);
+    let Claimed::Owned(claim, _) = dedup.claim(&event("k"), &targets, RULES) else { panic!("owned") };
+    let Claimed::Contended(line) = dedup.claim(&event("k"), &targets, RULES) else { panic!("in line") };
+    assert!(!line.wait(Duration::from_secs(10)).await);
+    drop(claim);
+    assert_eq!(dedup.entries(), 0);
+}
+
+#[test]
+fn a_full_table_gives_up_the_oldest_resolved_and_never_an_open_one() {
+    let (dedup, targets) = dedup(3);
+    for key in ["open", "r1", "r2"] {
+        run(&dedup, &targets, event(key));
+    }
+    for key in ["r1", "r2"] {
+        run(&dedup, &targets, said(key, Action::Resolve));
+    }
+    run(&dedup, &targets, event("new"));
+    assert!(dedup.incident(event("r1").state_key().unwrap()).is_none());
+    assert!(dedup.incident(event("r2").state_key().unwrap()).is_some());
+    run(&dedup, &targets, event("new2"));
+    // Nothing resolved is left: the next key runs untracked, forwarded each time.
+    for _ in 0..2 {
+        let (outcome, _, forwarded) = run(&dedup, &targets, event("new3"));
+        assert_eq!((outcome, forwarded), (Outcome::Created, true));
+    }
+    assert_eq!(dedup.entries(), 3);
+    assert_eq!(dedup.metrics.dedup_untracked.get(), 2);
+    assert_eq!(run(&dedup, &targets, event("open")).0, Outcome::Duplicate);
+}
+
+#[test]
+fn tombstones_of_unknown_resolves_take_a_tenth_of_the_table() {
+    let (dedup, targets) = dedup(20);
+    for key in 0..10 {
+        assert_eq!(run(&dedup, &targets, said(&key.to_string(), Action::Resolve)).0, Outcome::Unknown);
+    }
+    assert_eq!(dedup.entries(), 2);
+}
+
+#[test]
+fn what_outlived_its_time_is_absent_at_once_and_gone_after_expire() {
+    let (dedup, targets) = dedup(100);
+    run(&dedup, &targets, event("open"));
+    run(&dedup, &targets, event("done"));
+    run(&dedup, &targets, said("done", Action::Resolve));
+    let later = |seconds: i64| Micros(Micros::now().0 + seconds * 1_000_000);
+    let late_resolve = Event { received_at: later(61), ..said("done", Action::Resolve) };
+    assert_eq!(run(&dedup, &targets, late_resolve).0, Outcome::Unknown);
+    dedup.expire(later(200));
+    assert_eq!(dedup.entries(), 1, "the open one stays for an hour");
+    dedup.expire(later(4000));
+    assert_eq!(dedup.entries(), 0);
+    assert_eq!(dedup.metrics.dedup_expired.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undelivered_trigger_is_tried_again_at_most_once_in_five_minutes() {
+    let (dedup, targets) = dedup(100);
+    let (_, incident, _) = run(&dedup, &targets, event("k"));
+    let (key, iid) = (event("k").state_key().unwrap(), incident.unwrap().iid);
+    dedup.undelivered(key, iid, &targets[0]);
+    let (outcome, again, forwarded) = run(&dedup, &targets, event("k"));
+    assert_eq!((outcome, again.unwrap().iid, forwarded), (Outcome::Duplicate, iid, true));
+    assert!(!run(&dedup, &targets, event("k")).2, "not again so soon");
+    tokio::time::advance(Duration::from_secs(301)).await;
+    assert!(run(&dedup, &targets, event("k")).2);
+    dedup.delivered(key, iid, &targets[0]);
+    tokio::time::advance(Duration::from_secs(301)).await;
+    assert!(!run(&dedup, &targets, event("k")).2, "delivered");
+}
+
+#[test]
+fn only_a_higher_severity_is_forwarded_and_it_becomes_durable() {
+    let (dedup, targets) = dedup(100);
+    let at = |level| Event { severity: Severity::new(level), ..event("k") };
+    run(&dedup, &targets, at(3));
+    assert_eq!(run(&dedup, &targets, at(2)).0, Outcome::Duplicate);
+    let (outcome, incident, forwarded) = run(&dedup, &targets, at(5));
+    assert_eq!((outcome, forwarded), (Outcome::Escalated, true));
+    assert_eq!(incident.unwrap().severity, Severity::new(5));
+    assert_eq!(run(&dedup, &targets, at(5)).0, Outcome::Duplicate);
+}

@@ -1,0 +1,525 @@
+//! Squadcast APIv2, Incident Webhook and the legacy API (contracts/squadcast.md).
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+
+use super::json::{Document, Kind, Value, clean};
+use super::{Decoded, Dialect, Ending, Faults, Route, Rules, plain_error};
+use crate::event::{
+    Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
+};
+use crate::outcome::Refusal;
+use crate::vendor;
+
+pub(super) struct Squadcast;
+
+const V2: &str = "v2/incidents/api";
+const V1: &str = "v1/incidents/create";
+
+static ROUTES: [Route; 2] = [
+    Route { method: "POST", prefix: "/v2/incidents/api/", endpoint: V2 },
+    Route { method: "POST", prefix: "/v1/incidents/create/", endpoint: V1 },
+];
+
+/// Longest tag name and value, in characters (squadcast.md 4.1).
+const TAG_NAME_CHARS_MAX: usize = 128;
+const TAG_VALUE_CHARS_MAX: usize = 1024;
+
+impl Dialect for Squadcast {
+    fn name(&self) -> &'static str {
+        "squadcast"
+    }
+
+    fn routes(&self) -> &'static [Route] {
+        &ROUTES
+    }
+
+    fn family(&self) -> &'static str {
+        "squadcast"
+    }
+
+    /// Most of its senders never come back: what can be accepted must be (contracts 2.6).
+    fn retries_overload(&self) -> bool {
+        false
+    }
+
+    fn decode(
+        &self,
+        endpoint: &str,
+        document: Document<'_>,
+        rules: Rules,
+        each: &mut dyn FnMut(Decoded<'_>),
+    ) -> Result<(), Faults> {
+        if !document.root.is_object() {
+            return Err(vec!["body: must be a JSON object".into()]);
+        }
+        let members = Members::of(document.root);
+        let mut reading = Reading { document, faults: Vec::new(), content: Content::default() };
+        let action = if endpoint == V1 { Some(Action::Trigger) } else { reading.action(members.status) };
+        let key = reading.key(&members, action);
+        reading.texts(&members, action, rules);
+        reading.tags(members.tags);
+        let extra = reading.lifted(&members);
+        reading.severity(members.priority);
+        match action {
+            Some(action) if reading.faults.is_empty() => {
+                each(Decoded { action, key, content: reading.content, extra, notes: false });
+                Ok(())
+            }
+            _ => Err(reading.faults),
+        }
+    }
+
+    /// The form of contracts 2.7 has `errors` always.
+    fn error(&self, refusal: &Refusal, request_id: &str) -> Bytes {
+        if refusal.errors.is_empty() {
+            return plain_error(&refusal.clone().with_errors(vec![refusal.message.clone()]), request_id);
+        }
+        plain_error(refusal, request_id)
+    }
+
+    fn reply(&self, endings: &[Ending<'_>], success: StatusCode, request_id: &str) -> (StatusCode, Bytes) {
+        let mut body = String::with_capacity(192);
+        body.push_str("{\"status\":\"accepted\"");
+        if let Some(ending) = endings.first() {
+            body.push_str(",\"outcome\":\"");
+            body.push_str(ending.outcome.name());
+            body.push('"');
+            // A tombstone of an unknown resolve has an id of its own, but names no incident (squadcast.md 6).
+            if let Some(incident) = ending.incident.filter(|incident| incident.generation > 0) {
+                body.push_str(",\"incident_id\":\"");
+                body.push_str(incident.iid.write(&mut [0; 26]));
+                body.push('"');
+            }
+            if let Some(key) = ending.key {
+                body.push_str(",\"event_id\":");
+                push_key(&mut body, key);
+            }
+        }
+        body.push_str(",\"request_id\":\"");
+        body.push_str(request_id);
+        body.push_str("\"}");
+        (success, body.into())
+    }
+}
+
+/// Echoes the JSON type received: a number as it was written, a string quoted.
+fn push_key(body: &mut String, key: &Key) {
+    let plain = key.canon().bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    match key.kind {
+        KeyKind::Integer => body.push_str(key.canon()),
+        _ if plain => {
+            body.push('"');
+            body.push_str(key.canon());
+            body.push('"');
+        }
+        _ => body.push_str(&serde_json::Value::from(key.canon()).to_string()),
+    }
+}
+
+/// The top-level members; of a repeated name the last (contracts 2.4).
+#[derive(Default)]
+struct Members<'d> {
+    message: Option<Value<'d>>,
+    description: Option<Value<'d>>,
+    status: Option<Value<'d>>,
+    event_id: Option<Value<'d>>,
+    dedup_key: Option<Value<'d>>,
+    tags: Option<Value<'d>>,
+    priority: Option<Value<'d>>,
+    unknown: Vec<(&'d str, Value<'d>)>,
+}
+
+impl<'d> Members<'d> {
+    fn of(root: Value<'d>) -> Self {
+        let mut members = Self::default();
+        for (name, value) in root.members() {
+            let slot = match name {
+                "message" => &mut members.message,
+                "description" => &mut members.description,
+                "status" => &mut members.status,
+                "event_id" => &mut members.event_id,
+                "dedup_key" => &mut members.dedup_key,
+                "tags" => &mut members.tags,
+                "priority" => &mut members.priority,
+                _ => {
+                    members.unknown.push((name, value));
+                    continue;
+                }
+            };
+            // `null` is absent for every member (contracts 2.4).
+            *slot = (!value.is_null()).then_some(value);
+        }
+        keep_last(&mut members.unknown);
+        members
+    }
+}
+
+/// Drops all but the last value of a repeated name. Linear: a body may hold thousands of colliding names.
+fn keep_last<'d>(members: &mut Vec<(&'d str, Value<'d>)>) {
+    if members.len() < 2 {
+        return;
+    }
+    let mut seen = HashSet::with_capacity(members.len());
+    members.reverse();
+    members.retain(|(name, _)| seen.insert(*name));
+    members.reverse();
+}
+
+struct Reading<'d> {
+    document: Document<'d>,
+    faults: Faults,
+    content: Content<'d>,
+}
+
+impl<'d> Reading<'d> {
+    fn fault(&mut self, member: &str, reason: &str) {
+        self.faults.push(format!("{member}: {reason}"));
+    }
+
+    /// Section 3.
+    fn action(&mut self, status: Option<Value<'d>>) -> Option<Action> {
+        let Some(status) = status else { return Some(Action::Trigger) };
+        let Kind::String(word) = status.kind() else {
+            self.fault("status", "must be a string, \"trigger\" or \"resolve\"");
+            return None;
+        };
+        let said = word.trim();
+        let is_one_of = |words: [&str; 2]| words.iter().any(|known| known.eq_ignore_ascii_case(said));
+        if !said.is_empty() {
+            self.content.status_raw = Some(clean(word));
+        }
+        if said.is_empty() || is_one_of(["trigger", "triggered"]) {
+            Some(Action::Trigger)
+        } else if is_one_of(["resolve", "resolved"]) {
+            Some(Action::Resolve)
+        } else {
+            self.fault("status", "must be \"trigger\" or \"resolve\"");
+            None
+        }
+    }
+
+    /// Contracts 5.1; `dedup_key` is read where `event_id` is absent (section 2).
+    fn key(&mut self, members: &Members<'d>, action: Option<Action>) -> Option<Key> {
+        let faults = self.faults.len();
+        let key = self
+            .key_of("event_id", members.event_id)
+            .or_else(|| self.key_of("dedup_key", members.dedup_key.filter(|_| self.faults.len() == faults)));
+        if key.is_none() && action == Some(Action::Resolve) && self.faults.len() == faults {
+            self.fault("event_id", "is required to resolve and must not be blank");
+        }
+        key
+    }
+
+    fn key_of(&mut self, member: &'static str, value: Option<Value<'d>>) -> Option<Key> {
+        let value = value?;
+        let (canon, kind) = match value.kind() {
+            Kind::String(text) => (clean(text), KeyKind::String),
+            Kind::Integer(_) | Kind::Number => (self.document.number_text(value, &[member])?, KeyKind::Integer),
+            _ => {
+                self.fault(member, "must be a string or an integer");
+                return None;
+            }
+        };
+        if canon.len() > KEY_BYTES_MAX {
+            self.fault(member, "is longer than 512 bytes");
+        }
+        Key::parse(&canon, kind)
+    }
+
+    /// `message` and `description`: demanded of a trigger, kept on a resolve. No coercion.
+    fn texts(&mut self, members: &Members<'d>, action: Option<Action>, rules: Rules) {
+        let triggers = action == Some(Action::Trigger);
+        match members.message.map(Value::kind) {
+            Some(Kind::String(text)) if !text.trim().is_empty() => {
+                let (title, cut) = truncated(clean(text), TITLE_CHARS_MAX);
+                if cut {
+                    self.content.warn("truncated", "message");
+                }
+                self.content.title = Some(title);
+            }
+            Some(Kind::String(_)) if triggers => self.fault("message", "must not be blank"),
+            Some(_) if triggers => self.fault("message", "must be a string"),
+            None if triggers => self.fault("message", "is required on trigger"),
+            Some(Kind::String(_)) | None => {}
+            Some(_) => self.content.warn("member_ignored", "message"),
+        }
+        match members.description.map(Value::kind) {
+            Some(Kind::String(text)) => {
+                let (description, cut) = cut_bytes(clean(text), DESCRIPTION_BYTES_MAX);
+                if cut {
+                    self.content.warn("truncated", "description");
+                }
+                self.content.description = Some(description);
+            }
+            Some(_) if triggers => self.fault("description", "must be a string"),
+            None if triggers && rules.require_description => {
+                self.fault("description", "is required on trigger; it may be empty");
+            }
+            None => {}
+            Some(_) => self.content.warn("member_ignored", "description"),
+        }
+    }
+
+    /// Section 4.1: never reject an alert for a decorative tag, but `tags` itself must be an object.
+    fn tags(&mut self, tags: Option<Value<'d>>) {
+        let Some(tags) = tags else { return };
+        if !tags.is_object() {
+            self.fault("tags", "must be an object");
+            return;
+        }
+        for (name, value) in tags.members() {
+            let path = || format!("tags.{name}");
+            if name.is_empty() || name.chars().nth(TAG_NAME_CHARS_MAX).is_some() {
+                self.content.warn("tag_dropped", path());
+                continue;
+            }
+            let known = self.content.tags.iter().position(|(known, _)| *known == name);
+            if value.is_null() {
+                self.content.warn("tag_dropped", path());
+                if let Some(at) = known {
+                    self.content.tags.remove(at);
+                }
+                continue;
+            }
+            if known.is_none() && self.content.tags.len() == TAGS_MAX {
+                self.content.warn("tag_dropped", path());
+                continue;
+            }
+            let tag = self.tag(value, &["tags", name]);
+            match known {
+                Some(at) => self.content.tags[at].1 = tag,
+                None => self.content.tags.push((clean(name), tag)),
+            }
+        }
+    }
+
+    /// Section 4.3: unknown members shaped like a tag become one. The names of all others come back.
+    fn lifted(&mut self, members: &Members<'d>) -> Vec<&'d str> {
+        let mut extra = Vec::new();
+        for (name, value) in &members.unknown {
+            let is_tag = value.is_object()
+                && value.member("value").is_some()
+                && (value.member("color").is_some() || value.member("colour").is_some());
+            let taken = self.content.tags.iter().any(|(known, _)| known == name);
+            if is_tag && !taken && self.content.tags.len() < TAGS_MAX {
+                let tag = self.tag(*value, &[name]);
+                self.content.tags.push((clean(name), tag));
+            } else {
+                extra.push(*name);
+            }
+        }
+        if members.event_id.is_some() && members.dedup_key.is_some() {
+            extra.push("dedup_key");
+        }
+        extra
+    }
+
+    fn tag(&mut self, value: Value<'d>, path: &[&str]) -> Tag<'d> {
+        let mut color = None;
+        let mut scalar = self.scalar(value, path);
+        if scalar.is_none()
+            && let Some(inner) = value.member("value")
+        {
+            let mut inner_path = path.to_vec();
+            inner_path.push("value");
+            scalar = self.scalar(inner, &inner_path);
+            if scalar.is_some() {
+                color = self.color(value, path);
+            }
+        }
+        let (text, kind) = scalar.unwrap_or_else(|| {
+            self.content.warn("tag_coerced", path.join("."));
+            (self.document.source(path).unwrap_or_default(), TagType::Json)
+        });
+        let (text, cut) = truncated(text, TAG_VALUE_CHARS_MAX);
+        if cut {
+            self.content.warn("truncated", path.join("."));
+        }
+        Tag { value: text, kind, color, bare: false }
+    }
+
+    fn scalar(&self, value: Value<'d>, path: &[&str]) -> Option<(Cow<'d, str>, TagType)> {
+        match value.kind() {
+            Kind::String(text) => Some((clean(text), TagType::String)),
+            Kind::Bool(value) => Some((if value { "true" } else { "false" }.into(), TagType::Bool)),
+            Kind::Integer(_) | Kind::Number => Some((self.document.number_text(value, path)?, TagType::Number)),
+            Kind::Null | Kind::Array | Kind::Object => None,
+        }
+    }
+
+    /// Section 4.2: `color` wins over `colour`; an invalid one counts as absent, with a warning.
+    fn color(&mut self, tag: Value<'d>, path: &[&str]) -> Option<Cow<'d, str>> {
+        let said =
+            tag.member("color").filter(|v| !v.is_null()).or_else(|| tag.member("colour").filter(|v| !v.is_null()))?;
+        match said.kind() {
+            Kind::String(text) if vendor::is_hex_color(text) => Some(Cow::Borrowed(text)),
+            _ => {
+                self.content.warn("tag_color_invalid", path.join("."));
+                None
+            }
+        }
+    }
+
+    /// Section 4.4: `priority`, then tag `priority`, then tag `severity`; the first that yields a level.
+    fn severity(&mut self, priority: Option<Value<'d>>) {
+        let said = priority.map(|value| match value.kind() {
+            Kind::String(text) => (vendor::severity_of_priority(text), clean(text)),
+            _ => (None, Cow::Borrowed("")),
+        });
+        if let Some((None, _)) = &said {
+            self.content.warn("priority_ignored", "priority");
+        }
+        let tag = |wanted: &str, level: fn(&str) -> Option<_>| {
+            let (_, tag) = self.content.tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+            Some((level(&tag.value), tag.value.clone()))
+        };
+        let candidates =
+            [said, tag("priority", vendor::severity_of_priority), tag("severity", vendor::severity_of_word)];
+        let mut word = None;
+        for (level, text) in candidates.into_iter().flatten() {
+            if level.is_some() {
+                self.content.severity = level;
+                word = Some(text);
+                break;
+            }
+            word = word.or(Some(text));
+        }
+        self.content.severity_raw = word.filter(|text| !text.is_empty() && text.len() <= 64);
+    }
+}
+
+/// At most `chars` characters, the last of them an ellipsis where something was cut (contracts 6).
+fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
+    // A text of so few bytes cannot have more characters.
+    if text.len() <= chars || text.chars().nth(chars).is_none() {
+        return (text, false);
+    }
+    let kept: String = text.chars().take(chars - 1).chain(['\u{2026}']).collect();
+    (Cow::Owned(kept), true)
+}
+
+/// At most `bytes` bytes, ending in an ellipsis where something was cut, never inside a character.
+fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
+    if text.len() <= bytes {
+        return (text, false);
+    }
+    let end = text.floor_char_boundary(bytes - '\u{2026}'.len_utf8());
+    (Cow::Owned(format!("{}\u{2026}", &text[..end])), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::json::with_document;
+
+    /// Runs `look` on the one statement of `body`, or gives its faults.
+    fn decode<R>(body: &str, look: impl FnOnce(Decoded<'_>) -> R) -> Result<R, Faults> {
+        decode_at(V2, body, look)
+    }
+
+    fn decode_at<R>(endpoint: &str, body: &str, look: impl FnOnce(Decoded<'_>) -> R) -> Result<R, Faults> {
+        let (mut look, mut seen) = (Some(look), None);
+        let rules = Rules { require_description: true };
+        with_document(body.as_bytes(), |document| {
+            Squadcast.decode(endpoint, document, rules, &mut |decoded| seen = look.take().map(|look| look(decoded)))
+        })
+        .unwrap()?;
+        Ok(seen.unwrap())
+    }
+
+    fn key_of(body: &str) -> Result<Option<String>, Faults> {
+        decode(body, |decoded| decoded.key.map(|key| key.canon().to_owned()))
+    }
+
+    const TEXTS: &str = r#""message":"m","description":"d""#;
+
+    fn with(rest: &str) -> String {
+        format!("{{{TEXTS},{rest}}}")
+    }
+
+    #[test]
+    fn keys_follow_the_checklist_of_section_9() {
+        assert_eq!(key_of(&with(r#""event_id":6"#)).unwrap().as_deref(), Some("6"));
+        assert_eq!(key_of(&with(r#""event_id":"6""#)).unwrap().as_deref(), Some("6"));
+        assert_eq!(key_of(&with(r#""event_id":6.0"#)).unwrap().as_deref(), Some("6.0"));
+        assert_eq!(key_of(&with(r#""event_id":1E2"#)).unwrap().as_deref(), Some("1E2"));
+        assert_eq!(key_of(&with(r#""event_id":"""#)).unwrap(), None);
+        assert_eq!(key_of(&with(r#""event_id":null,"dedup_key":"k""#)).unwrap().as_deref(), Some("k"));
+        assert_eq!(key_of(&with(r#""event_id":"","dedup_key":"k""#)).unwrap().as_deref(), Some("k"));
+        assert_eq!(key_of(&with(r#""event_id":"a","dedup_key":"k""#)).unwrap().as_deref(), Some("a"));
+        assert!(key_of(&with(r#""event_id":true"#)).is_err());
+        assert!(key_of(r#"{"status":"resolve"}"#).is_err());
+        assert!(key_of(r#"{"status":"resolve","event_id":""}"#).is_err());
+        assert!(key_of(r#"{"status":"resolve","event_id":"x","tags":[1]}"#).is_err());
+        assert!(key_of(&with(&format!(r#""event_id":"{}""#, "k".repeat(513)))).is_err());
+        assert!(key_of(&with(&format!(r#""event_id":"{}""#, "k".repeat(512)))).is_ok());
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once_each_with_its_member() {
+        let faults = key_of(r#"{"message":5,"tags":[],"event_id":[]}"#).unwrap_err();
+        let members: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        assert_eq!(members, ["event_id", "message", "description", "tags"]);
+    }
+
+    #[test]
+    fn a_resolve_is_not_lost_for_a_member_it_does_not_need() {
+        let warned = decode(r#"{"status":"Resolved ","event_id":"x","message":5}"#, |decoded| {
+            (decoded.action, decoded.content.warnings.len())
+        });
+        assert_eq!(warned, Ok((Action::Resolve, 1)));
+    }
+
+    #[test]
+    fn the_legacy_path_triggers_whatever_status_says() {
+        let body = with(r#""status":"resolve""#);
+        assert_eq!(decode_at(V1, &body, |decoded| decoded.action), Ok(Action::Trigger));
+    }
+
+    #[test]
+    fn a_tag_shaped_member_is_lifted_unless_tags_has_its_name() {
+        let lifted = with(r##""severity":{"colour":"#FF0000","value":"high"}"##);
+        let (tags, level, extra) =
+            decode(&lifted, |d| (d.content.tags.len(), d.content.severity.map(|s| s.level()), d.extra.len())).unwrap();
+        assert_eq!((tags, level, extra), (1, Some(4), 0));
+        let both = with(r##""tags":{"severity":"low"},"severity":{"colour":"#FF0000","value":"high"}"##);
+        let (level, extra) = decode(&both, |d| (d.content.severity.map(|s| s.level()), d.extra.join(","))).unwrap();
+        assert_eq!((level, extra.as_str()), (Some(2), "severity"));
+    }
+
+    #[test]
+    fn sixty_four_tags_are_kept_the_last_value_of_a_repeated_name() {
+        let many: Vec<_> = (0..70).map(|n| format!("\"t{n}\":{n}")).collect();
+        let body = with(&format!("\"tags\":{{{},\"t0\":\"again\"}}", many.join(",")));
+        let (count, first) =
+            decode(&body, |d| (d.content.tags.len(), d.content.tags[0].1.value.clone().into_owned())).unwrap();
+        assert_eq!((count, first.as_str()), (64, "again"));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_1024_characters_with_an_ellipsis() {
+        let title = |chars: usize| {
+            let body = format!(r#"{{"message":"{}","description":""}}"#, "ü".repeat(chars));
+            decode(&body, |d| d.content.title.unwrap().into_owned()).unwrap()
+        };
+        assert_eq!(title(1024), "ü".repeat(1024));
+        assert_eq!(title(1025), format!("{}\u{2026}", "ü".repeat(1023)));
+    }
+
+    #[test]
+    fn the_answer_echoes_the_type_of_the_key_and_escapes_it() {
+        let answer = |canon: &str, kind| {
+            let key = Key::parse(canon, kind);
+            let ending = Ending { outcome: crate::outcome::Outcome::Created, incident: None, key: key.as_ref() };
+            let (_, body) = Squadcast.reply(&[ending], StatusCode::ACCEPTED, "r");
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()["event_id"].clone()
+        };
+        assert_eq!(answer("6", KeyKind::Integer), 6);
+        assert_eq!(answer("6", KeyKind::String), "6");
+        assert_eq!(answer("a\"\\\u{1}ü", KeyKind::String), "a\"\\\u{1}ü");
+    }
+}

@@ -1,0 +1,122 @@
+//! From the log to the upstreams: lanes in order, each upstream's pace, sending, and how each event ends
+//! (DESIGN 5.2, 5.3, 5.5; contracts 7.1). The log's writer pushes what became durable; one thread with a
+//! runtime of its own owns everything here, so its state needs no lock; the admin API asks by message.
+//!
+//! Limits: a lane has one event under way, an upstream at most `connections` requests; 16 B a waiting
+//! event; at the head of a lane the event is read from the log, again for each attempt.
+//!
+//! Order: an event leaves its lane only when it was delivered, dropped or buried, so nothing overtakes.
+//! Giving up: `give_up_after` runs from the event's receipt (for a replay, from the replay); an event is
+//! given up after an attempt that failed at that age, or unsent at an upstream that was down all that time.
+
+mod ages;
+mod backoff;
+mod dead;
+mod desk;
+mod handle;
+mod lanes;
+mod lines;
+mod pace;
+mod settle;
+mod upstream;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::claim::Position;
+use crate::event::{Incident, Uid};
+use crate::gate::Integration;
+use crate::metrics::{Metrics, UpstreamMeter};
+use crate::sink::{Reader, UpstreamConfig};
+use crate::store::{Ending, LaneKey, ReadError, Recovered, Store, Stored};
+
+pub use dead::Refused;
+pub use handle::{DeadRow, Handle, Replayed, UpstreamStatus};
+
+/// What the forwarder needs of the log.
+pub trait Log: Send + Sync {
+    /// The event at a place. Blocks for one read.
+    ///
+    /// # Errors
+    /// The record is damaged, or the file cannot be read just now.
+    fn read(&self, at: Position) -> Result<Stored, ReadError>;
+
+    /// Records an ending; durable with the next commit.
+    fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending);
+}
+
+impl Log for Store {
+    fn read(&self, at: Position) -> Result<Stored, ReadError> {
+        Self::read(self, at)
+    }
+
+    fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
+        Self::settle(self, upstream, sequence, ending);
+    }
+}
+
+/// What `dedup` is told, and asked, of generations (DESIGN 5.3). Called on the forwarder's thread: must not block.
+pub trait States: Send + Sync {
+    /// The generation's trigger is a dead letter at this upstream.
+    fn undelivered(&self, lane: LaneKey, iid: Uid, upstream: &Arc<UpstreamMeter>);
+
+    /// No longer: a trigger of the generation was delivered there, or its dead letters were dropped.
+    fn delivered(&self, lane: LaneKey, iid: Uid, upstream: &Arc<UpstreamMeter>);
+
+    /// The lane's incident as it stands now: tells whether a dead letter from before a restart may be
+    /// replayed. `None` where the lane has no key or nothing is known of it.
+    fn current(&self, _lane: LaneKey) -> Option<Incident> {
+        None
+    }
+}
+
+/// The configured integrations, for their event limits.
+pub trait Integrations: Send + Sync {
+    fn by_name(&self, name: &str) -> Option<Arc<Integration>>;
+}
+
+/// Everything the forwarder stands on.
+pub struct Parts {
+    pub log: Arc<dyn Log>,
+    pub reader: Arc<dyn Reader>,
+    pub states: Arc<dyn States>,
+    pub integrations: Arc<dyn Integrations>,
+    pub metrics: Arc<Metrics>,
+    pub dial: Arc<dyn wire::Dial>,
+    pub upstreams: Vec<Arc<UpstreamConfig>>,
+    /// Its `queued` and `dead` are loaded before anything that is pushed.
+    pub recovered: Recovered,
+}
+
+/// Starts the forwarder's thread. Pass the handle to `Store::start` as its outlet.
+///
+/// # Errors
+/// The thread or its runtime cannot be made.
+pub fn start(parts: Parts) -> std::io::Result<Arc<Handle>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handle, desk) = assemble(parts);
+    std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
+        runtime.block_on(desk);
+        // A name look-up may hang in the system's resolver: do not wait for it.
+        runtime.shutdown_background();
+    })?;
+    Ok(handle)
+}
+
+/// The handle, and the forwarder's work as a future.
+fn assemble(parts: Parts) -> (Arc<Handle>, impl Future<Output = ()> + Send) {
+    let (handle, commands) = Handle::new(Arc::clone(&parts.log));
+    let handle = Arc::new(handle);
+    let mailbox = handle.mailbox();
+    let desk = async move {
+        let Parts { log, reader, states, integrations, metrics, dial, upstreams, recovered } = parts;
+        let mut desk = desk::Desk::new(log, reader, states, integrations, metrics, dial, mailbox);
+        desk.configure(&upstreams);
+        desk.load(recovered);
+        desk.run(commands).await;
+    };
+    (handle, desk)
+}

@@ -1,0 +1,237 @@
+//! The forwarder's door for the other threads: the mailbox of new events, and the admin API's questions.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::Log;
+use super::dead::{Letter, Refused};
+use crate::claim::Pacing;
+use crate::event::{Action, Key, Micros, Uid};
+use crate::sink::UpstreamConfig;
+use crate::store::{Outlet, Queued};
+
+/// Admin requests that wait for the forwarder.
+const COMMANDS_MAX: usize = 64;
+/// Most rows of dead letters in one answer; the next page begins after the last.
+const ROWS_MAX: usize = 1000;
+/// Unknown resolves of an integration that may wait (contracts 5.5).
+const UNKNOWN_WAITING_MAX: usize = 10_000;
+
+/// What other threads put down and the forwarder picks up.
+#[derive(Default)]
+pub(super) struct Mailbox {
+    queued: Mutex<Vec<Queued>>,
+    pub(super) wake: Notify,
+    /// Unknown resolves that wait, by integration.
+    unknown_waiting: Mutex<HashMap<Arc<str>, usize>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mailbox {
+    /// Swaps what has gathered with an empty vector.
+    pub(super) fn take(&self, empty: &mut Vec<Queued>) {
+        std::mem::swap(&mut *lock(&self.queued), empty);
+    }
+
+    pub(super) fn unknown_came(&self, integration: &Arc<str>) {
+        *lock(&self.unknown_waiting).entry(Arc::clone(integration)).or_default() += 1;
+    }
+
+    pub(super) fn unknown_went(&self, integration: &str) {
+        let mut waiting = lock(&self.unknown_waiting);
+        if let Some(count) = waiting.get_mut(integration) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(integration);
+            }
+        }
+    }
+}
+
+pub(super) enum Command {
+    Configure(Vec<Arc<UpstreamConfig>>, oneshot::Sender<()>),
+    Status(oneshot::Sender<Vec<UpstreamStatus>>),
+    Letters { upstream: Option<String>, after: Option<(String, u64)>, rows_max: usize, to: oneshot::Sender<Vec<Row>> },
+    Replay { upstream: String, sequence: u64, to: oneshot::Sender<Result<usize, Refused>> },
+    ReplayAll { upstream: Option<String>, to: oneshot::Sender<Replayed> },
+    Drop { upstream: String, sequence: u64, to: oneshot::Sender<Result<(), Refused>> },
+    Stop(Duration, oneshot::Sender<()>),
+}
+
+/// A dead letter with its name, before its event is read.
+pub(super) type Row = (Arc<str>, u64, Letter);
+
+/// One line of `/api/v1/dead-letters` (INTERFACE 4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadRow {
+    pub id: String,
+    pub event_uid: Uid,
+    pub upstream: String,
+    pub reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    pub attempts: u32,
+    pub at: Micros,
+    pub integration: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// Its ends only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// What replaying many came to, in events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    pub replayed: usize,
+    pub refused: usize,
+}
+
+/// One upstream at this moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UpstreamStatus {
+    pub name: String,
+    /// False: removed from the configuration, its events are kept.
+    pub configured: bool,
+    /// Events that wait or are under way.
+    pub waiting_events: usize,
+    pub requests_in_flight: usize,
+    pub dead_letters: usize,
+    /// How much longer a 429 holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_for_s: Option<f64>,
+    /// It fails on many lanes and gets one probe at a time.
+    pub down: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_event_age_s: Option<f64>,
+}
+
+/// What the rest of the process holds of the forwarder.
+pub struct Handle {
+    mailbox: Arc<Mailbox>,
+    commands: mpsc::Sender<Command>,
+    log: Arc<dyn Log>,
+}
+
+impl Outlet for Handle {
+    fn push(&self, batch: &mut Vec<Queued>) {
+        for queued in batch.iter().filter(|queued| queued.pacing.has(Pacing::UNKNOWN)) {
+            self.mailbox.unknown_came(&queued.integration);
+        }
+        lock(&self.mailbox.queued).append(batch);
+        self.mailbox.wake.notify_one();
+    }
+}
+
+impl Handle {
+    pub(super) fn new(log: Arc<dyn Log>) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        (Self { mailbox: Arc::default(), commands, log }, receiver)
+    }
+
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox)
+    }
+
+    /// Whether another unknown resolve of the integration must be absorbed: its paced line is full (contracts 5.5).
+    pub fn unknown_line_is_full(&self, integration: &str) -> bool {
+        lock(&self.mailbox.unknown_waiting).get(integration).is_some_and(|waiting| *waiting >= UNKNOWN_WAITING_MAX)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (to, answer) = oneshot::channel();
+        self.commands.send(command(to)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Takes the upstreams of a reloaded configuration. Those left out keep their events.
+    pub async fn configure(&self, upstreams: Vec<Arc<UpstreamConfig>>) {
+        let _ = self.ask(|to| Command::Configure(upstreams, to)).await;
+    }
+
+    /// Every upstream, by name; empty once stopped.
+    pub async fn status(&self) -> Vec<UpstreamStatus> {
+        self.ask(Command::Status).await.unwrap_or_default()
+    }
+
+    /// Dead letters in order, of one upstream or all, after the row with the id `after`; at most 1000.
+    pub async fn dead_letters(&self, upstream: Option<&str>, after: Option<&str>, rows_max: usize) -> Vec<DeadRow> {
+        let upstream = upstream.map(str::to_owned);
+        let after = after.and_then(parse_id);
+        let rows_max = rows_max.min(ROWS_MAX);
+        let rows = self.ask(|to| Command::Letters { upstream, after, rows_max, to }).await.unwrap_or_default();
+        rows.into_iter().map(|row| self.row(row)).collect()
+    }
+
+    fn row(&self, (upstream, sequence, letter): Row) -> DeadRow {
+        let event = self.log.read(letter.at).ok().map(|stored| stored.event);
+        DeadRow {
+            id: format!("{upstream}-{sequence}"),
+            event_uid: letter.event_uid,
+            upstream: upstream.to_string(),
+            reason: letter.reason.name(),
+            status: letter.status,
+            attempts: letter.attempts,
+            at: letter.since,
+            integration: letter.integration.to_string(),
+            action: letter.action.or(event.as_ref().map(|event| event.action)),
+            key: event.and_then(|event| event.key).map(|key| masked(&key)),
+        }
+    }
+
+    /// Sends a dead letter again, with the rest of its generation's on the lane, in order. Returns how many.
+    ///
+    /// # Errors
+    /// Unknown id (404), or its generation is closed or followed by a newer one (409).
+    pub async fn replay(&self, id: &str) -> Result<usize, Refused> {
+        let (upstream, sequence) = parse_id(id).ok_or(Refused::Unknown)?;
+        self.ask(|to| Command::Replay { upstream, sequence, to }).await.unwrap_or(Err(Refused::Stopped))
+    }
+
+    /// Sends every dead letter again that may be, of one upstream or all.
+    pub async fn replay_all(&self, upstream: Option<&str>) -> Replayed {
+        let upstream = upstream.map(str::to_owned);
+        self.ask(|to| Command::ReplayAll { upstream, to }).await.unwrap_or_default()
+    }
+
+    /// Drops a dead letter for good.
+    ///
+    /// # Errors
+    /// Unknown id (404).
+    pub async fn drop_letter(&self, id: &str) -> Result<(), Refused> {
+        let (upstream, sequence) = parse_id(id).ok_or(Refused::Unknown)?;
+        self.ask(|to| Command::Drop { upstream, sequence, to }).await.unwrap_or(Err(Refused::Stopped))
+    }
+
+    /// Sends nothing new, and returns when what is under way has ended, or after `deadline`; what has
+    /// not ended by then is sent again after the next start.
+    pub async fn stop(&self, deadline: Duration) {
+        let _ = self.ask(|done| Command::Stop(deadline, done)).await;
+    }
+}
+
+/// `{upstream}-{sequence}`.
+fn parse_id(id: &str) -> Option<(String, u64)> {
+    let (upstream, sequence) = id.rsplit_once('-')?;
+    Some((upstream.to_owned(), sequence.parse().ok()?))
+}
+
+/// Enough of a key to recognise it: its first and last two characters.
+fn masked(key: &Key) -> String {
+    let characters: Vec<char> = key.canon().chars().collect();
+    match characters.as_slice() {
+        [a, b, middle @ .., y, z] if middle.len() >= 4 => format!("{a}{b}***{y}{z}"),
+        _ => "***".to_owned(),
+    }
+}

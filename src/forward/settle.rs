@@ -1,0 +1,346 @@
+//! How events end: what an answer makes of the events of its request, and what an operator makes of dead
+//! letters. Every ending is told to the log, to the books and to the lane, in this order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff;
+use super::dead::{Current, Letter, Refused};
+use super::desk::{Cargo, Desk, Landed, age};
+use super::lanes::Waiting;
+use crate::claim::Pacing;
+use crate::event::{Action, Incident, Micros, State, Uid};
+use crate::outcome::{DeadReason, DropReason};
+use crate::sink::{self, Failed, Hold, Verdict};
+use crate::store::{Dead, Ending};
+
+/// Of an upstream that was down longer than `give_up_after`, so many unsent events are given up per failed probe.
+const GIVEN_UP_UNSENT_MAX: usize = 256;
+
+impl Desk {
+    /// A request has ended.
+    pub(super) fn landed(&mut self, landed: Landed) {
+        let now = Instant::now();
+        let place = landed.upstream;
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        upstream.in_flight -= 1;
+        let status = landed.result.as_ref().ok().map(|answer| answer.status);
+        upstream.meter.answered(status.as_ref().map_or("error", hyper::StatusCode::as_str));
+        upstream.last_status = status.map(|status| status.as_u16()).or(upstream.last_status);
+        for one in &landed.cargo {
+            if let Some(lane) = upstream.lanes.get_mut(one.lane) {
+                lane.attempts = lane.attempts.saturating_add(1);
+                lane.status = status.map(|status| status.as_u16());
+            }
+        }
+        let verdict = match &landed.result {
+            Ok(answer) => sink::of(landed.config.kind).read_answer(answer, Micros::now()),
+            Err(failure) => {
+                upstream.note_error(&failure.text);
+                if failure.perhaps_sent {
+                    for one in &landed.cargo {
+                        if let Some(lane) = upstream.lanes.get_mut(one.lane) {
+                            lane.head.doubt();
+                        }
+                    }
+                }
+                Verdict::Retry(Hold::Lane(None))
+            }
+        };
+        if let (Some(status), false) = (status, matches!(verdict, Verdict::Delivered)) {
+            upstream.note_error(&format!("answered {status}"));
+        }
+        self.judge_health(place, &landed, &verdict, now);
+        self.apply(place, &landed, verdict, now);
+    }
+
+    /// What the verdict says of the upstream, whatever it says of the events.
+    fn judge_health(&mut self, place: usize, landed: &Landed, verdict: &Verdict, now: Instant) {
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        match verdict {
+            Verdict::Retry(Hold::Lane(_)) => {
+                let lanes = landed.cargo.iter().map(|one| one.lane);
+                let was_down = upstream.health.is_down();
+                let probe_failed = upstream.health.failed(lanes, landed.probe, now);
+                if upstream.health.is_down() && !was_down {
+                    let (upstream, error) = (&upstream.meter.name, upstream.last_error.as_deref());
+                    tracing::warn!(%upstream, error, "the upstream fails on every lane; it gets one probe at a time");
+                }
+                if probe_failed && upstream.health.down_for(now).is_some_and(|down| down >= landed.config.give_up_after)
+                {
+                    self.give_up_unsent(place, landed.config.give_up_after);
+                }
+            }
+            Verdict::Retry(Hold::Upstream(after)) => {
+                upstream.health.probe_is_void();
+                upstream.holds = upstream.holds.saturating_add(1);
+                let until = now + after.unwrap_or_else(|| backoff::wait(upstream.holds).max(Duration::from_secs(1)));
+                upstream.held_until = Some(upstream.held_until.map_or(until, |at| at.max(until)));
+            }
+            Verdict::Delivered | Verdict::Partly(_) | Verdict::Unclear | Verdict::Refused => {
+                upstream.holds = 0;
+                if upstream.health.up() {
+                    upstream.lanes.outage_is_over();
+                    tracing::info!(upstream = %upstream.meter.name, "the upstream answers again");
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, place: usize, landed: &Landed, verdict: Verdict, now: Instant) {
+        let one_by_one = landed.cargo.len() > 1;
+        for cargo in &landed.cargo {
+            match &verdict {
+                Verdict::Refused | Verdict::Unclear if one_by_one => self.with_lanes(place, |lanes| {
+                    if let Some(lane) = lanes.get_mut(cargo.lane) {
+                        lane.alone = true;
+                    }
+                    lanes.make_ready(cargo.lane);
+                }),
+                Verdict::Delivered | Verdict::Unclear => self.delivered(place, cargo),
+                Verdict::Refused => self.bury(place, cargo, DeadReason::Refused),
+                Verdict::Partly(failed) => match failed.iter().find(|failed| failed.event_uid == cargo.uid) {
+                    None => self.delivered(place, cargo),
+                    Some(failed) => self.failed_alone(place, cargo, *failed, landed, now),
+                },
+                Verdict::Retry(hold) => self.retry(place, cargo, *hold, landed, now),
+            }
+        }
+    }
+
+    /// One event of a batch failed, the batch did not.
+    fn failed_alone(&mut self, place: usize, cargo: &Cargo, failed: Failed, landed: &Landed, now: Instant) {
+        self.with_lanes(place, |lanes| {
+            if let Some(lane) = lanes.get_mut(cargo.lane) {
+                lane.status = Some(failed.status);
+            }
+        });
+        if failed.refused {
+            self.bury(place, cargo, DeadReason::Refused);
+        } else {
+            self.retry(place, cargo, Hold::Lane(None), landed, now);
+        }
+    }
+
+    fn retry(&mut self, place: usize, cargo: &Cargo, hold: Hold, landed: &Landed, now: Instant) {
+        let since = self.replayed_at.get(&(place, cargo.sequence)).copied().unwrap_or(cargo.received_at);
+        if age(since, Micros::now()) >= landed.config.give_up_after {
+            self.bury(place, cargo, DeadReason::GaveUp);
+            return;
+        }
+        match hold {
+            // The hold is the upstream's: the lane keeps its turn.
+            Hold::Upstream(_) => self.with_lanes(place, |lanes| lanes.make_next(cargo.lane)),
+            Hold::Lane(after) => self.back_off(place, cargo.lane, now, after),
+        }
+    }
+
+    /// The lane waits as asked, else by its own backoff.
+    pub(super) fn back_off(
+        &mut self,
+        place: usize,
+        lane: crate::store::LaneKey,
+        now: Instant,
+        after: Option<Duration>,
+    ) {
+        self.with_lanes(place, |lanes| {
+            let attempts = lanes.get(lane).map_or(1, |lane| lane.attempts);
+            lanes.hold(lane, now + after.unwrap_or_else(|| backoff::wait(attempts)), after.is_none());
+        });
+    }
+
+    fn delivered(&mut self, place: usize, cargo: &Cargo) {
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        let meter = &upstream.meter;
+        self.log.settle(meter, cargo.sequence, Ending::Delivered);
+        meter.deliver();
+        meter.delivery_seconds.observe(age(cargo.received_at, Micros::now()).as_secs_f64());
+        if upstream.lanes.get(cargo.lane).is_some_and(|lane| lane.head.is_doubtful()) {
+            meter.repeat();
+        }
+        match (cargo.action, cargo.iid) {
+            (Action::Trigger, Some(iid)) => {
+                let (superseded, was_undelivered) = upstream.dead.supersede(cargo.lane, iid, cargo.sequence);
+                for sequence in superseded {
+                    self.log.settle(meter, sequence, Ending::Dropped(DropReason::Superseded));
+                    meter.drop_dead(DropReason::Superseded.name());
+                }
+                if was_undelivered {
+                    self.states.delivered(cargo.lane, iid, meter);
+                }
+            }
+            (Action::Resolve, Some(iid)) => upstream.dead.close(cargo.lane, iid),
+            _ => {}
+        }
+        self.leave(place, cargo);
+    }
+
+    /// The event is no longer at the head of its lane.
+    fn leave(&mut self, place: usize, cargo: &Cargo) {
+        self.replayed_at.remove(&(place, cargo.sequence));
+        let lane = self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(cargo.lane));
+        if let Some((head, integration)) = lane.map(|lane| (lane.head, lane.integration))
+            && head.waits_for(Pacing::UNKNOWN)
+        {
+            // Given up before its turn: its place in the paced line is free.
+            self.grant(cargo.lane, cargo.sequence, integration, Pacing::UNKNOWN);
+        }
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        upstream.ages.remove(cargo.sequence);
+        upstream.lanes.advance(cargo.lane);
+    }
+
+    /// The event becomes a dead letter.
+    pub(super) fn bury(&mut self, place: usize, cargo: &Cargo, reason: DeadReason) {
+        self.bury_as(place, cargo, Some(cargo.action), reason);
+    }
+
+    /// The event at the head of a lane cannot be read back.
+    pub(super) fn bury_unread(&mut self, place: usize, lane: crate::store::LaneKey) {
+        let Some(sequence) = self.with_lanes(place, |lanes| lanes.get(lane).map(|lane| lane.head.sequence())) else {
+            return;
+        };
+        let nothing = Cargo {
+            lane,
+            sequence,
+            uid: Uid::default(),
+            iid: None,
+            action: Action::Change,
+            received_at: Micros::default(),
+        };
+        self.bury_as(place, &nothing, None, DeadReason::Unreadable);
+    }
+
+    fn bury_as(&mut self, place: usize, cargo: &Cargo, action: Option<Action>, reason: DeadReason) {
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        let Some(lane) = upstream.lanes.get(cargo.lane) else { return };
+        let Some(integration) = usize::try_from(lane.integration).ok().and_then(|n| self.integration_names.get(n))
+        else {
+            return;
+        };
+        let letter = Letter {
+            at: lane.head.at,
+            lane: cargo.lane,
+            integration: Arc::clone(integration),
+            event_uid: cargo.uid,
+            iid: cargo.iid,
+            action,
+            reason,
+            status: lane.status,
+            attempts: lane.attempts,
+            since: Micros::now(),
+        };
+        let meter = &upstream.meter;
+        let ending = Ending::Dead { reason, status: letter.status, attempts: letter.attempts };
+        self.log.settle(meter, cargo.sequence, ending);
+        meter.bury(reason.name());
+        tracing::warn!(
+            upstream = %meter.name, %integration, event_uid = %cargo.uid, reason = reason.name(),
+            status = letter.status, attempts = letter.attempts, "an event became a dead letter"
+        );
+        if upstream.dead.insert(cargo.sequence, letter, false)
+            && let Some(iid) = cargo.iid
+        {
+            self.states.undelivered(cargo.lane, iid, &upstream.meter);
+        }
+        self.leave(place, cargo);
+    }
+
+    /// An upstream that was down longer than an event may wait has been tried for all of them.
+    fn give_up_unsent(&mut self, place: usize, give_up_after: Duration) {
+        let mut kept = Vec::new();
+        for _ in 0..GIVEN_UP_UNSENT_MAX {
+            let Some(key) = self.with_lanes(place, super::lanes::Lanes::pop_ready) else { break };
+            let Some(head) = self.with_lanes(place, |lanes| lanes.get(key).map(|lane| lane.head)) else { continue };
+            // What cannot be read is dealt with when it is sent.
+            let overdue = self.log.read(head.at).ok().and_then(|stored| {
+                let since =
+                    self.replayed_at.get(&(place, head.sequence())).copied().unwrap_or(stored.event.received_at);
+                (age(since, Micros::now()) >= give_up_after).then_some(stored)
+            });
+            match overdue {
+                Some(stored) => {
+                    let cargo = Cargo {
+                        lane: key,
+                        sequence: head.sequence(),
+                        uid: stored.event.uid,
+                        iid: stored.incident.map(|incident| incident.iid),
+                        action: stored.event.action,
+                        received_at: stored.event.received_at,
+                    };
+                    self.bury(place, &cargo, DeadReason::GaveUp);
+                }
+                None => kept.push(key),
+            }
+        }
+        kept.into_iter().for_each(|key| self.with_lanes(place, |lanes| lanes.make_ready(key)));
+    }
+
+    /// A dead letter from before the start. Its event is read for what the log's ending does not say.
+    pub(super) fn load_dead(&mut self, dead: Dead) {
+        let place = self.place_of(&dead.upstream);
+        let action = self.log.read(dead.queued.at).ok().map(|stored| stored.event.action);
+        let letter = Letter {
+            at: dead.queued.at,
+            lane: dead.queued.lane,
+            integration: dead.queued.integration,
+            event_uid: dead.event_uid,
+            iid: dead.iid,
+            action,
+            reason: dead.reason,
+            status: dead.status,
+            attempts: dead.attempts,
+            since: dead.at,
+        };
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        if upstream.dead.insert(dead.queued.sequence, letter, true)
+            && let Some(iid) = dead.iid
+        {
+            self.states.undelivered(dead.queued.lane, iid, &dead.upstream);
+        }
+    }
+
+    /// Sends a dead letter's group again.
+    pub(super) fn replay(&mut self, name: &str, sequence: u64) -> Result<usize, Refused> {
+        let place = self.find(name).ok_or(Refused::Unknown)?;
+        let upstream = self.upstreams.get_mut(place).ok_or(Refused::Unknown)?;
+        let lane = upstream.dead.get(sequence).ok_or(Refused::Unknown)?.lane;
+        let current = self.states.current(lane).map(|Incident { iid, state, .. }| Current {
+            iid,
+            resolved: state == State::Resolved,
+            lane_waits: upstream.lanes.get(lane).is_some(),
+        });
+        let group = upstream.dead.replay_group(sequence, current)?;
+        let letters = upstream.dead.take(&group);
+        let Some(integration) = letters.first().map(|(_, letter)| Arc::clone(&letter.integration)) else {
+            return Err(Refused::Unknown);
+        };
+        let now = Micros::now();
+        let mut waiting = Vec::with_capacity(letters.len());
+        for (sequence, letter) in &letters {
+            self.log.settle(&upstream.meter, *sequence, Ending::Replayed);
+            upstream.meter.replay();
+            upstream.ages.add(*sequence, now);
+            self.replayed_at.insert((place, *sequence), now);
+            waiting.push(Waiting::new(*sequence, letter.at, Pacing::default()));
+        }
+        let integration = self.integration_number(&integration);
+        self.with_lanes(place, |lanes| lanes.put_back(lane, integration, waiting));
+        Ok(letters.len())
+    }
+
+    /// Drops a dead letter for good.
+    pub(super) fn drop_letter(&mut self, name: &str, sequence: u64) -> Result<(), Refused> {
+        let place = self.find(name).ok_or(Refused::Unknown)?;
+        let upstream = self.upstreams.get_mut(place).ok_or(Refused::Unknown)?;
+        let (letter, over) = upstream.dead.drop_one(sequence)?;
+        self.log.settle(&upstream.meter, sequence, Ending::Dropped(DropReason::Operator));
+        upstream.meter.drop_dead(DropReason::Operator.name());
+        if let (true, Some(iid)) = (over, letter.iid) {
+            self.states.delivered(letter.lane, iid, &upstream.meter);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Answers: the headers that every one carries (INTERFACE 4) around the body a dialect writes.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+
+use super::Ended;
+use super::headers::value;
+use crate::dialect::{self, Dialect, Ending};
+use crate::gate::Integration;
+use crate::outcome::{Class, Outcome, Reason, Refusal};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const OUTCOME: HeaderName = HeaderName::from_static("x-surgegate-outcome");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer, and what the connection does after it.
+pub struct Answer {
+    pub response: Response<Full<Bytes>>,
+    /// Body bytes may be left unread: say so, close after the answer, and let the client read it first.
+    pub close: bool,
+}
+
+/// 32 lower-case hex digits.
+pub(super) fn request_id() -> String {
+    let mut text = String::with_capacity(32);
+    let random = fastrand::u128(..);
+    for shift in (0..32).rev() {
+        let digit = (random >> (shift * 4) & 0xF) as u32;
+        text.push(char::from_digit(digit, 16).unwrap_or('0'));
+    }
+    text
+}
+
+/// What the sender reads when the log could not take the event.
+pub(super) fn why(reason: Reason) -> &'static str {
+    match reason {
+        Reason::SpoolFull => "the spool is full; nothing was accepted, send it again",
+        Reason::Stopping => "this replica is stopping; nothing was accepted, send it again",
+        _ => "the event could not be stored; nothing was accepted, send it again",
+    }
+}
+
+fn build(status: StatusCode, body: Bytes, request_id: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(REQUEST_ID, value(request_id));
+    response
+}
+
+pub(super) fn accepted(dialect: &dyn Dialect, ended: &[Ended], success: StatusCode, request_id: &str) -> Answer {
+    let mut response = match ended {
+        [one] => {
+            let (status, body) = dialect.reply(&[one.ending()], success, request_id);
+            build(status, body, request_id)
+        }
+        many => {
+            let endings: Vec<Ending<'_>> = many.iter().map(Ended::ending).collect();
+            let (status, body) = dialect.reply(&endings, success, request_id);
+            build(status, body, request_id)
+        }
+    };
+    if let Some(outcome) = outcome_word(ended) {
+        response.headers_mut().insert(OUTCOME, HeaderValue::from_static(outcome));
+    }
+    Answer { response, close: false }
+}
+
+/// The outcome of all events, or `mixed` where they differ.
+fn outcome_word(ended: &[Ended]) -> Option<&'static str> {
+    let first = ended.first()?.outcome;
+    let same = ended.iter().all(|one| one.outcome == first);
+    Some(if same { Outcome::name(first) } else { "mixed" })
+}
+
+pub(super) fn refused(
+    dialect: Option<&dyn Dialect>,
+    integration: Option<&Integration>,
+    refusal: &Refusal,
+    request_id: &str,
+) -> Answer {
+    let class = refusal.reason.class();
+    let (status, body) = match dialect {
+        Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
+        None if class == Class::NoRoute => (StatusCode::NOT_FOUND, dialect::plain_error(refusal, request_id)),
+        None if class == Class::UriTooLong => (StatusCode::URI_TOO_LONG, dialect::plain_error(refusal, request_id)),
+        None => (StatusCode::INTERNAL_SERVER_ERROR, dialect::plain_error(refusal, request_id)),
+    };
+    if refusal.reason.is_loud() {
+        tracing::warn!(reason = refusal.reason.label(), request_id, "refused");
+    } else {
+        tracing::debug!(reason = refusal.reason.label(), request_id, "refused");
+    }
+    let mut response = build(status, body, request_id);
+    let headers = response.headers_mut();
+    if let Some(base) = refusal.retry_after_s {
+        // Jitter, so that those refused together do not come back together.
+        let seconds = base.saturating_add(fastrand::u32(0..=(base / 2).max(1)));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some(rate) = integration.and_then(|integration| integration.limit_of(refusal.reason)) {
+            let name = refusal.reason.label();
+            headers.insert(RATE_LIMIT_POLICY, value(&format!("\"{name}\";q={};w=1", rate.per_second)));
+            headers.insert(RATE_LIMIT, value(&format!("\"{name}\";r=0;t={base}")));
+        }
+    }
+    match class {
+        Class::WrongMethod => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        Class::Unauthenticated if status == StatusCode::UNAUTHORIZED => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        _ => {}
+    }
+    Answer { response, close: false }
+}
+
+/// The answer when a handler panicked: our own fault, and nothing was accepted.
+pub fn panicked() -> Answer {
+    let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
+    refused(None, None, &refusal, &request_id())
+}

@@ -1,0 +1,153 @@
+//! What the request's headers say of its body: contracts 2.3.
+
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+
+use crate::body::Encoding;
+use crate::event::Tolerated;
+use crate::outcome::{Reason, Refusal};
+
+/// The declared length; hyper has refused malformed and differing ones.
+pub(super) fn content_length(head: &Parts) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// How a body is labelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) encoding: Encoding,
+    label: Label,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Label {
+    Json,
+    /// Accepted when the body begins like JSON: several vendors' own scripts send that, once.
+    Wrong,
+}
+
+/// Step 5 of contracts 2.1.
+pub(super) fn content(head: &Parts, gzip: bool) -> Result<Content, Refusal> {
+    Ok(Content { encoding: encoding(&head.headers, gzip)?, label: label(&head.headers)? })
+}
+
+fn encoding(headers: &HeaderMap, gzip: bool) -> Result<Encoding, Refusal> {
+    let mut encoding = Encoding::Identity;
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let word = value.as_bytes().trim_ascii();
+        if word.eq_ignore_ascii_case(b"identity") || word.is_empty() {
+            continue;
+        }
+        if !gzip
+            || encoding == Encoding::Gzip
+            || !(word.eq_ignore_ascii_case(b"gzip") || word.eq_ignore_ascii_case(b"x-gzip"))
+        {
+            let message = if gzip { "send the body plain or as gzip" } else { "send the body plain" };
+            return Err(Refusal::new(Reason::ContentEncoding, message));
+        }
+        encoding = Encoding::Gzip;
+    }
+    Ok(encoding)
+}
+
+fn label(headers: &HeaderMap) -> Result<Label, Refusal> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Label::Wrong) };
+    // Nearly every request says exactly this.
+    if value.as_bytes() == b"application/json" {
+        return Ok(Label::Json);
+    }
+    let text = value.to_str().map_err(|_| wrong_type())?;
+    let mut parts = text.split(';');
+    let kind = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let utf8 = parts.filter_map(|part| part.split_once('=')).all(|(name, value)| {
+        let value = value.trim().trim_matches('"');
+        !name.trim().eq_ignore_ascii_case("charset")
+            || ["utf-8", "utf8", "us-ascii"].iter().any(|known| known.eq_ignore_ascii_case(value))
+    });
+    match kind.as_str() {
+        _ if !utf8 => Err(Refusal::new(Reason::ContentType, "the charset must be UTF-8")),
+        "application/json" => Ok(Label::Json),
+        _ if kind.ends_with("+json") && kind.contains('/') => Ok(Label::Json),
+        "" | "application/x-www-form-urlencoded" | "text/plain" | "application/octet-stream" => Ok(Label::Wrong),
+        _ => Err(wrong_type()),
+    }
+}
+
+fn wrong_type() -> Refusal {
+    Refusal::new(Reason::ContentType, "send application/json")
+}
+
+impl Content {
+    /// Under a wrong label, what begins like JSON is taken as JSON (contracts 2.3); an empty body is left to
+    /// the parser, which says so.
+    pub(super) fn tolerate(self, body: &[u8]) -> Result<Tolerated, Refusal> {
+        if self.label == Label::Json {
+            return Ok(Tolerated::default());
+        }
+        let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+        match text.trim_ascii_start().first() {
+            Some(b'{' | b'[') => Ok(Tolerated::CONTENT_TYPE),
+            None => Ok(Tolerated::default()),
+            Some(_) => Err(wrong_type()),
+        }
+    }
+}
+
+/// A header value of text that is known to be visible ASCII.
+pub(super) fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(headers: &[(&str, &str)]) -> Result<Content, Reason> {
+        let mut request = hyper::Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        content(&request.body(()).unwrap().into_parts().0, true).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn labels_are_taken_as_section_2_3_says() {
+        let label = |kind: &str| of(&[("content-type", kind)]).map(|content| content.label);
+        for json in
+            ["application/json", "APPLICATION/JSON; charset=UTF-8", "application/vnd.fleet+json; charset=\"utf-8\""]
+        {
+            assert_eq!(label(json), Ok(Label::Json), "{json}");
+        }
+        for wrong in ["text/plain", "application/x-www-form-urlencoded", "application/octet-stream"] {
+            assert_eq!(label(wrong), Ok(Label::Wrong), "{wrong}");
+        }
+        for refused in
+            ["application/json; charset=iso-8859-1", "multipart/form-data; boundary=x", "text/xml", "image/png"]
+        {
+            assert_eq!(label(refused), Err(Reason::ContentType), "{refused}");
+        }
+        assert_eq!(of(&[]).map(|content| content.label), Ok(Label::Wrong));
+    }
+
+    #[test]
+    fn a_wrong_label_is_tolerated_around_what_begins_like_json() {
+        let wrong = of(&[("content-type", "text/plain")]).unwrap();
+        assert_eq!(wrong.tolerate(b" \n{}").unwrap(), Tolerated::CONTENT_TYPE);
+        assert_eq!(wrong.tolerate(b"message=x").unwrap_err().reason, Reason::ContentType);
+        assert_eq!(
+            of(&[("content-type", "application/json")]).unwrap().tolerate(b"message=x").unwrap(),
+            Tolerated::default()
+        );
+    }
+
+    #[test]
+    fn only_identity_and_one_gzip_are_known() {
+        let encoding = |word: &str| of(&[("content-encoding", word)]).map(|content| content.encoding);
+        assert_eq!(encoding("identity"), Ok(Encoding::Identity));
+        assert_eq!(encoding("GZip"), Ok(Encoding::Gzip));
+        for refused in ["br", "gzip, gzip", "deflate"] {
+            assert_eq!(encoding(refused), Err(Reason::ContentEncoding));
+        }
+    }
+}

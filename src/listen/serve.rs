@@ -1,0 +1,149 @@
+//! Serving one connection: tells HTTP/2 from HTTP/1 by its first bytes, runs hyper on it, ends it in order.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::connection::Wire;
+use super::watch::Watched;
+use super::{Seat, Shared};
+use crate::intake;
+
+/// Between looks at a first byte that could begin either protocol; such a client is odd or slow.
+const PEEK_AGAIN: Duration = Duration::from_millis(10);
+/// Streams one HTTP/2 connection may have open at once.
+const H2_STREAMS_MAX: u32 = 256;
+/// Receive window of one stream: an over-size body is refused after few of these.
+const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) worker: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: SocketAddr,
+    pub(super) watched: Arc<Watched>,
+    pub(super) seat: Seat,
+}
+
+impl Connection {
+    pub(super) async fn serve(self, stream: TcpStream) {
+        let Ok(is_h2) = begins_as_h2(&stream).await else { return };
+        let config = &self.shared.config;
+        let unread = Arc::new(AtomicBool::new(false));
+        let service = {
+            let handler = Arc::new(Handler {
+                worker: self.worker,
+                shared: Arc::clone(&self.shared),
+                source: self.peer.ip(),
+                watched: Arc::clone(&self.watched),
+                unread: Arc::clone(&unread),
+            });
+            service_fn(move |request| Arc::clone(&handler).answer(request))
+        };
+        if is_h2 {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(H2_STREAMS_MAX)
+                .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+                .max_header_list_size(u32::try_from(config.header_bytes).unwrap_or(u32::MAX))
+                .serve_connection(TokioIo::new(stream), service);
+            self.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+        } else {
+            let metrics = Arc::clone(&self.shared.intake.metrics);
+            let lingering = Arc::clone(&self.shared.lingering);
+            let wire = Wire::new(stream, Arc::clone(&self.watched), unread, metrics, lingering);
+            let connection = http1::Builder::new()
+                // Our own watch holds heads to their time: hyper's timer costs 5% (PERFORMANCE 1).
+                .header_read_timeout(None)
+                // A half-close after a whole request still gets its answer (DESIGN 5.8).
+                .half_close(true)
+                .pipeline_flush(true)
+                .max_headers(config.headers)
+                .max_buf_size(config.header_bytes.max(8192))
+                .serve_connection(TokioIo::new(wire), service);
+            self.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+        }
+        drop(self.seat);
+    }
+
+    /// Runs a connection to its end; asked to close, it ends after the requests in flight.
+    async fn drive<C>(&self, mut connection: Pin<&mut C>, close: fn(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let (mut registered, mut told) = (false, false);
+        let ended = poll_fn(|cx: &mut Context<'_>| -> Poll<hyper::Result<()>> {
+            if !registered {
+                registered = true;
+                self.watched.register(cx.waker());
+            }
+            if !told && self.watched.is_asked_to_close() {
+                told = true;
+                close(connection.as_mut());
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await;
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}
+
+/// Whether the first bytes are those of an HTTP/2 preface. Every method that begins like it differs in the second.
+async fn begins_as_h2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut head = [0; 2];
+    loop {
+        match stream.peek(&mut head).await? {
+            1 if head[0] == b'P' => tokio::time::sleep(PEEK_AGAIN).await,
+            count => return Ok(count == 2 && head == *b"PR"),
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+struct Handler {
+    worker: usize,
+    shared: Arc<Shared>,
+    source: IpAddr,
+    watched: Arc<Watched>,
+    unread: Arc<AtomicBool>,
+}
+
+impl Handler {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let version = request.version();
+        let _request = self.watched.begin(version == Version::HTTP_2);
+        let metrics = &self.shared.intake.metrics;
+        metrics.requests_in_flight.inc();
+        let work = self.shared.intake.answer(self.worker, self.source, request);
+        // A defect in one request must not end the others of its connection, nor lose their answers.
+        let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| intake::panicked());
+        metrics.requests_in_flight.dec();
+        let mut response = answer.response;
+        if answer.close && version < Version::HTTP_2 {
+            self.unread.store(true, Ordering::Relaxed);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,210 @@
+//! The time limits of connections. A timer per request costs 5% of a bare server's throughput (PERFORMANCE 1),
+//! so connections only note on a coarse clock what they do, and one sweep a quarter of a second closes those
+//! that take too long.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
+
+/// How late a limit may strike.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
+/// All connections of one worker.
+pub(super) struct Watch {
+    header_timeout_ms: u64,
+    idle_timeout_ms: u64,
+    began: Instant,
+    /// Milliseconds since `began`, plus 1: 0 stands for "not".
+    clock_ms: Arc<AtomicU64>,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    next: u64,
+    entered: Option<(u64, Arc<Watched>)>,
+    running: HashMap<u64, (Arc<Watched>, AbortHandle)>,
+}
+
+/// What one connection notes of itself.
+pub(super) struct Watched {
+    clock_ms: Arc<AtomicU64>,
+    /// When the head under way began to arrive; 0: none is.
+    head_since_ms: AtomicU64,
+    /// Last end of a request, or progress in writing.
+    active_ms: AtomicU64,
+    requests: AtomicU32,
+    /// HTTP/2 sends control frames at any time: heads are not told from them here.
+    is_h2: AtomicBool,
+    asked_to_close: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Watched {
+    fn now(&self) -> u64 {
+        self.clock_ms.load(Relaxed)
+    }
+
+    /// Bytes arrived.
+    pub(super) fn read(&self) {
+        if self.requests.load(Relaxed) == 0 && self.head_since_ms.load(Relaxed) == 0 && !self.is_h2.load(Relaxed) {
+            self.head_since_ms.store(self.now(), Relaxed);
+        }
+    }
+
+    /// Bytes left.
+    pub(super) fn wrote(&self) {
+        self.active_ms.store(self.now(), Relaxed);
+    }
+
+    /// A request's head is complete.
+    pub(super) fn begin(self: &Arc<Self>, is_h2: bool) -> Request {
+        self.requests.fetch_add(1, Relaxed);
+        self.head_since_ms.store(0, Relaxed);
+        if is_h2 {
+            self.is_h2.store(true, Relaxed);
+        }
+        Request(Arc::clone(self))
+    }
+
+    /// Registers the connection's task once, to be woken when it is asked to close.
+    pub(super) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(super) fn is_asked_to_close(&self) -> bool {
+        self.asked_to_close.load(Relaxed)
+    }
+}
+
+/// A request in work; the connection is not idle while one lives.
+pub(super) struct Request(Arc<Watched>);
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.0.active_ms.store(self.0.now(), Relaxed);
+        self.0.requests.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Watch {
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Arc::new(Self {
+            header_timeout_ms: millis(header_timeout),
+            idle_timeout_ms: millis(idle_timeout),
+            began: Instant::now(),
+            clock_ms: Arc::new(AtomicU64::new(1)),
+            connections: Mutex::default(),
+        })
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection; its first head is under way.
+    pub(super) fn enter(&self) -> Arc<Watched> {
+        let now = self.clock_ms.load(Relaxed);
+        let watched = Arc::new(Watched {
+            clock_ms: Arc::clone(&self.clock_ms),
+            head_since_ms: AtomicU64::new(now),
+            active_ms: AtomicU64::new(now),
+            requests: AtomicU32::new(0),
+            is_h2: AtomicBool::new(false),
+            asked_to_close: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let mut connections = self.connections();
+        connections.next += 1;
+        connections.entered = Some((connections.next, Arc::clone(&watched)));
+        watched
+    }
+
+    /// The task that serves the connection entered last.
+    pub(super) fn started(&self, task: JoinHandle<()>) {
+        let mut connections = self.connections();
+        if let Some((id, watched)) = connections.entered.take() {
+            connections.running.insert(id, (watched, task.abort_handle()));
+        }
+    }
+
+    /// Asks every connection to end after what it is doing.
+    pub(super) fn ask_all_to_close(&self) {
+        for (watched, _) in self.connections().running.values() {
+            watched.asked_to_close.store(true, Relaxed);
+            watched.waker.wake();
+        }
+    }
+
+    /// Moves the clock and closes what takes too long; runs as long as its worker.
+    pub(super) async fn sweep(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+            self.clock_ms.store(now, Relaxed);
+            self.connections().running.retain(|_, (watched, task)| {
+                if self.is_over(watched, now) {
+                    task.abort();
+                }
+                !task.is_finished()
+            });
+        }
+    }
+
+    fn is_over(&self, watched: &Watched, now: u64) -> bool {
+        if watched.requests.load(Relaxed) > 0 {
+            return false;
+        }
+        let head = watched.head_since_ms.load(Relaxed);
+        let idle = now.saturating_sub(watched.active_ms.load(Relaxed));
+        (head != 0 && now.saturating_sub(head) > self.header_timeout_ms) || idle > self.idle_timeout_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run_for(watch: &Arc<Watch>, time: Duration) {
+        let sweep = tokio::spawn(Arc::clone(watch).sweep());
+        tokio::time::sleep(time).await;
+        sweep.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_takes_too_long_is_closed_and_a_request_in_work_is_not() {
+        let watch = Watch::new(Duration::from_secs(5), Duration::from_secs(60));
+        let slow = watch.enter();
+        watch.started(tokio::spawn(std::future::pending()));
+        let busy = watch.enter();
+        watch.started(tokio::spawn(std::future::pending()));
+        let _request = busy.begin(false);
+        slow.read();
+        run_for(&watch, Duration::from_secs(4)).await;
+        assert_eq!(watch.connections().running.len(), 2);
+        run_for(&watch, Duration::from_secs(100)).await;
+        let connections = watch.connections();
+        assert_eq!(connections.running.len(), 1);
+        assert!(connections.running.values().all(|(watched, _)| Arc::ptr_eq(watched, &busy)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_lives_as_long_as_the_idle_time_out() {
+        let watch = Watch::new(Duration::from_secs(5), Duration::from_secs(60));
+        let idle = watch.enter();
+        watch.started(tokio::spawn(std::future::pending()));
+        drop(idle.begin(false));
+        run_for(&watch, Duration::from_secs(59)).await;
+        assert_eq!(watch.connections().running.len(), 1);
+        run_for(&watch, Duration::from_secs(3)).await;
+        assert_eq!(watch.connections().running.len(), 0);
+    }
+}

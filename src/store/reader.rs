@@ -1,0 +1,156 @@
+//! Reads single records back for the forwarder and for `details`. A reader in log order costs about one
+//! system call for each block.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::files::Disk;
+use super::frame::{self, HEADER, Kind, Seed};
+use super::record::{Accepted, VERSION};
+use super::{ReadError, Stored, scan};
+use crate::claim::Position;
+
+/// Segments held open; the process has descriptors for others too.
+const FILES_MAX: usize = 64;
+/// Read ahead where reads follow each other: at 1 KB a record one call in 256.
+const BLOCK: usize = 256 << 10;
+/// Read where they do not.
+const SMALL_BLOCK: usize = 16 << 10;
+/// Blocks held: one for each place in the log that is being read on from (queue, retries, looks).
+const BLOCKS: usize = 4;
+
+#[derive(Default)]
+struct Block {
+    segment: u32,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    /// The undamaged frame at `at`, if all of it stands here. What was still zero when the block was read
+    /// is no frame, so it is never served stale.
+    fn frame(&self, segment: u32, at: u64, seed: Seed) -> Option<frame::Frame<'_>> {
+        let from = usize::try_from(at.checked_sub(self.at)?).ok()?;
+        if segment != self.segment {
+            return None;
+        }
+        frame::parse(self.bytes.get(from..)?, seed)
+    }
+
+    fn is_followed_by(&self, segment: u32, at: u64) -> bool {
+        let end = self.at + self.bytes.len() as u64;
+        segment == self.segment && at >= self.at && at <= end + BLOCK as u64
+    }
+}
+
+#[derive(Clone)]
+struct Handle {
+    segment: u32,
+    file: Arc<File>,
+    seed: Seed,
+}
+
+#[derive(Default)]
+struct Cache {
+    /// Last used last.
+    handles: Vec<Handle>,
+    blocks: Vec<Block>,
+}
+
+#[derive(Default)]
+pub(super) struct Reader(Mutex<Cache>);
+
+impl Cache {
+    fn handle(&mut self, disk: &Disk, segment: u32) -> Result<Handle, io::Error> {
+        if let Some(at) = self.handles.iter().position(|handle| handle.segment == segment) {
+            let handle = self.handles.remove(at);
+            self.handles.push(handle.clone());
+            return Ok(handle);
+        }
+        let file = disk.open_segment(segment)?;
+        let head = scan::head(&file).ok_or(io::ErrorKind::InvalidData)?;
+        let handle = Handle { segment, file: Arc::new(file), seed: Seed::of(head.salt) };
+        if self.handles.len() >= FILES_MAX {
+            self.handles.remove(0);
+        }
+        self.handles.push(handle.clone());
+        Ok(handle)
+    }
+
+    /// Reads a block from `at` on, in place of the one used longest ago.
+    fn load(&mut self, handle: &Handle, at: u64, length: usize) -> io::Result<&Block> {
+        let mut block = if self.blocks.len() < BLOCKS { Block::default() } else { self.blocks.remove(0) };
+        block.segment = handle.segment;
+        block.at = at;
+        block.bytes.resize(length, 0);
+        let mut filled = 0;
+        let outcome = loop {
+            match handle.file.read_at(&mut block.bytes[filled..], at + filled as u64) {
+                Ok(0) => break Ok(()),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        block.bytes.truncate(filled);
+        self.blocks.push(block);
+        outcome?;
+        self.blocks.last().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn read<T>(
+        &mut self,
+        disk: &Disk,
+        at: Position,
+        take: &dyn Fn(frame::Frame<'_>) -> Option<T>,
+    ) -> Result<T, ReadError> {
+        let damaged = ReadError::Damaged(at);
+        let (segment, offset) = split(at);
+        let handle = match self.handle(disk, segment) {
+            Ok(handle) => handle,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                return Err(damaged);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(at) = self.blocks.iter().position(|block| block.frame(segment, offset, handle.seed).is_some()) {
+            let block = self.blocks.remove(at);
+            let taken = block.frame(segment, offset, handle.seed).and_then(take);
+            self.blocks.push(block);
+            return taken.ok_or(damaged);
+        }
+        let follows = self.blocks.iter().position(|block| block.is_followed_by(segment, offset));
+        if let Some(at) = follows {
+            // It is read on from here: its successor takes its place.
+            let block = self.blocks.remove(at);
+            self.blocks.insert(0, block);
+        }
+        let length = if follows.is_some() { BLOCK } else { SMALL_BLOCK };
+        let block = self.load(&handle, offset, length)?;
+        let span = frame::claimed_span(block.bytes.get(..HEADER).unwrap_or_default());
+        let span = span.ok_or(ReadError::Damaged(at))?;
+        let block = if span > block.bytes.len() { self.load(&handle, offset, span)? } else { block };
+        block.frame(segment, offset, handle.seed).and_then(take).ok_or(damaged)
+    }
+}
+
+/// Segment and offset of a position.
+pub(super) fn split(at: Position) -> (u32, u64) {
+    (u32::try_from(at.0 >> 32).unwrap_or(u32::MAX), at.0 & u64::from(u32::MAX))
+}
+
+pub(super) fn join(segment: u32, offset: u32) -> Position {
+    Position(u64::from(segment) << 32 | u64::from(offset))
+}
+
+impl Reader {
+    pub(super) fn event(&self, disk: &Disk, at: Position) -> Result<Stored, ReadError> {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.read(disk, at, &|frame| {
+            let accepted = frame.kind == Kind::Accepted as u8 && frame.version == VERSION;
+            accepted.then(|| Accepted::decode(frame.payload)?.to_stored(frame.sequence))?
+        })
+    }
+}

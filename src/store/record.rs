@@ -1,0 +1,385 @@
+//! What stands inside a frame: the payload of each kind of record, written and read by hand, little endian.
+//! Texts and bodies are preceded by their length (u32). Reading never panics, whatever the bytes are;
+//! bytes after the last known member are left for later versions.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::frame::Kind;
+use super::{Ending, LaneKey, Stored};
+use crate::claim::{Admitted, Claim, Pacing};
+use crate::event::{Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
+use crate::outcome::{DeadReason, DropReason, Outcome};
+
+/// Version of every payload below; stands in the frame.
+pub(super) const VERSION: u8 = 1;
+
+const HAS_INCIDENT: u8 = 1;
+/// The claim held the key in the state table.
+const TRACKED: u8 = 2;
+
+/// The lane of an event (DESIGN 5.2), also where its key is not tracked.
+pub(super) fn lane(event: &Event, claim: &Claim) -> LaneKey {
+    let key = claim.key().or_else(|| event.state_key());
+    LaneKey(match (key, claim.next) {
+        (Some(key), _) => key.0,
+        (None, Some(incident)) => incident.iid.0,
+        (None, None) => event.uid.0,
+    })
+}
+
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    // A text this long makes the payload too large, and the frame refuses that.
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text);
+}
+
+fn put_incident(out: &mut Vec<u8>, incident: &Incident) {
+    out.extend_from_slice(&incident.iid.0.to_le_bytes());
+    out.extend_from_slice(&incident.number.to_le_bytes());
+    out.extend_from_slice(&incident.generation.to_le_bytes());
+    out.extend_from_slice(&[incident.state as u8, level(incident.severity)]);
+    out.extend_from_slice(&incident.count.to_le_bytes());
+    out.extend_from_slice(&incident.last_seen.0.to_le_bytes());
+    out.extend_from_slice(&incident.changed_at.0.to_le_bytes());
+}
+
+/// 0 is none.
+fn level(severity: Option<Severity>) -> u8 {
+    severity.map_or(0, Severity::level)
+}
+
+/// Appends the payload of an accepted event. `previous`: the key's record before it, 0 where not known.
+pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey, previous: u64) {
+    let Admitted { claim, event, pacing, .. } = admitted;
+    let tracked = if claim.key().is_some() { TRACKED } else { 0 };
+    let has_incident = if claim.next.is_some() { HAS_INCIDENT } else { 0 };
+    out.reserve(512 + event.raw.len());
+    out.extend_from_slice(&[
+        tracked | has_incident,
+        event.action as u8,
+        claim.outcome as u8,
+        pacing.0,
+        event.tolerated.0,
+        level(event.severity),
+        event.key.as_ref().map_or(0, |key| key.kind as u8),
+        0,
+    ]);
+    out.extend_from_slice(&event.uid.0.to_le_bytes());
+    out.extend_from_slice(&event.received_at.0.to_le_bytes());
+    out.extend_from_slice(&lane.0.to_le_bytes());
+    out.extend_from_slice(&previous.to_le_bytes());
+    if let Some(incident) = &claim.next {
+        put_incident(out, incident);
+    }
+    put_text(out, event.integration.as_bytes());
+    put_text(out, event.dialect.as_bytes());
+    put_text(out, event.endpoint.as_bytes());
+    put_text(out, event.family.as_bytes());
+    put_text(out, event.key.as_ref().map_or("", Key::canon).as_bytes());
+    out.extend_from_slice(&u32::try_from(claim.targets.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for target in claim.targets.iter() {
+        put_text(out, target.name.as_bytes());
+    }
+    put_text(out, &event.raw);
+}
+
+/// Bounds-checked steps over a payload.
+struct Steps<'a>(&'a [u8]);
+
+impl<'a> Steps<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn u128(&mut self) -> Option<u128> {
+        self.take().map(u128::from_le_bytes)
+    }
+
+    fn micros(&mut self) -> Option<Micros> {
+        self.take().map(|bytes| Micros(i64::from_le_bytes(bytes)))
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        let (head, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+}
+
+/// An accepted event, read in place.
+pub(super) struct Accepted<'a> {
+    pub(super) uid: Uid,
+    pub(super) received_at: Micros,
+    pub(super) lane: LaneKey,
+    /// Set when the state table held the key.
+    pub(super) state_key: Option<StateKey>,
+    pub(super) incident: Option<Incident>,
+    pub(super) outcome: Outcome,
+    pub(super) pacing: Pacing,
+    pub(super) integration: &'a str,
+    action: Action,
+    tolerated: Tolerated,
+    severity: Option<Severity>,
+    dialect: &'a str,
+    endpoint: &'a str,
+    family: &'a str,
+    key: Option<(&'a str, KeyKind)>,
+    targets: Steps<'a>,
+    target_count: u32,
+    raw: &'a [u8],
+}
+
+fn incident(steps: &mut Steps<'_>) -> Option<Incident> {
+    Some(Incident {
+        iid: Uid(steps.u128()?),
+        number: steps.u64()?,
+        generation: steps.u32()?,
+        state: State::from_code(steps.u8()?)?,
+        severity: Severity::new(steps.u8()?),
+        count: steps.u32()?,
+        last_seen: steps.micros()?,
+        changed_at: steps.micros()?,
+    })
+}
+
+impl<'a> Accepted<'a> {
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        let [flags, action, outcome, pacing, tolerated, severity, key_kind, _] = steps.take()?;
+        let uid = Uid(steps.u128()?);
+        let received_at = steps.micros()?;
+        let lane = LaneKey(steps.u128()?);
+        let _previous = steps.u64()?;
+        let incident = if flags & HAS_INCIDENT == 0 { None } else { Some(incident(&mut steps)?) };
+        let [integration, dialect, endpoint, family, canon] =
+            [steps.text()?, steps.text()?, steps.text()?, steps.text()?, steps.text()?];
+        let target_count = steps.u32()?;
+        let targets = Steps(steps.0);
+        for _ in 0..target_count {
+            steps.text()?;
+        }
+        let raw = steps.bytes()?;
+        let key = if key_kind == 0 { None } else { Some((canon, KeyKind::from_code(key_kind)?)) };
+        Some(Self {
+            uid,
+            received_at,
+            lane,
+            state_key: (flags & TRACKED != 0).then_some(StateKey(lane.0)),
+            incident,
+            outcome: Outcome::from_code(outcome)?,
+            pacing: Pacing(pacing),
+            integration,
+            action: Action::from_code(action)?,
+            tolerated: Tolerated(tolerated),
+            severity: Severity::new(severity),
+            dialect,
+            endpoint,
+            family,
+            key,
+            targets,
+            target_count,
+            raw,
+        })
+    }
+
+    /// Names of the upstreams the event goes to.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &'a str> {
+        let mut steps = Steps(self.targets.0);
+        (0..self.target_count).map_while(move |_| steps.text())
+    }
+
+    /// The event on its own.
+    pub(super) fn to_stored(&self, sequence: u64) -> Option<Stored> {
+        let key = match self.key {
+            Some((canon, kind)) => Some(Key::parse(canon, kind)?),
+            None => None,
+        };
+        Some(Stored {
+            sequence,
+            lane: self.lane,
+            event: Event {
+                uid: self.uid,
+                received_at: self.received_at,
+                integration: self.integration.into(),
+                dialect: Cow::Owned(self.dialect.to_owned()),
+                endpoint: Cow::Owned(self.endpoint.to_owned()),
+                family: Cow::Owned(self.family.to_owned()),
+                action: self.action,
+                key,
+                severity: self.severity,
+                tolerated: self.tolerated,
+                raw: Bytes::copy_from_slice(self.raw),
+            },
+            incident: self.incident,
+            outcome: self.outcome,
+            pacing: self.pacing,
+        })
+    }
+}
+
+/// The kind of record that says `ending`.
+pub(super) fn kind_of(ending: Ending) -> Kind {
+    match ending {
+        Ending::Delivered | Ending::Dropped(_) => Kind::Settled,
+        Ending::Dead { .. } => Kind::Dead,
+        Ending::Replayed => Kind::Replayed,
+    }
+}
+
+/// Appends the payload of an ending at `upstream`.
+pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, ending: Ending, at: Micros) {
+    out.extend_from_slice(&at.0.to_le_bytes());
+    match ending {
+        Ending::Delivered => out.push(0),
+        Ending::Dropped(reason) => out.push(reason as u8),
+        Ending::Dead { reason, status, attempts } => {
+            out.push(reason as u8);
+            // No upstream answers with status 0.
+            out.extend_from_slice(&u32::from(status.unwrap_or(0)).to_le_bytes());
+            out.extend_from_slice(&attempts.to_le_bytes());
+        }
+        Ending::Replayed => {}
+    }
+    put_text(out, upstream.as_bytes());
+}
+
+/// How an event ended at one upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended<'a> {
+    pub(super) upstream: &'a str,
+    pub(super) ending: Ending,
+    pub(super) at: Micros,
+}
+
+impl<'a> Ended<'a> {
+    /// `None` also when `kind` is not one of an ending.
+    pub(super) fn decode(kind: Kind, payload: &'a [u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        let at = steps.micros()?;
+        let ending = match kind {
+            Kind::Settled => match steps.u8()? {
+                0 => Ending::Delivered,
+                reason => Ending::Dropped(DropReason::from_code(reason)?),
+            },
+            Kind::Dead => Ending::Dead {
+                reason: DeadReason::from_code(steps.u8()?)?,
+                status: u16::try_from(steps.u32()?).ok().filter(|status| *status != 0),
+                attempts: steps.u32()?,
+            },
+            Kind::Replayed => Ending::Replayed,
+            Kind::Accepted | Kind::Void => return None,
+        };
+        Some(Self { upstream: steps.text()?, ending, at })
+    }
+}
+
+/// Appends the payload of a void: accepted records from the frame's sequence to `last` never were.
+pub(super) fn put_void(out: &mut Vec<u8>, last: u64) {
+    out.extend_from_slice(&last.to_le_bytes());
+}
+
+pub(super) fn void_last(payload: &[u8]) -> Option<u64> {
+    Steps(payload).u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::doubles::{Event as Sample, admitted};
+
+    #[test]
+    fn an_accepted_event_reads_back_as_it_was() {
+        for sample in [Sample::keyed("disk-full"), Sample::keyless()] {
+            let admitted = admitted(&sample);
+            let mut payload = vec![];
+            let lane = lane(&admitted.event, &admitted.claim);
+            put_accepted(&mut payload, &admitted, lane, 0);
+            let read = Accepted::decode(&payload).unwrap();
+            assert_eq!(read.targets().collect::<Vec<_>>(), ["pager", "archive"]);
+            assert_eq!(read.state_key, admitted.claim.key());
+            let stored = read.to_stored(5).unwrap();
+            assert_eq!(format!("{:?}", stored.event), format!("{:?}", admitted.event));
+            assert_eq!((stored.sequence, stored.lane), (5, lane));
+            assert_eq!(stored.incident, admitted.claim.next);
+            assert_eq!((stored.outcome, stored.pacing), (admitted.claim.outcome, admitted.pacing));
+        }
+    }
+
+    #[test]
+    fn an_untracked_key_still_makes_the_lane() {
+        let admitted = admitted(&Sample { tracked: false, ..Sample::keyed("a") });
+        assert_eq!(admitted.claim.key(), None);
+        assert_eq!(Some(lane(&admitted.event, &admitted.claim).0), admitted.event.state_key().map(|key| key.0));
+    }
+
+    #[test]
+    fn a_cut_payload_is_refused_at_every_byte() {
+        let admitted = admitted(&Sample::keyed("a"));
+        let mut payload = vec![];
+        put_accepted(&mut payload, &admitted, LaneKey(1), 0);
+        for cut in 0..payload.len() {
+            assert!(Accepted::decode(&payload[..cut]).is_none(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn endings_read_back_as_they_were() {
+        let dead = |status| Ending::Dead { reason: DeadReason::GaveUp, status, attempts: 9 };
+        for ending in
+            [Ending::Delivered, Ending::Dropped(DropReason::Operator), dead(Some(422)), dead(None), Ending::Replayed]
+        {
+            let mut payload = vec![];
+            put_ending(&mut payload, "pager", ending, Micros(77));
+            let read = Ended::decode(kind_of(ending), &payload);
+            assert_eq!(read, Some(Ended { upstream: "pager", ending, at: Micros(77) }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_read_without_panic(payload: Vec<u8>, flips: Vec<(usize, u8)>) {
+            let decode = |payload: &[u8]| {
+                if let Some(accepted) = Accepted::decode(payload) {
+                    accepted.targets().count();
+                    accepted.to_stored(1);
+                }
+                for kind in [Kind::Settled, Kind::Dead, Kind::Replayed, Kind::Void] {
+                    Ended::decode(kind, payload);
+                }
+                void_last(payload);
+            };
+            decode(&payload);
+            let mut damaged = vec![];
+            put_accepted(&mut damaged, &admitted(&Sample::keyed("a")), LaneKey(1), 0);
+            for (at, value) in flips {
+                let at = at % damaged.len();
+                damaged[at] = value;
+            }
+            decode(&damaged);
+        }
+    }
+}

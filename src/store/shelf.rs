@@ -1,0 +1,151 @@
+//! Segments made ahead of time: a thread fills the next one with zeros while the current one is used.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::files::Disk;
+
+/// After a segment could not be made. Accepting again must come within 1 s of space (PROMISES D5).
+const AGAIN: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+struct Shelves {
+    /// Made and not yet used.
+    ready: BTreeMap<u32, File>,
+    /// Highest that was made.
+    made: u32,
+    /// Highest that is wanted.
+    wanted: u32,
+    /// Up to here `max_bytes` does not matter: the writer needs it for what it already holds.
+    forced: u32,
+    /// What the last try failed with.
+    error: Option<io::Error>,
+    stopped: bool,
+}
+
+pub(super) struct Shelf {
+    shelves: Mutex<Shelves>,
+    changed: Condvar,
+    segment_bytes: u32,
+    max_bytes: u64,
+}
+
+impl Shelf {
+    /// `made`: the highest segment number in use.
+    pub(super) fn new(made: u32, segment_bytes: u32, max_bytes: u64) -> Self {
+        let shelves = Shelves { made, wanted: made, ..Shelves::default() };
+        Self { shelves: Mutex::new(shelves), changed: Condvar::new(), segment_bytes, max_bytes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelves> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one more segment stays within `max_bytes`.
+    pub(super) fn has_room(&self, disk: &Disk) -> bool {
+        disk.bytes().saturating_add(u64::from(self.segment_bytes)) <= self.max_bytes
+    }
+
+    /// Puts one that was made elsewhere.
+    pub(super) fn put(&self, id: u32, file: File) {
+        let mut shelves = self.lock();
+        shelves.made = shelves.made.max(id);
+        shelves.wanted = shelves.wanted.max(id);
+        shelves.ready.insert(id, file);
+    }
+
+    /// Asks for all segments up to `id`.
+    pub(super) fn want(&self, id: u32) {
+        let mut shelves = self.lock();
+        if id > shelves.wanted {
+            shelves.wanted = id;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether `id` is there or can be expected.
+    pub(super) fn is_ready(&self, id: u32) -> bool {
+        self.lock().ready.contains_key(&id)
+    }
+
+    /// Takes a segment; waits while it is being made, and has it made beyond `max_bytes` if need be.
+    pub(super) fn take(&self, id: u32) -> io::Result<File> {
+        let mut shelves = self.lock();
+        shelves.wanted = shelves.wanted.max(id);
+        shelves.forced = shelves.forced.max(id);
+        shelves.error = None;
+        self.changed.notify_all();
+        loop {
+            if let Some(file) = shelves.ready.remove(&id) {
+                return Ok(file);
+            }
+            if let Some(error) = shelves.error.take() {
+                return Err(error);
+            }
+            if shelves.stopped || shelves.made >= id {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            shelves = self.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The thread. `tell` hears of each segment whether it could be made.
+    pub(super) fn run(&self, disk: &Disk, tell: &dyn Fn(u32, Result<(), &io::Error>)) {
+        loop {
+            let mut shelves = self.lock();
+            while !shelves.stopped && shelves.made >= shelves.wanted {
+                shelves = self.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
+            }
+            if shelves.stopped {
+                return;
+            }
+            let id = shelves.made + 1;
+            let forced = id <= shelves.forced;
+            drop(shelves);
+            let made = if forced || self.has_room(disk) {
+                disk.make_segment(id, self.segment_bytes, &|| self.lock().stopped)
+            } else {
+                Err(io::ErrorKind::QuotaExceeded.into())
+            };
+            match made {
+                Ok(file) => {
+                    self.put(id, file);
+                    tell(id, Ok(()));
+                    self.changed.notify_all();
+                }
+                Err(error) => {
+                    tell(id, Err(&error));
+                    self.rest(id, forced, error);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next try; at once when the writer needs what was refused for `max_bytes`.
+    fn rest(&self, id: u32, was_forced: bool, error: io::Error) {
+        let mut shelves = self.lock();
+        if id <= shelves.forced && !was_forced {
+            return;
+        }
+        shelves.error = Some(error);
+        self.changed.notify_all();
+        let until = |shelves: &mut Shelves| !shelves.stopped && (was_forced || id > shelves.forced);
+        let waited = self.changed.wait_timeout_while(shelves, AGAIN, until);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Ends the thread and removes what was made in vain.
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn clear(&self, disk: &Disk) {
+        for id in std::mem::take(&mut self.lock().ready).into_keys() {
+            disk.remove(id);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The writer thread: takes what has gathered, writes it with one call, syncs once, and tells everybody.
+//! Only here an event is committed or refused after its hand-over (DESIGN 5.1).
+
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::linger::{Linger, STEP};
+use super::pending::{Batch, Health, Waiting, queued};
+use super::{Answer, Core, Durability, Outlet, Queued, files};
+use crate::outcome::Reason;
+
+/// Latest a settlement is committed: what a crash repeats is what was in flight plus this (DESIGN 4).
+const SETTLE_WITHIN: Duration = Duration::from_millis(50);
+/// Latest that memory is written (`durability: memory`).
+const MEMORY_WITHIN: Duration = Duration::from_millis(5);
+/// So much is written without waiting further.
+const WRITE_AT: usize = 1 << 20;
+/// After a failed write. Accepting again must come within 1 s of space (PROMISES D5).
+const AGAIN: Duration = Duration::from_millis(100);
+
+pub(super) struct Writer {
+    core: Arc<Core>,
+    outlet: Option<Arc<dyn Outlet>>,
+    /// The segment that is written now.
+    file: Option<(u32, File)>,
+    /// Highest segment that was ever written to.
+    attempted: u32,
+    linger: Linger,
+    spare: Batch,
+    queued: Vec<Queued>,
+    answers: Vec<Vec<Answer>>,
+}
+
+impl Writer {
+    pub(super) fn new(core: Arc<Core>, last_segment: u32) -> Self {
+        let answers = core.mailboxes.iter().map(|_| vec![]).collect();
+        Self {
+            core,
+            outlet: None,
+            file: None,
+            attempted: last_segment,
+            linger: Linger::default(),
+            spare: Batch::default(),
+            queued: vec![],
+            answers,
+        }
+    }
+
+    pub(super) fn with_outlet(mut self, outlet: Arc<dyn Outlet>) -> Self {
+        self.outlet = Some(outlet);
+        self
+    }
+
+    /// Until the store is closed and everything is written.
+    pub(super) fn run(mut self) {
+        while let Some(batch) = self.gather() {
+            let started = Instant::now();
+            match self.write(&batch) {
+                Ok(()) => {
+                    self.core.metrics.spool_sync_seconds.observe(started.elapsed().as_secs_f64());
+                    self.finish(batch);
+                }
+                Err(error) if self.core.durability == Durability::Memory => self.retry(batch, &error),
+                Err(error) => self.begin_again(batch, error),
+            }
+        }
+        self.leave();
+    }
+
+    /// Waits until a commit is due; `None` when closing and nothing is left.
+    fn gather(&mut self) -> Option<Batch> {
+        let core = Arc::clone(&self.core);
+        let within = match core.durability {
+            Durability::Fsync => SETTLE_WITHIN,
+            Durability::Memory => MEMORY_WITHIN,
+        };
+        let mut pending = core.lock();
+        let (mut lingers, mut before) = (None, 0);
+        loop {
+            if pending.health == Health::Closing {
+                return (!pending.batch.is_empty()).then(|| pending.swap(&mut self.spare));
+            }
+            let waiting = pending.batch.waiting.len();
+            let nap = if waiting > 0 {
+                let since = *lingers.get_or_insert_with(Instant::now);
+                let target = self.linger.wait_for(waiting, waiting.saturating_sub(before), since.elapsed());
+                before = waiting;
+                target.map(|target| (Some(STEP), target, usize::MAX))
+            } else if let Some(since) = pending.batch.since {
+                let left = within.saturating_sub(since.elapsed());
+                let due = left.is_zero() || pending.batch.buffer.len() >= WRITE_AT;
+                (!due).then_some((Some(left), 1, WRITE_AT))
+            } else {
+                Some((None, 1, 1))
+            };
+            let Some((time, wake_waiting, wake_bytes)) = nap else {
+                return Some(pending.swap(&mut self.spare));
+            };
+            pending.sleeping = true;
+            pending.wake_waiting = wake_waiting;
+            pending.wake_bytes = wake_bytes;
+            pending = match time {
+                Some(time) => core.wake.wait_timeout(pending, time).unwrap_or_else(PoisonError::into_inner).0,
+                None => core.wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
+            };
+            pending.sleeping = false;
+        }
+    }
+
+    fn write(&mut self, batch: &Batch) -> io::Result<()> {
+        for (chunk, bytes) in batch.parts() {
+            let file = match self.file.take() {
+                Some((id, file)) if id == chunk.segment => file,
+                left => {
+                    // Answered without sync; at least the order of segments holds on disk.
+                    if let Some((_, file)) = left.filter(|_| self.core.durability == Durability::Memory) {
+                        self.core.disk.sync(&file)?;
+                    }
+                    let file = self.core.shelf.take(chunk.segment)?;
+                    self.attempted = self.attempted.max(chunk.segment);
+                    file
+                }
+            };
+            let (_, file) = self.file.insert((chunk.segment, file));
+            self.core.disk.write(file, bytes, chunk.at)?;
+            if self.core.durability == Durability::Fsync {
+                self.core.disk.sync(file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The batch is durable: first the states and the forwarder know, then the senders.
+    fn finish(&mut self, mut batch: Batch) {
+        self.queued.append(&mut batch.queued);
+        for Waiting { admitted, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
+            self.queued.extend(queued(&admitted, sequence, at, lane));
+            let accepted = admitted.accept(at);
+            self.answer(worker, (answer, Ok(accepted)));
+        }
+        if let Some(outlet) = &self.outlet
+            && !self.queued.is_empty()
+        {
+            outlet.push(&mut self.queued);
+        }
+        self.queued.clear();
+        self.deliver();
+        self.spare = batch;
+    }
+
+    fn answer(&mut self, worker: usize, answer: Answer) {
+        let workers = self.answers.len();
+        if let Some(answers) = self.answers.get_mut(worker % workers) {
+            answers.push(answer);
+        }
+    }
+
+    /// One wake for all that wait on a worker: waking a foreign runtime costs a system call each.
+    fn deliver(&mut self) {
+        for (mailbox, answers) in self.core.mailboxes.iter().zip(&mut self.answers) {
+            mailbox.put(answers);
+        }
+    }
+
+    fn refuse(&mut self, refused: Vec<Waiting>, reason: Reason) {
+        for Waiting { admitted, worker, answer, .. } in refused {
+            super::refuse(admitted, reason);
+            self.answer(worker, (answer, Err(reason)));
+        }
+        self.deliver();
+    }
+
+    /// A write or sync failed: that segment takes nothing more, who waits is refused, and a fresh segment
+    /// must be synced, with the void range in it, before anything is accepted again.
+    fn begin_again(&mut self, mut failed: Batch, mut error: io::Error) {
+        let core = Arc::clone(&self.core);
+        loop {
+            let reason = reason_of(&error);
+            tracing::error!(%error, segment = self.attempted, "the spool cannot be written; new events are refused");
+            self.file = None;
+            let (refused, batch) = {
+                let mut pending = core.lock();
+                let again = pending.begin_again(failed, self.attempted.saturating_add(1), reason);
+                core.segment_began(&mut pending);
+                again
+            };
+            self.refuse(refused, reason);
+            let before = self.attempted;
+            match self.write(&batch) {
+                Ok(()) => {
+                    core.lock().resume();
+                    tracing::warn!(segment = self.attempted, "the spool is written again");
+                    return;
+                }
+                Err(again) => {
+                    // What was in it stands in no promise yet and is written once more.
+                    self.file = None;
+                    (before..self.attempted).for_each(|id| core.disk.remove(id + 1));
+                    if core.lock().health == Health::Closing {
+                        return;
+                    }
+                    std::thread::sleep(AGAIN);
+                    (failed, error) = (batch, again);
+                }
+            }
+        }
+    }
+
+    /// `durability: memory`: these are answered, so they stay and are tried again where they belong.
+    fn retry(&mut self, batch: Batch, error: &io::Error) {
+        tracing::error!(%error, "the spool cannot be written; accepted events wait in memory");
+        loop {
+            {
+                let mut pending = self.core.lock();
+                if pending.health == Health::Closing {
+                    tracing::error!(events = batch.queued.len(), "events that were accepted in memory are lost");
+                    return;
+                }
+                pending.health = Health::Failed(reason_of(error));
+            }
+            std::thread::sleep(AGAIN);
+            if self.write(&batch).is_ok() {
+                self.core.lock().resume();
+                return self.finish(batch);
+            }
+        }
+    }
+
+    /// The last act: what stands behind the end is given back.
+    fn leave(self) {
+        let (segment, end) = self.core.lock().tail();
+        if let Some((id, file)) = self.file
+            && id == segment
+            && self.core.disk.sync(&file).is_ok()
+        {
+            self.core.disk.cut(id, u64::from(end));
+        }
+    }
+}
+
+fn reason_of(error: &io::Error) -> Reason {
+    if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed }
+}
