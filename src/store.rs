@@ -253,9 +253,8 @@ impl Core {
     fn segment_made(&self, id: u32, made: Result<(), &std::io::Error>) {
         let mut pending = self.lock();
         if id == pending.tail().0.saturating_add(1) {
-            pending.no_next = made.err().map(|error| {
-                if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed }
-            });
+            pending.no_next =
+                made.err().map(|error| if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed });
         }
     }
 
@@ -441,8 +440,8 @@ impl Store {
         }
     }
 
-    /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused. The caller counts
-    /// it on the upstream's books.
+    /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused; after `close` it is
+    /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
         self.core.settle(&upstream.name, sequence, ending);
     }

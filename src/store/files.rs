@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::metrics::Metrics;
 use super::OpenError;
+use crate::metrics::Metrics;
 
 /// Zeros are written and synced in steps of this, so that a commit beside it never waits for more.
 const FILL_STEP: usize = 1 << 20;
@@ -19,7 +19,8 @@ const QUARANTINE_BYTES_MAX: u64 = 64 << 20;
 /// A segment found on disk.
 pub(super) struct Found {
     pub(super) id: u32,
-    pub(super) bytes: u64,
+    /// `None`: something else has the name.
+    pub(super) bytes: Option<u64>,
 }
 
 pub(super) struct Disk {
@@ -57,8 +58,7 @@ impl Disk {
         make_directory(&quarantine)?;
         let path = spool.join("lock");
         let io = |source| OpenError::Io { path: path.clone(), source };
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
         match fs4::FileExt::try_lock(&lock) {
             Ok(()) => {}
             Err(fs4::TryLockError::WouldBlock) => return Err(OpenError::Locked(directory.to_owned())),
@@ -115,10 +115,8 @@ impl Disk {
             let Some(digits) = name.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
             let all_digits = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
             let Some(id) = digits.parse().ok().filter(|_| all_digits) else { continue };
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_file() {
-                found.push(Found { id, bytes: metadata.len() });
-            }
+            let bytes = entry.metadata().ok().filter(fs::Metadata::is_file).map(|file| file.len());
+            found.push(Found { id, bytes });
         }
         found.sort_unstable_by_key(|segment| segment.id);
         Ok(found)

@@ -183,10 +183,7 @@ mod tests {
         let mut buffer = vec![];
         let bytes = encode(&mut buffer, Seed::of(7), 1, 1, 42, |payload| payload.extend_from_slice(b"hello")).unwrap();
         assert_eq!((bytes, buffer.len()), (32, 32));
-        assert_eq!(
-            parse(&buffer, Seed::of(7)),
-            Some(Frame { kind: 1, version: 1, sequence: 42, payload: b"hello" })
-        );
+        assert_eq!(parse(&buffer, Seed::of(7)), Some(Frame { kind: 1, version: 1, sequence: 42, payload: b"hello" }));
         assert_eq!(parse(&buffer, Seed::of(8)), None);
     }
 

@@ -6,13 +6,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::frame::Kind;
 use super::{Ending, LaneKey, Stored};
 use crate::claim::{Admitted, Claim, Pacing};
-use crate::event::{
-    Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid,
-};
+use crate::event::{Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::outcome::{DeadReason, DropReason, Outcome};
-use super::frame::Kind;
 
 /// Version of every payload below; stands in the frame.
 pub(super) const VERSION: u8 = 1;
@@ -351,13 +349,9 @@ mod tests {
     #[test]
     fn endings_read_back_as_they_were() {
         let dead = |status| Ending::Dead { reason: DeadReason::GaveUp, status, attempts: 9 };
-        for ending in [
-            Ending::Delivered,
-            Ending::Dropped(DropReason::Operator),
-            dead(Some(422)),
-            dead(None),
-            Ending::Replayed,
-        ] {
+        for ending in
+            [Ending::Delivered, Ending::Dropped(DropReason::Operator), dead(Some(422)), dead(None), Ending::Replayed]
+        {
             let mut payload = vec![];
             put_ending(&mut payload, "pager", ending, Micros(77));
             let read = Ended::decode(kind_of(ending), &payload);

@@ -12,12 +12,21 @@ const PAGE: usize = 4096;
 
 /// What stands next in a segment.
 pub(super) enum Next<'a> {
-    Frame { at: u32, frame: Frame<'a> },
+    Frame {
+        at: u32,
+        frame: Frame<'a>,
+    },
     /// Something unreadable, followed by a readable frame.
-    Damage { from: u64, to: u64 },
+    Damage {
+        from: u64,
+        to: u64,
+    },
     /// The last readable frame ends at `from`. `to`: end of what is not zero behind it; equal to `from`
     /// when there is nothing.
-    End { from: u64, to: u64 },
+    End {
+        from: u64,
+        to: u64,
+    },
 }
 
 pub(super) struct Scan<'f> {
