@@ -662,7 +662,8 @@ fn a_hundred_thousand_waiting_events_are_ready_within_a_second() {
 /// CPU of the whole process so far, in nanoseconds.
 fn cpu_nanos() -> u64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<u64> = stat.rsplit_once(')').unwrap().1.split(' ').skip(1).map(|f| f.parse().unwrap_or(0)).collect();
+    let fields: Vec<u64> =
+        stat.rsplit_once(')').unwrap().1.split(' ').skip(1).map(|f| f.parse().unwrap_or(0)).collect();
     (fields[11] + fields[12]) * 10_000_000
 }
 
@@ -692,6 +693,15 @@ fn by_hand(batch: usize) -> (u64, u64) {
 #[test]
 #[ignore = "a measurement"]
 fn what_an_append_costs() {
+    let metrics = Metrics::new(1).unwrap();
+    let event = Event { metrics, raw: vec![b'x'; 1000], targets: vec!["pager"], ..Event::keyed("a") };
+    let (started, cpu) = (Instant::now(), cpu_nanos());
+    let mut made = 0;
+    while started.elapsed() < Duration::from_secs(1) {
+        (0..1000).for_each(|_| drop(admitted(&event)));
+        made += 1000;
+    }
+    println!("an event alone: {} ns CPU", (cpu_nanos() - cpu) / made);
     for senders in [1, 16, 64, 256, 512] {
         let directory = TempDir::new_in(".").unwrap();
         let rig = Rig::with(Config { segment_bytes: 64 << 20, max_bytes: 1 << 40, ..config(directory.path()) });
