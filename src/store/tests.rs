@@ -266,6 +266,20 @@ fn a_settlement_is_on_disk_within_its_time_without_another_event() {
 }
 
 #[test]
+fn an_event_does_not_wait_for_the_time_of_a_settlement() {
+    let directory = TempDir::new().unwrap();
+    let rig = Rig::open(directory.path());
+    rig.append(&rig.event("a")).unwrap();
+    let started = Instant::now();
+    for _ in 0..20 {
+        rig.settle("pager", 1, Ending::Delivered);
+        std::thread::sleep(Duration::from_millis(1));
+        rig.append(&rig.event("a")).unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_millis(20 * 50 / 2), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_torn_end_is_cut_at_whatever_byte_it_tears() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
@@ -294,6 +308,8 @@ fn a_torn_end_is_cut_at_whatever_byte_it_tears() {
             let left = 1 + ends[1..].iter().filter(|end| cut >= **end || full(**end)).count();
             assert_eq!(after.queued.len(), left, "cut at {cut} of {ends:?}");
             assert_eq!(after.damaged_records, 0);
+            let length = fs::metadata(spool.join("0000000001.log")).unwrap().len();
+            assert!(length <= ends[left - 1] as u64, "nothing is left behind the last record");
             let again = recover(copy.path());
             assert_eq!(again.queued.len(), left, "the second start finds the same");
         }
@@ -426,26 +442,45 @@ fn refused_events_do_not_come_back(fault: impl Fn(&Rig)) {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
     rig.append(&rig.event("before")).unwrap();
-    rig.settle("pager", 1, Ending::Delivered);
-    rig.settle("archive", 1, Ending::Delivered);
-    fault(&rig);
-    let events: Vec<Event> = (0..5).map(|n| rig.event(&format!("refused-{n}"))).collect();
-    let answers = rig.append_all(&events);
+    let faults = &rig.store.core.disk.faults;
+    faults.sync_millis.store(100, Ordering::SeqCst);
+    let answers = rig.runtime.block_on(async {
+        let post = |key: &str| {
+            let (store, admitted) = (Arc::clone(&rig.store), admitted(&rig.event(key)));
+            tokio::spawn(async move { store.append(0, admitted).await })
+        };
+        // While this one is synced the others gather, and the endings behind them.
+        let slow = post("slow");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let posts: Vec<_> = (0..5).map(|n| post(&format!("refused-{n}"))).collect();
+        tokio::task::yield_now().await;
+        for (upstream, sequence) in [("pager", 1), ("archive", 1), ("pager", 2), ("archive", 2)] {
+            rig.settle(upstream, sequence, Ending::Delivered);
+        }
+        fault(&rig);
+        faults.sync_millis.store(0, Ordering::SeqCst);
+        assert!(slow.await.unwrap().is_ok());
+        let mut answers = vec![];
+        for post in posts {
+            answers.push(post.await.unwrap());
+        }
+        answers
+    });
     assert!(answers.iter().all(|answer| matches!(answer, Err(Reason::SpoolFailed))), "{answers:?}");
     assert!(rig.store.core.disk.faults.hit.load(Ordering::SeqCst) > 0, "the fault was met");
     assert_eq!(rig.ledger.released.lock().unwrap().len(), 5, "the keys are free for the retry");
     wait_until("it accepts again", || rig.store.can_accept().is_ok());
     rig.append(&rig.event("after")).unwrap();
-    assert_eq!(rig.ledger.committed.lock().unwrap().len(), 2);
+    assert_eq!(rig.ledger.committed.lock().unwrap().len(), 3);
     assert!(rig.metrics.intake().balances());
     let copy = image(directory.path());
     let after = Rig::open(copy.path());
     assert_eq!(after.keys(), ["after"], "and the endings of the failed batch are not lost");
     assert_eq!(after.recovered.damaged_records, 0, "a failed write is no damage");
-    assert_eq!(after.transitions.len(), 2);
-    assert!(after.recovered.queued[0].sequence > 2, "sequences are not given again");
+    assert_eq!(after.transitions.len(), 3);
+    assert!(after.recovered.queued[0].sequence > 7, "sequences are not given again");
     let sequences: Vec<_> = rig.kept.0.lock().unwrap().iter().map(|queued| queued.sequence).collect();
-    assert_eq!(sequences, [1, after.recovered.queued[0].sequence]);
+    assert_eq!(sequences, [1, 2, after.recovered.queued[0].sequence]);
 }
 
 #[test]
@@ -501,7 +536,7 @@ fn a_full_disk_refuses_events_and_takes_them_again_when_there_is_space() {
     rig.store.core.disk.faults.full.store(true, Ordering::SeqCst);
     let mut accepted = 1;
     let refused = loop {
-        match rig.append(&rig.event(&format!("key-{accepted}"))) {
+        match rig.append(&Event { raw: vec![b'x'; 2000], ..rig.event(&format!("key-{accepted}")) }) {
             Ok(_) => accepted += 1,
             Err(reason) => break reason,
         }
@@ -511,6 +546,8 @@ fn a_full_disk_refuses_events_and_takes_them_again_when_there_is_space() {
         rig.settle("pager", sequence, Ending::Delivered);
         rig.settle("archive", sequence, Ending::Delivered);
     }
+    let settled = || Rig::open(image(directory.path()).path()).recovered.queued.is_empty();
+    wait_until("the reserve takes every settlement", settled);
     let started = Instant::now();
     rig.store.core.disk.faults.full.store(false, Ordering::SeqCst);
     wait_until("it accepts again", || rig.append(&rig.event("later")).is_ok());
