@@ -550,9 +550,13 @@ fn a_full_disk_refuses_events_and_takes_them_again_when_there_is_space() {
     wait_until("the reserve takes every settlement", settled);
     let started = Instant::now();
     rig.store.core.disk.faults.full.store(false, Ordering::SeqCst);
-    wait_until("it accepts again", || rig.append(&rig.event("later")).is_ok());
-    assert!(started.elapsed() < Duration::from_secs(1));
-    assert_eq!(Rig::open(image(directory.path()).path()).keys(), ["later"]);
+    // More than the reserve has room for.
+    for _ in 0..20 {
+        let later = Event { raw: vec![b'x'; 2000], ..rig.event("later") };
+        wait_until("it accepts again", || rig.append(&later).is_ok());
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(Rig::open(image(directory.path()).path()).keys(), ["later"; 20]);
 }
 
 /// A file system of its own, as only root may make one.
@@ -659,6 +663,19 @@ fn a_record_above_its_limit_is_refused_and_its_key_is_free() {
     }
     assert_eq!(rig.ledger.released.lock().unwrap().len(), 2);
     assert!(rig.append(&Event { raw: vec![b'x'; 50 << 10], ..rig.event("fits") }).is_ok());
+}
+
+#[test]
+fn a_damaged_record_is_not_served() {
+    let directory = TempDir::new().unwrap();
+    let rig = Rig::open(directory.path());
+    rig.append(&rig.event("a")).unwrap();
+    let at = rig.kept.0.lock().unwrap()[0].at;
+    let file = fs::OpenOptions::new().write(true).open(&segments(directory.path())[0]).unwrap();
+    // The last byte of the uid.
+    let byte = (at.0 & 0xffff_ffff) + 24 + 8 + 15;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff], byte).unwrap();
+    assert!(matches!(rig.store.read(at), Err(ReadError::Damaged(_))));
 }
 
 #[test]
