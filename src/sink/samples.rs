@@ -1,7 +1,6 @@
 //! Events and upstreams for the tests of the sinks and of `forward`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,6 +95,3 @@ impl Reader for SameReader {
     }
 }
 
-pub(crate) fn shared<T>(value: T) -> Arc<T> {
-    Arc::new(value)
-}
