@@ -176,6 +176,10 @@ impl Desk {
             if stop.as_ref().is_some_and(|(deadline, _)| self.flights.is_empty() || *deadline <= now) {
                 break;
             }
+            if next <= now {
+                // More to do at once: connections and timers of this thread get their turn between.
+                tokio::task::yield_now().await;
+            }
             tokio::select! {
                 biased;
                 Some(landed) = self.flights.next() => {
