@@ -86,13 +86,9 @@ impl DeadLetters {
                     let place = group.sequences.partition_point(|other| *other < sequence);
                     group.sequences.insert(place, sequence);
                 }
-                None => groups.push(Group {
-                    iid,
-                    sequences: vec![sequence],
-                    closed: false,
-                    followed: false,
-                    recovered,
-                }),
+                None => {
+                    groups.push(Group { iid, sequences: vec![sequence], closed: false, followed: false, recovered })
+                }
             }
             is_trigger = letter.action == Some(Action::Trigger);
             if is_trigger {
@@ -115,9 +111,11 @@ impl DeadLetters {
     }
 
     fn triggers(&self, group: &Group) -> impl Iterator<Item = u64> {
-        group.sequences.iter().copied().filter(|sequence| {
-            self.letters.get(sequence).is_some_and(|letter| letter.action == Some(Action::Trigger))
-        })
+        group
+            .sequences
+            .iter()
+            .copied()
+            .filter(|sequence| self.letters.get(sequence).is_some_and(|letter| letter.action == Some(Action::Trigger)))
     }
 
     /// An event of this generation goes out: older generations on the lane have a follower.
@@ -179,9 +177,10 @@ impl DeadLetters {
         let Some(group) = letter.iid.and_then(|iid| self.group(letter.lane, iid)) else { return Ok(vec![sequence]) };
         // What passed before a restart is told by the incident as it stands now.
         let behind = incident.filter(|_| group.recovered);
-        let resolve_is_here = group.sequences.iter().any(|sequence| {
-            self.letters.get(sequence).is_some_and(|letter| letter.action == Some(Action::Resolve))
-        });
+        let resolve_is_here = group
+            .sequences
+            .iter()
+            .any(|sequence| self.letters.get(sequence).is_some_and(|letter| letter.action == Some(Action::Resolve)));
         if group.followed || behind.is_some_and(|current| current.iid != group.iid) {
             return Err(Refused::Followed);
         }

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -172,7 +172,10 @@ impl Desk {
                 gauges_at = now + GAUGE_INTERVAL;
             }
             let next = if stop.is_none() { self.work(now) } else { None };
-            let next = [next, stop.as_ref().map(|(deadline, _)| *deadline)].into_iter().flatten().fold(gauges_at, Instant::min);
+            let next = [next, stop.as_ref().map(|(deadline, _)| *deadline)]
+                .into_iter()
+                .flatten()
+                .fold(gauges_at, Instant::min);
             if stop.as_ref().is_some_and(|(deadline, _)| self.flights.is_empty() || *deadline <= now) {
                 break;
             }
@@ -229,8 +232,7 @@ impl Desk {
         let mut soonest = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         for place in 0..self.upstreams.len() {
             let mut turns = 0;
-            loop {
-                let Some(upstream) = self.upstreams.get_mut(place) else { break };
+            while let Some(upstream) = self.upstreams.get_mut(place) {
                 upstream.lanes.wake_due(now);
                 match upstream.door(now) {
                     Door::Open if turns < TURNS_MAX => {
@@ -252,8 +254,12 @@ impl Desk {
 
     /// Lets go the heads in line whose turn has come.
     fn call_lines(&mut self, now: Instant) {
-        let due: Vec<IntegrationNumber> =
-            self.lines.iter().filter(|(_, lines)| lines.next_at(now).is_some_and(|at| at <= now)).map(|(number, _)| *number).collect();
+        let due: Vec<IntegrationNumber> = self
+            .lines
+            .iter()
+            .filter(|(_, lines)| lines.next_at(now).is_some_and(|at| at <= now))
+            .map(|(number, _)| *number)
+            .collect();
         for number in due {
             let integration = self.integration(number);
             while let Some(lines) = self.lines.get_mut(&number) {
@@ -279,9 +285,11 @@ impl Desk {
         for upstream in &mut self.upstreams {
             granted |= upstream.lanes.grant(lane, sequence, pacing);
         }
-        if let (true, true, Some(name)) =
-            (granted, pacing.has(Pacing::UNKNOWN), usize::try_from(integration).ok().and_then(|n| self.integration_names.get(n)))
-        {
+        if let (true, true, Some(name)) = (
+            granted,
+            pacing.has(Pacing::UNKNOWN),
+            usize::try_from(integration).ok().and_then(|n| self.integration_names.get(n)),
+        ) {
             self.mailbox.unknown_went(name);
         }
     }
@@ -294,8 +302,11 @@ impl Desk {
         let mut turns = 0;
         while cargo.len() < events_max && turns < TURNS_MAX {
             turns += 1;
-            let Some(lane) = self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.pop_ready()) else { break };
-            let alone = self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(lane)).is_some_and(|lane| lane.alone);
+            let Some(lane) = self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.pop_ready()) else {
+                break;
+            };
+            let alone =
+                self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(lane)).is_some_and(|lane| lane.alone);
             if alone && !cargo.is_empty() {
                 self.with_lanes(place, |lanes| lanes.make_next(lane));
                 break;
@@ -334,7 +345,11 @@ impl Desk {
         }));
     }
 
-    pub(super) fn with_lanes<T: Default>(&mut self, place: usize, act: impl FnOnce(&mut super::lanes::Lanes) -> T) -> T {
+    pub(super) fn with_lanes<T: Default>(
+        &mut self,
+        place: usize,
+        act: impl FnOnce(&mut super::lanes::Lanes) -> T,
+    ) -> T {
         self.upstreams.get_mut(place).map(|upstream| act(&mut upstream.lanes)).unwrap_or_default()
     }
 
@@ -468,7 +483,9 @@ impl Desk {
     fn replay_all(&mut self, of: Option<&str>) -> Replayed {
         let upstreams = self.upstreams.iter().filter(|upstream| of.is_none_or(|name| *upstream.meter.name == *name));
         let all: Vec<(Arc<str>, u64)> = upstreams
-            .flat_map(|upstream| upstream.dead.after(None).map(|(sequence, _)| (Arc::clone(&upstream.meter.name), sequence)))
+            .flat_map(|upstream| {
+                upstream.dead.after(None).map(|(sequence, _)| (Arc::clone(&upstream.meter.name), sequence))
+            })
             .collect();
         let mut sum = Replayed::default();
         for (name, sequence) in all {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::dead::{Letter, Refused};
 use super::Log;
+use super::dead::{Letter, Refused};
 use crate::claim::Pacing;
 use crate::event::{Action, Key, Micros, Uid};
 use crate::sink::UpstreamConfig;

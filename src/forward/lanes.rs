@@ -63,7 +63,10 @@ pub(super) enum Stage {
     /// Its head is under way.
     Flying,
     /// Its head failed, or its upstream asked for it. `outage`: over as soon as the upstream answers again.
-    Until { at: Instant, outage: bool },
+    Until {
+        at: Instant,
+        outage: bool,
+    },
     /// Its head waits in its integration's line for a token or a turn of the unknown.
     InLine,
 }
@@ -189,7 +192,11 @@ impl Lanes {
         if queue.is_empty() {
             self.turns.push_back(lane.integration);
         }
-        if first { queue.push_front(key) } else { queue.push_back(key) }
+        if first {
+            queue.push_front(key)
+        } else {
+            queue.push_back(key)
+        }
         self.ready_lanes += 1;
     }
 
@@ -254,7 +261,8 @@ impl Lanes {
                 break;
             }
             self.timers.pop();
-            if self.by_key.get(&key).is_some_and(|lane| matches!(lane.stage, Stage::Until { at: due, .. } if due == at)) {
+            if self.by_key.get(&key).is_some_and(|lane| matches!(lane.stage, Stage::Until { at: due, .. } if due == at))
+            {
                 self.make_ready(key);
             }
         }
@@ -288,7 +296,8 @@ impl Lanes {
 
     /// Marks the heads of the `lanes` oldest lanes as possibly delivered before a restart.
     pub(super) fn doubt_oldest_heads(&mut self, lanes: usize) {
-        let mut heads: Vec<(u64, LaneKey)> = self.by_key.iter().map(|(key, lane)| (lane.head.sequence(), *key)).collect();
+        let mut heads: Vec<(u64, LaneKey)> =
+            self.by_key.iter().map(|(key, lane)| (lane.head.sequence(), *key)).collect();
         heads.sort_unstable();
         for (_, key) in heads.into_iter().take(lanes) {
             if let Some(lane) = self.by_key.get_mut(&key) {

@@ -45,7 +45,13 @@ impl Default for Lines {
 
 impl Lines {
     /// The head needs this pacing: true when it may go at once, else it stands in line.
-    pub(super) fn enter(&mut self, pacing: Pacing, place: Place, integration: Option<&Integration>, now: Instant) -> bool {
+    pub(super) fn enter(
+        &mut self,
+        pacing: Pacing,
+        place: Place,
+        integration: Option<&Integration>,
+        now: Instant,
+    ) -> bool {
         let goes = if pacing.has(Pacing::UNKNOWN) {
             self.unknown.is_empty() && self.take_turn(now)
         } else {

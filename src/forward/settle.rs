@@ -68,7 +68,8 @@ impl Desk {
                     let (upstream, error) = (&upstream.meter.name, upstream.last_error.as_deref());
                     tracing::warn!(%upstream, error, "the upstream fails on every lane; it gets one probe at a time");
                 }
-                if probe_failed && upstream.health.down_for(now).is_some_and(|down| down >= landed.config.give_up_after) {
+                if probe_failed && upstream.health.down_for(now).is_some_and(|down| down >= landed.config.give_up_after)
+                {
                     self.give_up_unsent(place, landed.config.give_up_after);
                 }
             }
@@ -198,7 +199,9 @@ impl Desk {
 
     /// The event at the head of a lane cannot be read back.
     pub(super) fn bury_unread(&mut self, place: usize, lane: crate::store::LaneKey) {
-        let Some(sequence) = self.with_lanes(place, |lanes| lanes.get(lane).map(|lane| lane.head.sequence())) else { return };
+        let Some(sequence) = self.with_lanes(place, |lanes| lanes.get(lane).map(|lane| lane.head.sequence())) else {
+            return;
+        };
         let nothing = Cargo {
             lane,
             sequence,
@@ -213,7 +216,8 @@ impl Desk {
     fn bury_as(&mut self, place: usize, cargo: &Cargo, action: Option<Action>, reason: DeadReason) {
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let Some(lane) = upstream.lanes.get(cargo.lane) else { return };
-        let Some(integration) = usize::try_from(lane.integration).ok().and_then(|n| self.integration_names.get(n)) else {
+        let Some(integration) = usize::try_from(lane.integration).ok().and_then(|n| self.integration_names.get(n))
+        else {
             return;
         };
         let letter = Letter {
@@ -236,7 +240,9 @@ impl Desk {
             upstream = %meter.name, %integration, event_uid = %cargo.uid, reason = reason.name(),
             status = letter.status, attempts = letter.attempts, "an event became a dead letter"
         );
-        if upstream.dead.insert(cargo.sequence, letter, false) && let Some(iid) = cargo.iid {
+        if upstream.dead.insert(cargo.sequence, letter, false)
+            && let Some(iid) = cargo.iid
+        {
             self.states.undelivered(cargo.lane, iid, &upstream.meter);
         }
         self.leave(place, cargo);
@@ -250,7 +256,8 @@ impl Desk {
             let Some(head) = self.with_lanes(place, |lanes| lanes.get(key).map(|lane| lane.head)) else { continue };
             // What cannot be read is dealt with when it is sent.
             let overdue = self.log.read(head.at).ok().and_then(|stored| {
-                let since = self.replayed_at.get(&(place, head.sequence())).copied().unwrap_or(stored.event.received_at);
+                let since =
+                    self.replayed_at.get(&(place, head.sequence())).copied().unwrap_or(stored.event.received_at);
                 (age(since, Micros::now()) >= give_up_after).then_some(stored)
             });
             match overdue {
@@ -288,7 +295,9 @@ impl Desk {
             since: dead.at,
         };
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
-        if upstream.dead.insert(dead.queued.sequence, letter, true) && let Some(iid) = dead.iid {
+        if upstream.dead.insert(dead.queued.sequence, letter, true)
+            && let Some(iid) = dead.iid
+        {
             self.states.undelivered(dead.queued.lane, iid, &dead.upstream);
         }
     }

@@ -94,4 +94,3 @@ impl Reader for SameReader {
         said()
     }
 }
-

@@ -230,10 +230,7 @@ pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, No
         severity_raw: content.severity_raw.as_deref(),
         status_raw: content.status_raw.as_deref(),
         tags: &content.tags,
-        warnings: Warnings {
-            decoded: &content.warnings,
-            content_type: event.tolerated.has(Tolerated::CONTENT_TYPE),
-        },
+        warnings: Warnings { decoded: &content.warnings, content_type: event.tolerated.has(Tolerated::CONTENT_TYPE) },
         incident: stored.incident.map(Snapshot::from),
         extra: &said.extra,
         raw,
@@ -290,7 +287,9 @@ mod tests {
         said.content.warn("tag_coerced", "tags.a");
         let text = object(&samples::stored(1, event, None), &said);
         let value: Value = serde_json::from_str(&text).unwrap();
-        for absent in ["key", "title", "description", "severity", "severity_raw", "status_raw", "tags", "incident", "raw"] {
+        for absent in
+            ["key", "title", "description", "severity", "severity_raw", "status_raw", "tags", "incident", "raw"]
+        {
             assert!(value.get(absent).is_none(), "{absent}");
         }
         assert_eq!(value["raw_base64"], "//4=");
@@ -339,7 +338,8 @@ mod tests {
     #[test]
     fn a_207_names_what_did_not_arrive_and_anything_unreadable_delivers_nothing_quietly() {
         let read = |body: &'static str, complete: bool| {
-            let answer = Answer { body: Bytes::from_static(body.as_bytes()), complete, ..Answer::new(StatusCode::MULTI_STATUS) };
+            let answer =
+                Answer { body: Bytes::from_static(body.as_bytes()), complete, ..Answer::new(StatusCode::MULTI_STATUS) };
             Webhook.read_answer(&answer, samples::AT)
         };
         let named = r#"{"failed":[{"event_uid":"00000000000000000000000001","status":400},{"event_uid":"00000000000000000000000002","status":503}]}"#;

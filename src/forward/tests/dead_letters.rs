@@ -118,7 +118,8 @@ async fn after_a_restart_the_living_incident_tells_what_may_be_replayed() {
     let mut world = World::before_start();
     let lane = |key: &str| samples::stored(1, samples::event(Action::Trigger, Some(key), "{}"), None).lane;
     let dead = |world: &mut World, key: &str| world.was_dead(&trigger(key));
-    let (open, newer, ack) = (dead(&mut world, "open"), dead(&mut world, "newer"), world.was_dead(&says(Action::Acknowledge, "ack")));
+    let (open, newer, ack) =
+        (dead(&mut world, "open"), dead(&mut world, "newer"), world.was_dead(&says(Action::Acknowledge, "ack")));
     let (whole, lost) = (dead(&mut world, "whole"), dead(&mut world, "lost"));
     world.was_dead(&says(Action::Resolve, "whole"));
     for (key, incident) in [

@@ -29,7 +29,10 @@ async fn a_lane_keeps_its_order_and_sends_one_event_at_a_time_whatever_fails() {
     assert!(delivered.values().all(|lane| lane.is_sorted()), "delivered in order");
     let mut sent: HashMap<u64, Vec<u64>> = HashMap::new();
     world.upstream("up").sent().into_iter().for_each(|sequence| sent.entry(sequence % 40).or_default().push(sequence));
-    assert!(sent.values().all(|lane| lane.is_sorted()), "none was sent while an earlier one of its lane was not delivered");
+    assert!(
+        sent.values().all(|lane| lane.is_sorted()),
+        "none was sent while an earlier one of its lane was not delivered"
+    );
     assert!(sent.values().map(Vec::len).sum::<usize>() > 2_100, "failures did hit");
     let meter = world.metrics.upstream("up");
     assert_eq!((meter.book().delivered, meter.book().spool_events), (2_000, 0));
@@ -160,7 +163,10 @@ async fn events_of_a_removed_upstream_are_kept_and_counted_until_it_comes_back()
     world.push_all(&[trigger("a"), trigger("b")]);
     world.pass(2.0).await;
     assert_eq!(world.metrics.spool_orphaned_events.get(), 2);
-    assert_eq!(world.handle().status().await.iter().map(|row| (row.configured, row.waiting_events)).next(), Some((false, 2)));
+    assert_eq!(
+        world.handle().status().await.iter().map(|row| (row.configured, row.waiting_events)).next(),
+        Some((false, 2))
+    );
     world.handle().configure(vec![std::sync::Arc::new(config())]).await;
     world.until_endings(2).await;
     assert_eq!(world.metrics.spool_orphaned_events.get(), 0);

@@ -11,7 +11,8 @@ use crate::outcome::DeadReason;
 use crate::sink::{Pace, UpstreamConfig};
 
 fn most_in_any(window: Duration, times: &[Instant]) -> usize {
-    let inside = |(index, first): (usize, &Instant)| times[index..].iter().take_while(|at| **at < *first + window).count();
+    let inside =
+        |(index, first): (usize, &Instant)| times[index..].iter().take_while(|at| **at < *first + window).count();
     times.iter().enumerate().map(inside).max().unwrap_or(0)
 }
 
@@ -156,7 +157,9 @@ async fn unknown_resolves_go_ten_a_minute_and_count_against_their_line() {
 #[tokio::test(start_paused = true)]
 async fn a_follower_on_the_key_sends_its_waiting_unknown_resolve_at_once_and_first() {
     let mut world = World::started(&[config(), crate::sink::samples::upstream("other", crate::sink::Kind::Webhook)]);
-    let all: Vec<_> = (0..15).map(|index| super::world::Says { targets: vec!["up", "other"], ..unknown(&index.to_string()) }).collect();
+    let all: Vec<_> = (0..15)
+        .map(|index| super::world::Says { targets: vec!["up", "other"], ..unknown(&index.to_string()) })
+        .collect();
     world.push_all(&all);
     world.pass(1.0).await;
     assert_eq!(world.delivered().len(), 20, "a turn pays for both upstreams");
