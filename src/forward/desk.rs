@@ -239,9 +239,14 @@ impl Desk {
                         turns += 1;
                         self.send(place, now);
                     }
-                    Door::Open => break soonest(Some(now)),
-                    Door::Until(at) => break soonest(Some(at)),
-                    Door::Shut => break,
+                    door => {
+                        match door {
+                            Door::Open => soonest(Some(now)),
+                            Door::Until(at) => soonest(Some(at)),
+                            Door::Shut => {}
+                        }
+                        break;
+                    }
                 }
             }
             // A lane in backoff is looked at again even where the door is shut for want of ready lanes.
