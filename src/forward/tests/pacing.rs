@@ -47,6 +47,17 @@ async fn a_429_holds_the_whole_upstream_for_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_met_a_429_is_the_first_to_go_after_it() {
+    let mut world = World::started(&[UpstreamConfig { connections: 1, ..config() }]);
+    world.upstream("up").answers(|_| after(429, "7"));
+    world.push_all(&[trigger("first"), trigger("second"), trigger("third")]);
+    world.pass(1.0).await;
+    world.upstream("up").answers(|_| status(200));
+    world.until_endings(3).await;
+    assert_eq!(world.upstream("up").sent(), [1, 1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_503_with_a_time_holds_its_lane_alone() {
     let mut world = World::started(&[config()]);
     world.upstream("up").answers(|seen| if seen.keys[0] == "first" { after(503, "7") } else { status(200) });
@@ -79,6 +90,19 @@ async fn a_dead_upstream_costs_few_attempts_and_is_back_at_once() {
     assert!(attempts * 10 <= events * 12, "{attempts} attempts for {events} events");
     assert!(!world.handle().status().await[0].down);
     assert_eq!(world.metrics.upstream("up").retries.get(), u64::try_from(attempts - events).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_an_upstream_answers_again_no_lane_waits_out_its_backoff() {
+    let mut world = World::started(&[config()]);
+    world.upstream("up").answers(|_| refused_connection());
+    let all: Vec<_> = (0..20).map(|index| trigger(&index.to_string())).collect();
+    world.push_all(&all);
+    world.pass(7200.0).await;
+    world.upstream("up").answers(|_| status(200));
+    world.push(&trigger("fresh"));
+    world.pass(16.0).await;
+    assert_eq!(world.delivered().len(), 21);
 }
 
 #[tokio::test(start_paused = true)]
