@@ -144,7 +144,7 @@ impl Intake {
         let (head, mut body) = request.into_parts();
         let (matched, integration) = match self.know(&head, trail) {
             Ok(known) => known,
-            Err(refusal) => return Err(self.unread(&head, body, trail, refusal).await),
+            Err(refusal) => return Err(Box::pin(self.unread(&head, body, trail, refusal)).await),
         };
         let ticket = self.metrics.receive(worker);
         let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
@@ -156,7 +156,7 @@ impl Intake {
             .and_then(|content| integration.take_request().map(|()| content));
         let (ticket, content) = match ticket.check(checked) {
             Ok(passed) => passed,
-            Err(refusal) => return Err(self.unread(&head, body, trail, refusal).await),
+            Err(refusal) => return Err(Box::pin(self.unread(&head, body, trail, refusal)).await),
         };
         let read = body::read(&mut body, declared, content.encoding, cap, &self.limits, &self.budget).await;
         // A body that was not read to its end leaves the connection unusable.
@@ -332,7 +332,8 @@ impl Intake {
                 }
                 Claimed::Contended(line) => {
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + LINE_WAIT_MAX);
-                    if !line.wait(deadline.saturating_duration_since(Instant::now())).await {
+                    // Boxed: what waits rarely must not make every request's future larger.
+                    if !Box::pin(line.wait(deadline.saturating_duration_since(Instant::now()))).await {
                         return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
                     }
                 }

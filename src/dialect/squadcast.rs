@@ -271,6 +271,7 @@ impl<'d> Reading<'d> {
             self.fault("tags", "must be an object");
             return;
         }
+        self.content.tags.reserve(tags.len().min(TAGS_MAX));
         for (name, value) in tags.members() {
             let path = || format!("tags.{name}");
             if name.is_empty() || name.chars().nth(TAG_NAME_CHARS_MAX).is_some() {
