@@ -440,8 +440,8 @@ impl Store {
         }
     }
 
-    /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused. The caller counts
-    /// it on the upstream's books.
+    /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused; after `close` it is
+    /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
         self.core.settle(&upstream.name, sequence, ending);
     }

@@ -109,6 +109,7 @@ fn key(entry: &Section, keys: &mut Taken<[u8; 32]>) -> Option<[u8; 32]> {
     let digest = entry.digest("key_sha256").map(|digest| ("key_sha256", digest));
     let given: Vec<&str> = ["key", "key_file", "key_sha256"].into_iter().filter(|key| entry.has(key)).collect();
     match given.as_slice() {
+        [] if entry.is_broken() => return None,
         [] => {
             let wrong = Wrong::value("no key").code("missing");
             entry.error_here(wrong.hint("write exactly one of key, key_file and key_sha256"));

@@ -256,7 +256,12 @@ pub(super) const ROWS: &[Row] = &[
         Required,
         "What it speaks: webhook (the normalized event), squadcast, or stdout (one event a line).",
     ),
-    row("upstreams[].url", Url, Absent, "Absolute http or https URL; required but for stdout."),
+    row(
+        "upstreams[].url",
+        Url,
+        Absent,
+        "Absolute http or https URL; required but for stdout. squadcast: the whole, or the address to which /v2/incidents/api/ and the credential are added.",
+    ),
     row("upstreams[].credential", Secret, Absent, "Key or secret; for webhook the signing secret. None by default."),
     row("upstreams[].credential_file", File, Absent, "A file that holds it."),
     row(

@@ -19,27 +19,41 @@ const UNKNOWN_KEY_CHARS_MAX: usize = 24;
 
 pub(super) struct Section<'t> {
     report: &'t Report,
-    /// Where its keys stand in the table: `integrations[]`.
-    path: String,
+    /// The table's rows of its keys, by their last word.
+    rows: Vec<(&'static str, &'static Row)>,
     /// The same for people: `integrations[0]`.
     label: String,
     place: Place,
     entries: HashMap<&'t str, &'t Entry>,
+    /// What unknown keys probably meant: those are not called missing as well.
+    meant: Vec<&'static str>,
     is_given: bool,
+    /// Stands there, but is no mapping: that was reported, and nothing in it is missing.
+    is_broken: bool,
 }
 
 impl<'t> Section<'t> {
     /// The whole configuration.
     pub(super) fn root(report: &'t Report, node: &'t Node) -> Self {
-        Self::open(report, String::new(), String::new(), Some(node), node.place)
+        Self::open(report, "", String::new(), Some(node), node.place)
     }
 
     /// Opens a section and reports the keys that do not belong there. `at`: where an absent one would stand.
-    fn open(report: &'t Report, path: String, label: String, node: Option<&'t Node>, at: Place) -> Self {
+    fn open(report: &'t Report, path: &str, label: String, node: Option<&'t Node>, at: Place) -> Self {
         let node = node.filter(|node| !node.is_null());
         let place = node.map_or(at, |node| node.place);
         let is_given = node.is_some();
-        let mut section = Self { report, path, label, place, entries: HashMap::new(), is_given };
+        let is_broken = node.is_some_and(|node| !matches!(node.value, Value::Map(_)));
+        let mut section = Self {
+            report,
+            rows: keys::of_section(path).collect(),
+            label,
+            place,
+            entries: HashMap::new(),
+            meant: Vec::new(),
+            is_given,
+            is_broken,
+        };
         match node.map(|node| (node, &node.value)) {
             None => {}
             Some((_, Value::Map(entries))) => entries.iter().for_each(|entry| section.take(entry)),
@@ -54,7 +68,7 @@ impl<'t> Section<'t> {
     }
 
     fn take(&mut self, entry: &'t Entry) {
-        let named = || keys::of_section(&self.path).find(|(name, _)| *name == entry.key);
+        let named = || self.rows.iter().copied().find(|(name, _)| *name == entry.key);
         if let Some((_, row)) = named() {
             self.report.show(entry.place);
             if row.shape.is_some() {
@@ -69,12 +83,13 @@ impl<'t> Section<'t> {
             self.report.error(entry.place, Wrong::value(""));
             return;
         }
-        let known = || keys::of_section(&self.path).filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
-        let meant = nearest(&entry.key, keys::of_section(&self.path).map(|(name, _)| name));
+        let known = || self.rows.iter().copied().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
+        let meant = nearest(&entry.key, self.rows.iter().copied().map(|(name, _)| name));
         let hint = match meant {
             Some(name) => format!("did you mean {}?", quote(name)),
             None => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
         };
+        self.meant.extend(meant);
         let is_harmless = meant.is_some() || entry.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX;
         if is_harmless {
             self.report.show(entry.place);
@@ -84,8 +99,8 @@ impl<'t> Section<'t> {
     }
 
     fn row(&self, key: &str) -> &'static Row {
-        let row = keys::of_section(&self.path).find(|(name, _)| *name == key).map(|(_, row)| row);
-        debug_assert!(row.is_some(), "{}.{key} is not in the table", self.path);
+        let row = self.rows.iter().copied().find(|(name, _)| *name == key).map(|(_, row)| row);
+        debug_assert!(row.is_some(), "{}.{key} is not in the table", self.label);
         #[cfg(test)]
         row.iter().for_each(|row| self.report.note_asked(row.path));
         row.unwrap_or(&UNLISTED)
@@ -104,9 +119,18 @@ impl<'t> Section<'t> {
         self.is_given
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        self.report.has_errors()
+    }
+
     /// Further errors are only counted.
     pub(super) fn is_full(&self) -> bool {
         self.report.is_full()
+    }
+
+    /// Whether it is no mapping, which was reported.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -146,7 +170,7 @@ impl<'t> Section<'t> {
 
     /// A mapping below this one; empty when absent.
     pub(super) fn section(&self, key: &str) -> Section<'t> {
-        let path = self.row(key).path.to_owned();
+        let path = self.row(key).path;
         Self::open(self.report, path, self.name_of(key), self.node(key), self.place)
     }
 
@@ -166,7 +190,7 @@ impl<'t> Section<'t> {
         }
         let open = |(at, item): (usize, &'t Node)| {
             let label = format!("{}[{at}]", self.name_of(key));
-            Self::open(self.report, format!("{}[]", row.path), label, Some(item), item.place)
+            Self::open(self.report, &format!("{}[]", row.path), label, Some(item), item.place)
         };
         items.iter().enumerate().map(open).collect()
     }
@@ -184,7 +208,7 @@ impl<'t> Section<'t> {
     }
 
     fn missing(&self, key: &str, row: &Row) {
-        if row.default == Fallback::Required {
+        if row.default == Fallback::Required && !self.is_broken && !self.meant.contains(&key) {
             let message = format!("missing key {}", quote(&self.name_of(key)));
             self.report.error(self.place, Wrong::value(message).code("missing").hint(row.about));
         }
@@ -410,7 +434,7 @@ fn word(text: &str, now: &[&'static str], later: &[&'static str]) -> Result<&'st
         return Err(wrong.hint(format!("use one of: {all}")));
     }
     let hint = match nearest(text, now.iter().chain(later).copied()) {
-        Some(word) => format!("did you mean {word}?"),
+        Some(word) => format!("did you mean {}?", quote(word)),
         None => format!("use one of: {all}"),
     };
     Err(Wrong::value("not one of the known words").hint(hint))

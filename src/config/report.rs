@@ -14,6 +14,8 @@ use super::keys;
 const FINDINGS_MAX: usize = 100;
 /// Longest shown part of a line, in characters.
 const SNIPPET_CHARS_MAX: usize = 120;
+/// Bytes on either side of a place that can come into its snippet.
+const WINDOW_BYTES: usize = 4 * SNIPPET_CHARS_MAX;
 const MASK: &str = "***";
 
 /// Where something stands. Offsets are bytes, `line` from 1, `column` from 0 in characters.
@@ -121,6 +123,10 @@ impl Report {
         self.found.borrow().len() >= FINDINGS_MAX
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        self.more.get() > 0 || self.found.borrow().iter().any(|(_, level, _)| *level == Level::Error)
+    }
+
     /// The warnings, or everything when there is an error.
     pub(super) fn finish(self) -> Result<Vec<Finding>, Errors> {
         let all = self.into_errors();
@@ -153,6 +159,9 @@ impl Report {
         let text = source.text.as_str();
         let begin = text.get(..place.start)?.rfind('\n').map_or(0, |at| at + 1);
         let end = text.get(place.start..)?.find('\n').map_or(text.len(), |at| place.start + at);
+        // Of a line of megabytes only the neighbourhood is looked at.
+        let begin = begin.max(text.floor_char_boundary(place.start.saturating_sub(WINDOW_BYTES)));
+        let end = end.min(text.floor_char_boundary(place.start.saturating_add(WINDOW_BYTES)));
         let line = text.get(begin..end)?.trim_end();
         let hidden = if source.broken { hide_all(line, begin) } else { self.hidden(source, place.source, begin..end) };
 
@@ -237,31 +246,30 @@ pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
         return None;
     }
     let near = |name: &'n str| {
-        let swapped = distance(word, name);
         let allowed = (word.len().max(name.len()) / 3).max(1);
+        let swapped = distance(word, name);
         (swapped <= allowed).then_some((swapped, name))
     };
     names.into_iter().filter_map(near).min_by_key(|(steps, _)| *steps).map(|(_, name)| name)
 }
 
-/// Levenshtein's distance, in characters.
+/// Insertions, removals, changes and swaps of neighbours, in characters.
 fn distance(one: &str, other: &str) -> usize {
+    let one: Vec<char> = one.chars().collect();
     let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, left) in one.chars().enumerate() {
-        let mut diagonal = i;
-        let mut before = i + 1;
-        for (right, cell) in other.iter().zip(row.iter_mut().skip(1)) {
-            let steps = (diagonal + usize::from(left != *right)).min(before + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = steps;
-            before = steps;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
+    // steps[i][j]: from the first i characters of one to the first j of the other.
+    let mut steps: Vec<Vec<usize>> = (0..=one.len()).map(|i| (i..=i + other.len()).collect()).collect();
+    for i in 1..=one.len() {
+        for j in 1..=other.len() {
+            let differ = usize::from(one[i - 1] != other[j - 1]);
+            let mut least = (steps[i - 1][j] + 1).min(steps[i][j - 1] + 1).min(steps[i - 1][j - 1] + differ);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(steps[i - 2][j - 2] + 1);
+            }
+            steps[i][j] = least;
         }
     }
-    row.last().copied().unwrap_or(0)
+    steps[one.len()][other.len()]
 }
 
 #[cfg(test)]
@@ -269,10 +277,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_insertions_removals_and_changes() {
-        for (one, other, steps) in
-            [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("é", "e", 1)]
-        {
+    fn distance_counts_insertions_removals_changes_and_swaps() {
+        for (one, other, steps) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("é", "e", 1),
+            ("pager", "pagre", 1),
+        ] {
             assert_eq!(distance(one, other), steps, "{one} {other}");
             assert_eq!(distance(other, one), steps, "{other} {one}");
         }
@@ -282,7 +295,10 @@ mod tests {
     fn the_nearest_name_is_offered_only_when_it_is_near() {
         assert_eq!(nearest("upstream", ["keys", "upstreams"]), Some("upstreams"));
         assert_eq!(nearest("colour", ["keys", "upstreams"]), None);
-        assert_eq!(nearest(&"x".repeat(1000), ["x"]), None);
+        // Beyond what a slip of the fingers explains, nothing is worked out.
+        let long = "x".repeat(65);
+        assert_eq!(nearest(&long, [&long[1..]]), None);
+        assert!(nearest(&long[1..], [long.as_str()]).is_some());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! YAML text to a tree of nodes that know where they stand. The only home of the YAML parser.
 //!
-//! What a configuration does not need is refused, as it only helps an attacker or hides a mistake: aliases
-//! (a short file can expand to gigabytes), tags, a second document, repeated keys, deep nesting.
+//! What a configuration does not need is refused, as it only helps an attacker or hides a mistake: anchors and
+//! aliases (a short file can expand to gigabytes), tags, a second document, repeated keys, deep nesting.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 
 use super::report::{Place, Report, Wrong};
 
@@ -77,6 +77,10 @@ pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<No
     let options = options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,
+        emit_anchor_events: true,
+        // Kept out of snippets: `credential: #secret` is a comment.
+        emit_comments: true,
+        max_buffered_comment_events: usize::MAX,
         flow_nesting_limit: DEPTH_MAX,
         block_nesting_limit: DEPTH_MAX,
     };
@@ -108,21 +112,39 @@ impl<'s> Builder<'s, '_> {
         }
     }
 
+    /// The next event of the tree itself; tags, anchors and comments are noted here, as they can be secrets
+    /// written without quotes.
     fn next(&mut self) -> Option<(Event<'s>, Place)> {
-        if self.stopped {
-            return None;
-        }
-        match self.parser.next()? {
-            Ok((event, span)) => Some((event, self.place(&span))),
-            Err(error) => {
-                self.stopped = true;
-                let mark = *error.marker();
-                let place = self.place(&Span::new(mark, mark));
-                let hint = "check indentation, quotes and brackets here and just above";
-                self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
-                None
+        while !self.stopped {
+            let (event, span) = match self.parser.next()? {
+                Ok(next) => next,
+                Err(error) => {
+                    self.stop(&error);
+                    break;
+                }
+            };
+            let place = self.place(&span);
+            if let Some(tag) = span.tag_start().and_then(|mark| mark.byte_offset()) {
+                self.scalars.push(tag..place.start.max(tag));
+            }
+            match event {
+                Event::Comment(..) => self.scalars.push(place.start..place.end),
+                Event::Anchor(..) => {
+                    self.scalars.push(place.start..place.end);
+                    self.refuse(place, "anchors are not supported", "quote a text that begins with \"&\"");
+                }
+                event => return Some((event, place)),
             }
         }
+        None
+    }
+
+    fn stop(&mut self, error: &ScanError) {
+        self.stopped = true;
+        let mark = *error.marker();
+        let place = self.place(&Span::new(mark, mark));
+        let hint = "check indentation, quotes and brackets here and just above";
+        self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
     }
 
     fn document(&mut self) -> Option<Node> {
@@ -164,6 +186,8 @@ impl<'s> Builder<'s, '_> {
             Event::SequenceStart(..) => Value::List(self.list()?),
             Event::MappingStart(..) => Value::Map(self.map()?),
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                // Perhaps a secret that begins with an asterisk.
+                self.scalars.push(place.start..place.end);
                 self.refuse(
                     place,
                     "aliases are not supported",

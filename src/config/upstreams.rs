@@ -78,6 +78,10 @@ fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig>
     let batch = batch(section);
     let kind = kind?;
     fits(section, kind, mode);
+    let url = match (kind, url, &credential) {
+        (Kind::Squadcast, Some(base), Some(key)) => squadcast_url(section, &base, key),
+        (_, url, _) => url,
+    };
     let mode = mode.unwrap_or(if kind == Kind::Squadcast { Mode::Verbatim } else { Mode::Normalized });
     let name = name?;
     Some(UpstreamConfig {
@@ -111,7 +115,7 @@ fn fits(section: &Section, kind: Kind, mode: Option<Mode>) {
         }
     } else if !section.has("url") {
         let hint = match kind {
-            Kind::Squadcast => "the address of the service's API, e.g. https://api.squadcast.com",
+            Kind::Squadcast => "the vendor's address with `credential`, or the whole URL with the key in it",
             _ => "the address events are sent to",
         };
         section.error("url", Wrong::value("missing").code("missing").hint(hint));
@@ -138,6 +142,27 @@ fn credential(section: &Section) -> Option<Arc<str>> {
         (None, Some(path)) => files::secret(section, "credential_file", &path),
         (None, None) => None,
     }
+}
+
+/// The vendor's key is the last part of the path (contracts/squadcast.md 1): joined here when written apart.
+fn squadcast_url(section: &Section, base: &hyper::Uri, key: &str) -> Option<hyper::Uri> {
+    const PATH: &str = "/v2/incidents/api";
+    if base.query().is_some() {
+        let wrong = Wrong::value("a query before a key that comes from elsewhere").code("conflict");
+        section.error("url", wrong.hint("write the address only, or the whole URL and no credential"));
+        return None;
+    }
+    let base = base.to_string();
+    let base = base.trim_end_matches('/');
+    let path = if base.ends_with(PATH) { "" } else { PATH };
+    let is_segment = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let joined = if is_segment { format!("{base}{path}/{key}").parse().ok() } else { None };
+    if joined.is_none() {
+        let name = if section.has("credential") { "credential" } else { "credential_file" };
+        let wrong = Wrong::value("a key that cannot stand in a path");
+        section.error(name, wrong.hint("the vendor's keys are 40 hex characters"));
+    }
+    joined
 }
 
 fn pace(limit: &Section, kind: Option<Kind>) -> Option<Pace> {
@@ -183,7 +208,8 @@ pub(super) fn share(upstreams: &mut [UpstreamConfig], sections: &[Section], inte
     }
     for (upstream, section) in upstreams.iter_mut().zip(sections) {
         let count = users.get(&*upstream.name).copied().unwrap_or(0);
-        if count == 0 {
+        // With a mistyped name elsewhere, the upstream that was meant would seem unused.
+        if count == 0 && !section.has_errors() {
             let wrong = Wrong::value("no integration sends to this upstream").code("unused");
             section.warning("name", wrong.hint("name it under an integration's upstreams, or remove it"));
         }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use hyper::StatusCode;
 
 use super::json::{Document, Kind, Value, clean};
-use super::{Decoded, Dialect, Ending, Faults, Route, Rules};
+use super::{Decoded, Dialect, Ending, Faults, Route, Rules, plain_error};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
 };
+use crate::outcome::Refusal;
 use crate::vendor;
 
 pub(super) struct Squadcast;
@@ -70,6 +71,14 @@ impl Dialect for Squadcast {
             }
             _ => Err(reading.faults),
         }
+    }
+
+    /// The form of contracts 2.7 has `errors` always.
+    fn error(&self, refusal: &Refusal, request_id: &str) -> Bytes {
+        if refusal.errors.is_empty() {
+            return plain_error(&refusal.clone().with_errors(vec![refusal.message.clone()]), request_id);
+        }
+        plain_error(refusal, request_id)
     }
 
     fn reply(&self, endings: &[Ending<'_>], success: StatusCode, request_id: &str) -> (StatusCode, Bytes) {

@@ -13,7 +13,7 @@ use super::Integration;
 const KEY_BYTES_MAX: usize = 512;
 
 /// SHA-256 of a key as it is presented.
-pub fn hash_of(key: &str) -> [u8; 32] {
+pub(super) fn hash_of(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
 

@@ -1,6 +1,7 @@
 //! A connection's bytes: notes progress for the watch, and lets a client read an early answer before the
 //! connection closes. A close with unread bytes would make the kernel reset it and erase the answer
-//! (DESIGN 5.8): so writing is shut down, and what still comes is discarded for a bounded time.
+//! (DESIGN 5.8): so writing is shut down, and what still comes is discarded for a bounded time. Ambiguous framing
+//! is found here too, before hyper reads it.
 
 use std::io::Result;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::framing::Framing;
 use super::watch::Watched;
 use crate::metrics::Metrics;
 
@@ -25,6 +27,9 @@ const LINGERING_MAX: usize = 256;
 pub(super) struct Wire {
     stream: TcpStream,
     watched: Arc<Watched>,
+    framing: Framing,
+    /// Ambiguous framing was found: nothing more is read.
+    poisoned: bool,
     /// Set by the service when an answer left body bytes unread.
     unread: Arc<AtomicBool>,
     linger: Linger,
@@ -63,7 +68,7 @@ impl Wire {
         metrics: Arc<Metrics>,
         lingering: Arc<AtomicUsize>,
     ) -> Self {
-        Self { stream, watched, unread, linger: Linger::NotYet, metrics, lingering }
+        Self { stream, watched, framing: Framing::new(), poisoned: false, unread, linger: Linger::NotYet, metrics, lingering }
     }
 
     /// Reads and throws away until the client is done or the bound is reached.
@@ -87,10 +92,22 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if self.poisoned {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
             self.watched.read();
+            let found = self.framing.feed(&buffer.filled()[before..]);
+            if let Err(violation) = found {
+                // hyper reads the good bytes, then a NUL, then the end: it answers 400 and closes.
+                tracing::debug!(fault = %violation.fault, "ambiguous framing");
+                buffer.set_filled(before + violation.good);
+                buffer.put_slice(&[0]);
+                self.poisoned = true;
+                self.unread.store(true, Ordering::Relaxed);
+            }
         }
         Poll::Ready(Ok(()))
     }

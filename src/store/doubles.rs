@@ -133,8 +133,9 @@ impl Faults {
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
+        let struck = self.strike(&self.syncs);
         std::thread::sleep(std::time::Duration::from_millis(self.sync_millis.load(Ordering::SeqCst).into()));
-        if self.strike(&self.syncs) { Err(io::Error::other("injected")) } else { Ok(()) }
+        if struck { Err(io::Error::other("injected")) } else { Ok(()) }
     }
 
     pub(super) fn space(&self) -> io::Result<()> {

@@ -19,7 +19,8 @@ const QUARANTINE_BYTES_MAX: u64 = 64 << 20;
 /// A segment found on disk.
 pub(super) struct Found {
     pub(super) id: u32,
-    pub(super) bytes: u64,
+    /// `None`: something else has the name.
+    pub(super) bytes: Option<u64>,
 }
 
 pub(super) struct Disk {
@@ -114,10 +115,8 @@ impl Disk {
             let Some(digits) = name.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
             let all_digits = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
             let Some(id) = digits.parse().ok().filter(|_| all_digits) else { continue };
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_file() {
-                found.push(Found { id, bytes: metadata.len() });
-            }
+            let bytes = entry.metadata().ok().filter(fs::Metadata::is_file).map(|file| file.len());
+            found.push(Found { id, bytes });
         }
         found.sort_unstable_by_key(|segment| segment.id);
         Ok(found)

@@ -270,9 +270,12 @@ impl Pending {
         let endings: Vec<_> = failed.endings().into_iter().chain(gathered.endings()).collect();
         let refused: Vec<Waiting> = failed.waiting.into_iter().chain(gathered.waiting).collect();
         let sequences = || refused.iter().map(|waiting| waiting.sequence);
-        // Without refused events an empty range still tells recovery why the segment before ends torn.
-        let nothing = (self.next_sequence, self.next_sequence.saturating_sub(1));
-        self.voids.push(sequences().min().zip(sequences().max()).unwrap_or(nothing));
+        match sequences().min().zip(sequences().max()) {
+            Some(range) => self.voids.push(range),
+            // An empty range still tells recovery why the segment before ends torn.
+            None if self.voids.is_empty() => self.voids.push((self.next_sequence, self.next_sequence - 1)),
+            None => {}
+        }
         let owed: u64 = refused.iter().map(|waiting| waiting.admitted.claim.targets.len() as u64).sum();
         self.owed = self.owed.saturating_sub(owed);
         self.begin_segment(id, self.segment_bytes);

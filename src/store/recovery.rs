@@ -111,6 +111,7 @@ impl Replay<'_> {
 
     /// A segment that can be read; others are removed (blank) or set aside.
     fn open(&mut self, disk: &Disk, found: &Found) -> Option<Segment> {
+        let bytes = found.bytes?;
         let file = match disk.open_segment(found.id) {
             Ok(file) => file,
             Err(error) => {
@@ -121,13 +122,13 @@ impl Replay<'_> {
         };
         if let Some(head) = scan::head(&file).filter(|head| head.id == found.id) {
             self.highest_sequence = self.highest_sequence.max(head.first_sequence.saturating_sub(1));
-            return Some(Segment { id: found.id, bytes: found.bytes, head });
+            return Some(Segment { id: found.id, bytes, head });
         }
-        if Scan::is_blank(&file, found.bytes) {
+        if Scan::is_blank(&file, bytes) {
             // Made ahead of time and never used.
             disk.remove(found.id);
         } else {
-            let moved = disk.set_aside_file(found.id, found.bytes);
+            let moved = disk.set_aside_file(found.id, bytes);
             tracing::warn!(segment = found.id, moved, "a segment of the spool has no readable head");
             self.damaged();
         }
@@ -183,6 +184,11 @@ impl Replay<'_> {
         }
         if segment.bytes > from {
             disk.cut(segment.id, from);
+        }
+        // A killed process leaves records that were written and not synced. From here on duplicates are
+        // answered because of them, so they must be durable.
+        if let Err(error) = disk.sync(file) {
+            tracing::error!(segment = segment.id, %error, "a segment of the spool cannot be synced");
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Writer {
     file: Option<(u32, File)>,
     /// Highest segment that was ever written to.
     attempted: u32,
+    /// Something was written since the start.
+    proven: bool,
     linger: Linger,
     spare: Batch,
     queued: Vec<Queued>,
@@ -41,6 +43,7 @@ impl Writer {
             outlet: None,
             file: None,
             attempted: last_segment,
+            proven: false,
             linger: Linger::default(),
             spare: Batch::default(),
             queued: vec![],
@@ -60,6 +63,11 @@ impl Writer {
             match self.write(&batch) {
                 Ok(()) => {
                     self.core.metrics.spool_sync_seconds.observe(started.elapsed().as_secs_f64());
+                    if !self.proven {
+                        // The start could not make a segment, and now there is one.
+                        self.core.lock().resume();
+                        self.proven = true;
+                    }
                     self.finish(batch);
                 }
                 Err(error) if self.core.durability == Durability::Memory => self.retry(batch, &error),

@@ -1,0 +1,183 @@
+//! Holds the tree to its design: heights of rooms, one home for each outside crate, a head in every file, every
+//! configuration key in the reference file, every metric in the README. The messages say what to do.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms by height: a room imports lower ones only (docs/decisions/0002-rooms.md).
+const HEIGHTS: [(u8, &[&str]); 10] = [
+    (0, &["event", "outcome"]),
+    (1, &["vendor", "machine", "metrics"]),
+    (2, &["claim"]),
+    (3, &["body", "gate", "store"]),
+    (4, &["dialect", "dedup", "sink"]),
+    (5, &["redis"]),
+    (6, &["intake", "forward"]),
+    (7, &["listen", "admin"]),
+    (8, &["config"]),
+    (9, &["app", "demo"]),
+];
+
+/// Outside crates with one home: a second would tie a second room to it.
+const HOMES: [(&str, &str); 13] = [
+    ("prometheus", "metrics"),
+    ("governor", "gate/rate.rs"),
+    ("simd_json", "dialect/json.rs"),
+    ("dashmap", "dedup"),
+    ("redis", "redis"),
+    ("flate2", "body"),
+    ("crc32fast", "store"),
+    ("fs4", "store"),
+    ("roaring", "store"),
+    ("hyper_rustls", "forward"),
+    ("hmac", "sink"),
+    ("serde_saphyr", "config"),
+    ("ulid", "event"),
+];
+
+/// Every file below `src`, with its text.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+fn room(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+/// The code of a file without its unit tests, which may use any room.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap()
+        .split("#[cfg(test)]\npub(crate) mod tests {")
+        .next()
+        .unwrap()
+}
+
+fn is_test_file(file: &str) -> bool {
+    ["tests", "doubles", "samples"].iter().any(|word| file.split(['/', '.']).any(|part| part == *word))
+}
+
+/// Names after `path::` in a text, e.g. the rooms after `crate::`, braces opened.
+fn named_after(text: &str, path: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for rest in text.split(path).skip(1) {
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        match rest.strip_prefix('{') {
+            Some(list) => {
+                let mut depth = 0;
+                let mut begins = true;
+                for (at, character) in list.char_indices() {
+                    match character {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' => begins = true,
+                        c if begins && depth == 0 && !c.is_whitespace() => {
+                            names.push(word(&list[at..]));
+                            begins = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            None => names.push(word(rest)),
+        }
+    }
+    names
+}
+
+#[test]
+fn rooms_import_lower_rooms_only() {
+    let height: BTreeMap<&str, u8> =
+        HEIGHTS.iter().flat_map(|(height, rooms)| rooms.iter().map(|room| (*room, *height))).collect();
+    let mut faults = Vec::new();
+    for (file, text) in sources() {
+        let own = room(&file);
+        if matches!(own, "lib" | "main") || is_test_file(&file) {
+            continue;
+        }
+        let Some(own_height) = height.get(own) else {
+            faults.push(format!("src/{file}: the room {own} has no height: give it one in tests/tidy.rs"));
+            continue;
+        };
+        let code: String = without_tests(&text)
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for imported in named_after(&code, "crate::") {
+            if let Some(theirs) = height.get(imported.as_str())
+                && imported != own
+                && theirs >= own_height
+            {
+                faults.push(format!(
+                    "src/{file}: {own} [{own_height}] imports {imported} [{theirs}]: take a trait of your own instead, or move the code"
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn each_outside_crate_has_one_home() {
+    let mut faults = Vec::new();
+    for (file, text) in sources() {
+        for (name, home) in HOMES {
+            let uses = without_tests(&text)
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .any(|line| line.contains(&format!("{name}::")) && !line.contains(&format!("crate::{name}::")));
+            let at_home = file.starts_with(home) || file == format!("{home}.rs");
+            if uses && !at_home && !is_test_file(&file) {
+                faults.push(format!("src/{file}: {name} lives in src/{home}: use what that room offers"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_file_begins_with_what_lives_in_it() {
+    let bare: Vec<_> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
+    assert!(bare.is_empty(), "begin with `//! what lives here, who calls it`: {bare:?}");
+}
+
+#[test]
+fn every_metric_stands_in_the_readme() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let metrics = surgegate::metrics::Metrics::new(1).unwrap();
+    let pager = metrics.upstream("pager");
+    pager.enqueue();
+    pager.drop_waiting("operator");
+    pager.enqueue();
+    pager.bury("refused");
+    pager.answered("200");
+    metrics.dialect("squadcast").answered(202);
+    let text = metrics.text().unwrap();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE surgegate_")?.split(' ').next());
+    let missing: Vec<_> = names.filter(|name| !readme.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "add a row for each to the README's table of metrics: {missing:?}");
+}
