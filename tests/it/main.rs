@@ -6,4 +6,11 @@
 mod harness;
 
 mod accept;
+mod dedup;
+mod early;
+mod framing;
+mod garbage;
+mod refusals;
+mod secrets;
+mod slow;
 mod walker;
