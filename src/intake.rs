@@ -15,6 +15,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
+use answer::RequestId;
 pub use answer::{Answer, panicked};
 
 use crate::body::{self, Budget};
@@ -109,7 +110,8 @@ impl Intake {
         B: Body<Data = Bytes> + Unpin,
     {
         let began = Instant::now();
-        let request_id = answer::request_id();
+        let request_id = RequestId::new();
+        let request_id = request_id.as_str();
         let mut trail = Trail::default();
         let taken = self.take_in(worker, source, request, &mut trail).await;
         let (index, dialect) = match trail.matched {
@@ -117,9 +119,9 @@ impl Intake {
             None => (self.meters.len() - 1, None),
         };
         let answer = match (taken, dialect) {
-            (Ok((ended, success)), Some(dialect)) => answer::accepted(dialect, &ended, success, &request_id),
-            (Err(refusal), _) => answer::refused(dialect, trail.integration.as_deref(), &refusal, &request_id),
-            (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), &request_id),
+            (Ok((ended, success)), Some(dialect)) => answer::accepted(dialect, &ended, success, request_id),
+            (Err(refusal), _) => answer::refused(dialect, trail.integration.as_deref(), &refusal, request_id),
+            (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
         if let Some(meter) = self.meters.get(index) {
             meter.answered(answer.response.status().as_u16());

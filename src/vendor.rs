@@ -2,38 +2,26 @@
 
 use crate::event::Severity;
 
-/// Words of labels, tags and free text, worst first (contracts 4). Bare digits are not words:
-/// scales run in both directions.
-const SEVERITY_WORDS: [(u8, &[&str]); 5] = [
-    (
-        5,
-        &[
-            "critical",
-            "crit",
-            "fatal",
-            "emergency",
-            "emerg",
-            "alert",
-            "disaster",
-            "page",
-            "blocker",
-            "p1",
-            "sev1",
-            "s1",
-        ],
-    ),
-    (4, &["error", "err", "high", "major", "severe", "p2", "sev2", "s2"]),
-    (3, &["warning", "warn", "medium", "moderate", "average", "p3", "sev3", "s3"]),
-    (2, &["low", "minor", "p4", "sev4", "s4"]),
-    (1, &["info", "informational", "information", "notice", "debug", "none", "trivial", "p5", "sev5", "s5"]),
-];
+/// Longest word of [`severity_of_word`], in bytes.
+const WORD_BYTES_MAX: usize = 13;
 
-/// The level a word stands for; case and surrounding white space do not matter.
+/// The level a word of a label, tag or free text stands for (contracts 4); case and surrounding white space do not
+/// matter. Bare digits are not words: scales run in both directions.
 pub fn severity_of_word(word: &str) -> Option<Severity> {
-    let word = word.trim();
-    let (level, _) =
-        SEVERITY_WORDS.iter().find(|(_, words)| words.iter().any(|known| known.eq_ignore_ascii_case(word)))?;
-    Severity::new(*level)
+    let mut buffer = [0; WORD_BYTES_MAX];
+    let lower = buffer.get_mut(..word.trim().len())?;
+    lower.copy_from_slice(word.trim().as_bytes());
+    lower.make_ascii_lowercase();
+    Severity::new(match &*lower {
+        b"critical" | b"crit" | b"fatal" | b"emergency" | b"emerg" | b"alert" | b"disaster" | b"page" | b"blocker"
+        | b"p1" | b"sev1" | b"s1" => 5,
+        b"error" | b"err" | b"high" | b"major" | b"severe" | b"p2" | b"sev2" | b"s2" => 4,
+        b"warning" | b"warn" | b"medium" | b"moderate" | b"average" | b"p3" | b"sev3" | b"s3" => 3,
+        b"low" | b"minor" | b"p4" | b"sev4" | b"s4" => 2,
+        b"info" | b"informational" | b"information" | b"notice" | b"debug" | b"none" | b"trivial" | b"p5" | b"sev5"
+        | b"s5" => 1,
+        _ => return None,
+    })
 }
 
 /// `P1` (worst) to `P5`, in either case: Squadcast's and Opsgenie's scale.

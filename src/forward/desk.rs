@@ -179,6 +179,10 @@ impl Desk {
             if stop.as_ref().is_some_and(|(deadline, _)| self.flights.is_empty() || *deadline <= now) {
                 break;
             }
+            if next <= now {
+                // More to do at once: connections and timers of this thread get their turn between.
+                tokio::task::yield_now().await;
+            }
             tokio::select! {
                 biased;
                 Some(landed) = self.flights.next() => {
@@ -228,17 +232,21 @@ impl Desk {
         let mut soonest = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         for place in 0..self.upstreams.len() {
             let mut turns = 0;
-            loop {
-                let Some(upstream) = self.upstreams.get_mut(place) else { break };
+            while let Some(upstream) = self.upstreams.get_mut(place) {
                 upstream.lanes.wake_due(now);
                 match upstream.door(now) {
                     Door::Open if turns < TURNS_MAX => {
                         turns += 1;
                         self.send(place, now);
                     }
-                    Door::Open => break soonest(Some(now)),
-                    Door::Until(at) => break soonest(Some(at)),
-                    Door::Shut => break,
+                    door => {
+                        match door {
+                            Door::Open => soonest(Some(now)),
+                            Door::Until(at) => soonest(Some(at)),
+                            Door::Shut => {}
+                        }
+                        break;
+                    }
                 }
             }
             // A lane in backoff is looked at again even where the door is shut for want of ready lanes.

@@ -1,1 +1,6 @@
+//! The forwarder against a log in memory and an upstream made of a closure, on the paused clock.
 
+mod dead_letters;
+mod order;
+mod pacing;
+mod world;

@@ -17,6 +17,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
 
@@ -127,20 +128,23 @@ impl Wire for Http {
         request.headers_mut().insert(USER_AGENT, agent);
         // The client does not begin before the future is polled, and drops the connection with it.
         let exchange = self.client.request(request);
-        Box::pin(within(self.timeout, async move {
-            let response =
-                exchange.await.map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(&error) })?;
+        let timeout = self.timeout;
+        let deadline = Instant::now() + timeout;
+        Box::pin(async move {
+            let response = timeout_at(deadline, exchange)
+                .await
+                .map_err(|_| late(timeout))?
+                .map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(&error) })?;
             let (head, body) = response.into_parts();
-            let (body, complete) = read(body).await;
+            // The head has the verdict: a body that hangs cannot turn a success into a failure.
+            let (body, complete) = timeout_at(deadline, read(body)).await.unwrap_or_default();
             Ok(Answer { status: head.status, headers: head.headers, body, complete })
-        }))
+        })
     }
 }
 
-async fn within(timeout: Duration, exchange: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
-    tokio::time::timeout(timeout, exchange)
-        .await
-        .unwrap_or_else(|_| Err(Failure { text: format!("no answer within {timeout:?}"), perhaps_sent: true }))
+fn late(timeout: Duration) -> Failure {
+    Failure { text: format!("no answer within {timeout:?}"), perhaps_sent: true }
 }
 
 /// The body as far as it comes, and whether that is all of it.
@@ -182,14 +186,16 @@ impl Wire for Lines {
     fn send(&self, parcel: Parcel) -> Exchange {
         let (done, written) = oneshot::channel();
         let handed_over = self.to.try_send(Line { text: parcel.body, done });
-        Box::pin(within(self.timeout, async move {
+        let timeout = self.timeout;
+        Box::pin(async move {
             let failed = |perhaps_sent| Failure { text: "standard output cannot be written".to_owned(), perhaps_sent };
             handed_over.map_err(|_| failed(false))?;
-            match written.await {
-                Ok(true) => Ok(Answer::new(StatusCode::OK)),
-                Ok(false) | Err(_) => Err(failed(true)),
+            match tokio::time::timeout(timeout, written).await {
+                Ok(Ok(true)) => Ok(Answer::new(StatusCode::OK)),
+                Ok(Ok(false) | Err(_)) => Err(failed(true)),
+                Err(_) => Err(late(timeout)),
             }
-        }))
+        })
     }
 }
 
@@ -214,4 +220,186 @@ fn writer(mut output: Box<dyn Write + Send>) -> mpsc::Sender<Line> {
     // Without the thread the channel is closed, and each send fails and is tried again.
     let _ = std::thread::Builder::new().name("stdout".to_owned()).spawn(run);
     to
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::Response;
+    use hyper::header::{HOST, LOCATION};
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::sink::samples;
+
+    type Requests = Arc<Mutex<Vec<(hyper::http::request::Parts, Bytes)>>>;
+
+    /// A server on this machine that answers by `rule`, and what it was asked.
+    async fn serve(rule: fn(&str) -> Response<Full<Bytes>>) -> (String, Requests, Arc<Mutex<usize>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let (requests, connections): (Requests, Arc<Mutex<usize>>) = Default::default();
+        let (seen, opened) = (Arc::clone(&requests), Arc::clone(&connections));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                *opened.lock().unwrap() += 1;
+                let seen = Arc::clone(&seen);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let seen = Arc::clone(&seen);
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let answer = rule(head.uri.path());
+                        let body = body.collect().await.unwrap().to_bytes();
+                        seen.lock().unwrap().push((head, body));
+                        Ok::<_, Infallible>(answer)
+                    }
+                });
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection);
+            }
+        });
+        (address, requests, connections)
+    }
+
+    fn wire(url: &str, timeout: Duration) -> Arc<dyn Wire> {
+        let url = Some(url.parse().unwrap());
+        let config = UpstreamConfig { url, timeout, ..samples::upstream("up", Kind::Webhook) };
+        Dialer::new(None).unwrap().dial(&config)
+    }
+
+    fn parcel() -> Parcel {
+        let mut headers = hyper::HeaderMap::new();
+        headers.insert("webhook-id", HeaderValue::from_static("1"));
+        Parcel { headers, body: Bytes::from_static(b"{\"a\":1}") }
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_request_is_a_post_with_our_headers_alone_and_connections_are_used_again() {
+        let (address, requests, connections) = serve(|_| Response::new(Full::from("fine"))).await;
+        let wire = wire(&format!("http://{address}/hook?x=1"), LONG);
+        for _ in 0..5 {
+            let answer = wire.send(parcel()).await.unwrap();
+            assert_eq!((answer.status, &*answer.body, answer.complete), (StatusCode::OK, &b"fine"[..], true));
+        }
+        assert_eq!(*connections.lock().unwrap(), 1);
+        let requests = requests.lock().unwrap();
+        let (head, body) = &requests[0];
+        assert_eq!((&head.method, head.uri.to_string()), (&Method::POST, "/hook?x=1".to_owned()));
+        assert_eq!(body, "{\"a\":1}");
+        let mut names: Vec<&str> = head.headers.keys().map(hyper::header::HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "host", "user-agent", "webhook-id"]);
+        assert_eq!(head.headers[HOST], *address);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let redirect =
+            |_: &str| Response::builder().status(307).header(LOCATION, "/other").body(Full::default()).unwrap();
+        let (address, requests, _) = serve(redirect).await;
+        let answer = wire(&format!("http://{address}/hook"), LONG).send(parcel()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(requests.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_64_kib_and_no_further() {
+        let sized = |path: &str| Response::new(Full::from(vec![b'x'; path.trim_start_matches('/').parse().unwrap()]));
+        let (address, _, _) = serve(sized).await;
+        let whole = wire(&format!("http://{address}/65536"), LONG).send(parcel()).await.unwrap();
+        assert_eq!((whole.body.len(), whole.complete), (65_536, true));
+        let cut = wire(&format!("http://{address}/1000000"), LONG).send(parcel()).await.unwrap();
+        assert!(cut.body.len() <= ANSWER_BYTES_MAX && !cut.complete);
+    }
+
+    /// A server that reads a request, sends `answer` and then closes, or with `hold` never does.
+    async fn raw(answer: &'static [u8], hold: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                if hold {
+                    tokio::spawn(async move {
+                        let _stream = stream;
+                        std::future::pending::<()>().await;
+                    });
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_success_whose_body_is_cut_is_still_a_success_but_says_so() {
+        for (hold, timeout) in [(false, LONG), (true, Duration::from_millis(200))] {
+            let address = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", hold).await;
+            let answer = wire(&format!("http://{address}/"), timeout).send(parcel()).await.unwrap();
+            assert_eq!((answer.status, answer.complete), (StatusCode::OK, false));
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_tell_whether_the_request_may_have_arrived_and_never_the_address() {
+        let closes = raw(b"", false).await;
+        let hangs = raw(b"", true).await;
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let short = Duration::from_millis(200);
+        for (url, timeout, perhaps_sent) in [
+            (format!("http://{free}/secret-key"), LONG, false),
+            (format!("http://{closes}/secret-key"), LONG, true),
+            (format!("http://{hangs}/secret-key"), short, true),
+            // Not TLS at all: nothing is ever sent without it.
+            (format!("https://{}/secret-key", raw(b"HTTP/1.1 200 OK\r\n\r\n", false).await), LONG, false),
+        ] {
+            let failure = wire(&url, timeout).send(parcel()).await.unwrap_err();
+            assert_eq!(failure.perhaps_sent, perhaps_sent, "{url}: {}", failure.text);
+            assert!(!failure.text.contains("secret-key"), "{}", failure.text);
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Paper {
+        text: Arc<Mutex<Vec<u8>>>,
+        torn: bool,
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            if self.torn {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+            self.text.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_whole_and_a_broken_output_fails_them() {
+        let paper = Paper::default();
+        let lines = Lines { to: writer(Box::new(paper.clone())), timeout: LONG };
+        let line = |text: &'static [u8]| {
+            lines.send(Parcel { headers: hyper::HeaderMap::new(), body: Bytes::from_static(text) })
+        };
+        let (a, b) = (line(b"{\"a\":1}\n"), line(b"{\"b\":2}\n"));
+        assert!(a.await.is_ok() && b.await.is_ok());
+        assert_eq!(&*paper.text.lock().unwrap(), b"{\"a\":1}\n{\"b\":2}\n");
+        let torn = Lines { to: writer(Box::new(Paper { torn: true, ..Paper::default() })), timeout: LONG };
+        let failure = torn.send(parcel()).await.unwrap_err();
+        assert!(failure.perhaps_sent);
+    }
 }

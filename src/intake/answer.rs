@@ -24,16 +24,26 @@ pub struct Answer {
     pub close: bool,
 }
 
-/// 32 lower-case hex digits.
-pub(super) fn request_id() -> String {
-    let mut text = String::with_capacity(32);
-    let random = fastrand::u128(..);
-    for shift in (0..32).rev() {
-        let digit = (random >> (shift * 4) & 0xF) as u32;
-        text.push(char::from_digit(digit, 16).unwrap_or('0'));
+/// 32 lower-case hex digits that name a request.
+#[derive(Clone, Copy)]
+pub(super) struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub(super) fn new() -> Self {
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(fastrand::u128(..).to_le_bytes()) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 0xF)];
+        }
+        Self(text)
     }
-    text
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// What the sender reads when the log could not take the event.
 pub(super) fn why(reason: Reason) -> &'static str {
@@ -122,6 +132,7 @@ pub(super) fn refused(
 
 /// The answer when a handler panicked: our own fault, and nothing was accepted.
 pub fn panicked() -> Answer {
+    let request_id = RequestId::new();
     let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
-    refused(None, None, &refusal, &request_id())
+    refused(None, None, &refusal, request_id.as_str())
 }

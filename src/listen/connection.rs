@@ -68,7 +68,16 @@ impl Wire {
         metrics: Arc<Metrics>,
         lingering: Arc<AtomicUsize>,
     ) -> Self {
-        Self { stream, watched, framing: Framing::new(), poisoned: false, unread, linger: Linger::NotYet, metrics, lingering }
+        Self {
+            stream,
+            watched,
+            framing: Framing::new(),
+            poisoned: false,
+            unread,
+            linger: Linger::NotYet,
+            metrics,
+            lingering,
+        }
     }
 
     /// Reads and throws away until the client is done or the bound is reached.

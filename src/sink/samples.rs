@@ -1,7 +1,6 @@
 //! Events and upstreams for the tests of the sinks and of `forward`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,8 +93,4 @@ impl Reader for SameReader {
     fn read<'a>(&self, _event: &'a Event) -> Said<'a> {
         said()
     }
-}
-
-pub(crate) fn shared<T>(value: T) -> Arc<T> {
-    Arc::new(value)
 }

@@ -160,32 +160,35 @@ fn trigger(event: &Event, said: &Said<'_>, key: &str, emit_priority: bool) -> St
 
     let empty_description = ",\"description\":\"\"}";
     let word = severity.filter(|_| !emit_priority).map(word);
-    let tags = listed(&members_of_tags(&content.tags, word), room(&body, empty_description), "tags");
+    let members = members_of_tags(&content.tags, word);
+    let (tags, all_tags) = listed(&members, room(&body, empty_description), "tags");
     body += &tags;
 
     let description = content.description.as_deref().filter(|text| !text.is_empty()).unwrap_or(&title);
-    let escaped_max = room(&body, empty_description);
-    body += &format!(",\"description\":{}", quoted(&cut(description, escaped_max)));
+    let kept = if all_tags { cut(description, room(&body, empty_description)) } else { Cow::Borrowed("") };
+    body += &format!(",\"description\":{}", quoted(&kept));
 
-    let extra = said.extra.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.get()));
-    let rest = listed(&extra.collect::<Vec<_>>(), room(&body, "}"), "extra");
-    body + &rest + "}"
+    if all_tags {
+        let extra = said.extra.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.get()));
+        body += &listed(&extra.collect::<Vec<_>>(), room(&body, "}"), "extra").0;
+    }
+    body + "}"
 }
 
-/// `,"name":{...}` with as many members, from the first, as fit into `room_bytes`; nothing when none does.
-fn listed(members: &[String], room_bytes: usize, name: &str) -> String {
+/// `,"name":{...}` with as many members, from the first, as fit into `room_bytes`, and whether that is all.
+fn listed(members: &[String], room_bytes: usize, name: &str) -> (String, bool) {
     let frame = format!(",\"{name}\":{{");
     let mut text = String::new();
     for member in members {
         if frame.len() + text.len() + member.len() + 2 > room_bytes {
-            break;
+            return (if text.is_empty() { text } else { frame + &text + "}" }, false);
         }
         if !text.is_empty() {
             text.push(',');
         }
         text += member;
     }
-    if text.is_empty() { text } else { frame + &text + "}" }
+    (if text.is_empty() { text } else { frame + &text + "}" }, true)
 }
 
 /// Each tag as `"name":value`. Colours go along in the long form; a tag without one has the short form.
@@ -263,4 +266,201 @@ fn escaped_bytes(character: char) -> usize {
 /// A JSON string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::{Content, State, Warning};
+    use crate::sink::samples;
+
+    const PLAIN: &str = r#"{"message":"m", "description":"d","event_id":"disk-db-7","status":"trigger","x":[1.50]}"#;
+
+    fn encoded(event: Event, said: &Said<'_>, upstream: &UpstreamConfig) -> Bytes {
+        let stored = samples::stored(1, event, Some(samples::incident(1, State::Open)));
+        Squadcast.encode(&stored, said, upstream).unwrap().body
+    }
+
+    fn value(event: Event, said: &Said<'_>, upstream: &UpstreamConfig) -> Value {
+        serde_json::from_slice(&encoded(event, said, upstream)).unwrap()
+    }
+
+    fn upstream() -> UpstreamConfig {
+        samples::upstream("pager", Kind::Squadcast)
+    }
+
+    fn trigger_of(raw: &str) -> Event {
+        samples::event(Action::Trigger, Some("disk-db-7"), raw)
+    }
+
+    #[test]
+    fn the_vendors_own_body_passes_byte_for_byte() {
+        assert_eq!(encoded(trigger_of(PLAIN), &samples::said(), &upstream()), PLAIN);
+        let number = r#"{"message":"m","description":"d","event_id":6}"#;
+        assert_eq!(encoded(samples::event(Action::Trigger, Some("6"), number), &samples::said(), &upstream()), number);
+        let keyless = r#"{"message":"m","description":"d"}"#;
+        assert_eq!(encoded(samples::event(Action::Trigger, None, keyless), &samples::said(), &upstream()), keyless);
+        let resolve = r#"{"status":"resolve","event_id":"disk-db-7","message":"over"}"#;
+        let event = samples::event(Action::Resolve, Some("disk-db-7"), resolve);
+        assert_eq!(encoded(event, &samples::said(), &upstream()), resolve);
+    }
+
+    #[test]
+    fn whatever_the_vendor_would_read_otherwise_is_encoded_anew() {
+        let said = samples::said();
+        let anew = |event: Event, said: &Said<'_>, upstream: &UpstreamConfig| {
+            let raw = event.raw.clone();
+            let body = encoded(event, said, upstream);
+            assert_ne!(body, raw);
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["event_id"], "disk-db-7");
+        };
+        for raw in [
+            r#"{"message":"m","description":"d","dedup_key":"disk-db-7"}"#,
+            r#"{"message":"m","description":"d","event_id":"disk-db-7","status":"triggered"}"#,
+            r#"{"message":"m","description":"d","event_id":"disk-db-7","status":null}"#,
+            r#"{"message":"m","description":"d","event_id":"other","event_id":"disk-db-7 "}"#,
+            r#"{"message":"m","description":"d","event_id":"disk-db-7","\u0073tatus":"resolve"}"#,
+            "\u{feff}{\"message\":\"m\",\"description\":\"d\",\"event_id\":\"disk-db-7\"}",
+        ] {
+            anew(trigger_of(raw), &said, &upstream());
+        }
+        anew(Event { endpoint: "v1/incidents/create".into(), ..trigger_of(PLAIN) }, &said, &upstream());
+        anew(Event { tolerated: Tolerated::CONTENT_TYPE, ..trigger_of(PLAIN) }, &said, &upstream());
+        anew(trigger_of(PLAIN), &said, &UpstreamConfig { mode: Mode::Normalized, ..upstream() });
+        let mut warned = samples::said();
+        warned.content.warnings.push(Warning { code: "tag_coerced", path: "tags.a".into() });
+        anew(trigger_of(PLAIN), &warned, &upstream());
+        let large = format!("{}{}", PLAIN.trim_end_matches('}'), format_args!(",\"pad\":\"{}\"}}", "x".repeat(30_000)));
+        anew(trigger_of(&large), &said, &upstream());
+    }
+
+    #[test]
+    fn a_trigger_of_another_dialect_gets_the_vendors_form() {
+        let extra = serde_json::value::RawValue::from_string(r#"{"b":1.50}"#.to_owned()).unwrap();
+        let said = Said { extra: vec![("a".into(), &*extra)], ..samples::said() };
+        let event = || Event { dialect: "generic".into(), family: "generic".into(), ..trigger_of("{}") };
+        let golden = concat!(
+            r#"{"message":"disk full on db-7","status":"trigger","event_id":"payments:generic:disk-db-7","priority":"P2","#,
+            r##""tags":{"team":"storage","classification":{"value":"backend","color":"#FF0000"}},"##,
+            r#""description":"volume /data at 99 %","extra":{"a":{"b":1.50}}}"#,
+        );
+        assert_eq!(encoded(event(), &said, &upstream()), golden);
+        let quiet = UpstreamConfig { emit_priority: false, ..upstream() };
+        let body = value(event(), &said, &quiet);
+        assert_eq!((body.get("priority"), &body["tags"]["severity"]), (None, &json!("high")));
+    }
+
+    #[test]
+    fn tags_keep_their_type_and_bare_ones_get_true() {
+        let tag = |value: &'static str, kind, bare| Tag { value: value.into(), kind, color: None, bare };
+        let tags = vec![
+            ("n".into(), tag("1.50", TagType::Number, false)),
+            ("b".into(), tag("true", TagType::Bool, false)),
+            ("j".into(), tag("[1]", TagType::Json, false)),
+            ("x".into(), tag("not a number", TagType::Number, false)),
+            ("bare".into(), tag("", TagType::String, true)),
+        ];
+        let said = Said { content: Content { tags, ..samples::said().content }, extra: Vec::new() };
+        let body = encoded(Event { dialect: "generic".into(), ..trigger_of("{}") }, &said, &upstream());
+        let body = std::str::from_utf8(&body).unwrap();
+        let tags = r#""tags":{"n":1.50,"b":true,"j":"[1]","x":"not a number","bare":"true"}"#;
+        assert!(body.contains(tags), "{body}");
+    }
+
+    #[test]
+    fn keys_follow_the_contract() {
+        let said = samples::said();
+        let key = |event: Event, upstream: &UpstreamConfig| value(event, &said, upstream)["event_id"].clone();
+        let normalized = UpstreamConfig { mode: Mode::Normalized, ..upstream() };
+        let shared = UpstreamConfig { shared: true, ..upstream() };
+        let generic = |key: &str| Event {
+            dialect: "generic".into(),
+            family: "generic".into(),
+            ..samples::event(Action::Resolve, Some(key), "{}")
+        };
+        assert_eq!(key(trigger_of(PLAIN), &normalized), "disk-db-7");
+        assert_eq!(key(trigger_of(PLAIN), &shared), "payments:squadcast:disk-db-7");
+        assert_eq!(key(generic("k"), &upstream()), "payments:generic:k");
+        let hash = "ff7a856c5716cbd3fe022cba4198b502971d4c7098d095cf0ab021afcb2d7c1d";
+        assert_eq!(key(generic("a\u{7}b"), &upstream()), hash, "control characters");
+        let bytes = |length: usize| key(generic(&"k".repeat(length)), &upstream()).as_str().unwrap().len();
+        assert_eq!((bytes(512 - 17), bytes(512 - 16)), (512, 64), "512 B fit, 513 do not");
+        assert_eq!(key(samples::event(Action::Trigger, None, "{}"), &normalized), "01JD5BR0000000000000002001");
+    }
+
+    #[test]
+    fn a_resolve_says_its_key_and_nothing_else() {
+        let event = Event { dialect: "generic".into(), ..samples::event(Action::Resolve, Some("k\""), "{}") };
+        let body = encoded(event, &samples::said(), &upstream());
+        assert_eq!(body, r#"{"status":"resolve","event_id":"payments:squadcast:k\""}"#);
+    }
+
+    #[test]
+    fn what_the_vendor_has_no_word_for_is_not_expressible() {
+        for action in Action::ALL {
+            let event = samples::event(action, Some("k"), "{}");
+            let stored = samples::stored(1, event, None);
+            let said = matches!(action, Action::Trigger | Action::Resolve);
+            assert_eq!(Squadcast.encode(&stored, &samples::said(), &upstream()).is_ok(), said, "{action:?}");
+            assert_eq!(Squadcast.expresses(action), said);
+        }
+    }
+
+    #[test]
+    fn titles_and_descriptions_end_in_an_ellipsis_inside_their_limit() {
+        let title: String = "ä".repeat(1024);
+        assert_eq!(shortened(&title), title);
+        assert_eq!(shortened(&(title.clone() + "b")).chars().count(), 1024);
+        assert!(shortened(&(title + "b")).ends_with(ELLIPSIS));
+        let text = "x".repeat(15_000);
+        assert_eq!(cut(&text, usize::MAX), text);
+        let longer = cut(&(text + "y"), usize::MAX).into_owned();
+        assert_eq!((longer.len(), longer.ends_with(ELLIPSIS)), (15_000, true));
+        assert_eq!(cut("\u{1}\u{1}\u{1}", 17), "\u{1}\u{1}…", "escapes count as they are written");
+        assert_eq!(cut("abc", 2), "", "no room for the mark");
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_never_exceeds_the_vendors_limit_and_keeps_title_and_key(
+            title in prop::collection::vec(any::<char>(), 1..2_000),
+            description in prop::collection::vec(prop_oneof![any::<char>(), Just('\u{1}'), Just('"')], 0..20_000),
+            key in prop::collection::vec(any::<char>(), 1..128),
+            tags in prop::collection::vec((0usize..128, 0usize..1_024, prop_oneof![Just('x'), Just('\u{2}'), Just('é')]), 0..64),
+            extra in prop::collection::vec((0usize..200, 0usize..4_000), 0..20),
+        ) {
+            let title: String = title.into_iter().chain(['t']).collect();
+            let description: String = description.into_iter().collect();
+            let key: String = key.into_iter().chain(['k']).collect();
+            let tags: Vec<_> = tags.into_iter().enumerate().map(|(index, (name, length, filler))| {
+                let value = std::iter::repeat_n(filler, length).collect::<String>();
+                let tag = Tag { value: value.into(), kind: TagType::String, color: Some("#FF0000".into()), bare: false };
+                (Cow::Owned(format!("{index}{}", "n".repeat(name))), tag)
+            }).collect();
+            let texts: Vec<_> = extra.iter().map(|(_, length)| {
+                serde_json::value::RawValue::from_string(format!("\"{}\"", "v".repeat(*length))).unwrap()
+            }).collect();
+            let extra = extra.iter().zip(&texts).enumerate()
+                .map(|(index, ((name, _), value))| (Cow::Owned(format!("{index}{}", "m".repeat(*name))), &**value)).collect();
+            let content = Content { title: Some(title.clone().into()), description: Some(description.clone().into()), tags, ..Content::default() };
+            let event = Event { dialect: "generic".into(), ..samples::event(Action::Trigger, Some(&key), "{}") };
+            let whole: usize = content.tags.iter().map(|(name, tag)| name.len() + 6 * tag.value.len()).sum();
+            let count = content.tags.len();
+            let body = encoded(event, &Said { content, extra }, &upstream());
+            prop_assert!(body.len() <= BODY_BYTES_MAX, "{} B", body.len());
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            prop_assert_eq!(body["message"].as_str().unwrap(), &*shortened(&title));
+            let long = format!("payments:squadcast:{key}");
+            let hashed = long.len() > 512 || long.chars().any(char::is_control);
+            prop_assert_eq!(body["event_id"].as_str().unwrap(), if hashed { crate::sink::sha256_hex(&[&long]) } else { long });
+            let kept = body.get("tags").map_or(0, |tags| tags.as_object().unwrap().len());
+            if whole < 8_000 { prop_assert_eq!(kept, count, "tags go last"); }
+            if kept < count { prop_assert!(body.get("extra").is_none(), "extra goes before tags"); }
+            prop_assert!(body["description"].as_str().unwrap().len() <= DESCRIPTION_BYTES_MAX);
+        }
+    }
 }

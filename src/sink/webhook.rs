@@ -241,3 +241,128 @@ pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, No
     serde_json::to_writer(&mut body, &object).map_err(|_| NotExpressible(event.action))?;
     Ok(Encoded { event_uid: event.uid, body: body.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::StatusCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::sink::samples;
+    use crate::sink::{Batch, Hold};
+
+    fn object(stored: &Stored, said: &Said<'_>) -> String {
+        String::from_utf8(normalized(stored, said).unwrap().body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_object_is_the_one_of_the_interface() {
+        let raw = r#"{"message":"disk full on db-7"}"#;
+        let stored = samples::stored(
+            7,
+            samples::event(Action::Trigger, Some("disk-db-7"), raw),
+            Some(samples::incident(1, State::Open)),
+        );
+        let golden = concat!(
+            r#"{"schema":1,"event_uid":"01JD5BR0000000000000000001","received_at":"2026-11-20T10:00:00.000001Z","#,
+            r#""integration":"payments","dialect":"squadcast","endpoint":"v2/incidents/api","action":"trigger","#,
+            r#""key":"disk-db-7","title":"disk full on db-7","description":"volume /data at 99 %","severity":4,"#,
+            r##""tags":{"team":{"value":"storage","type":"string"},"classification":{"value":"backend","type":"string","color":"#FF0000"}},"##,
+            r#""incident":{"iid":"01JD5BR0000000000000002001","number":8912,"generation":1,"state":"OPEN","count":1},"#,
+            r#""extra":{},"raw":"{\"message\":\"disk full on db-7\"}"}"#,
+        );
+        assert_eq!(object(&stored, &samples::said()), golden);
+    }
+
+    #[test]
+    fn what_is_absent_is_left_out_and_what_was_tolerated_is_named() {
+        let mut event = samples::event(Action::Resolve, None, "");
+        event.raw = Bytes::from_static(b"\xff\xfe");
+        event.severity = None;
+        event.tolerated = Tolerated::CONTENT_TYPE;
+        let number = serde_json::value::RawValue::from_string("1.50".to_owned()).unwrap();
+        let mut said = Said { extra: vec![("note".into(), &*number)], ..Said::default() };
+        said.content.warn("tag_coerced", "tags.a");
+        let text = object(&samples::stored(1, event, None), &said);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        for absent in
+            ["key", "title", "description", "severity", "severity_raw", "status_raw", "tags", "incident", "raw"]
+        {
+            assert!(value.get(absent).is_none(), "{absent}");
+        }
+        assert_eq!(value["raw_base64"], "//4=");
+        assert!(text.contains(r#""extra":{"note":1.50}"#), "numbers keep their text: {text}");
+        let warnings = json!([{"code": "tag_coerced", "path": "tags.a"}, {"code": "content_type_mismatch"}]);
+        assert_eq!(value["warnings"], warnings);
+    }
+
+    #[test]
+    fn the_signature_is_the_one_computed_independently() {
+        let id = "01JZ6M3Q4W8RN2V5T7Y9B1C3D5";
+        let signed = |secret: &str| sign(&secret_bytes(secret), id, "1795168800", br#"{"a":1}"#);
+        let base64 = "v1,3jeJ0fXd9L86NMw/XNmrb5H9M9dJEs+aHKA+sv6iC5s=";
+        assert_eq!(signed("whsec_c3VyZ2VnYXRlIHRlc3Qgc2VjcmV0"), base64);
+        assert_eq!(signed("plain words"), "v1,U4qpyHlMRRQLff9hvqy6Hg2CF4SYSMaYXkZEjIDTStQ=");
+    }
+
+    #[test]
+    fn a_request_names_its_event_and_is_signed_only_with_a_secret() {
+        let mut upstream = samples::upstream("hook", Kind::Webhook);
+        let event = Encoded { event_uid: Uid(1), body: Bytes::from_static(b"{}") };
+        let plain = Webhook.parcel(std::slice::from_ref(&event), &upstream, samples::AT);
+        assert_eq!(plain.headers[ID], "00000000000000000000000001");
+        assert_eq!(plain.headers[TIMESTAMP], "1795168800");
+        assert!(!plain.headers.contains_key(SIGNATURE));
+        upstream.credential = Some("secret".into());
+        let signed = Webhook.parcel(&[event], &upstream, samples::AT);
+        let expected = sign(b"secret", "00000000000000000000000001", "1795168800", b"{}");
+        assert_eq!(signed.headers[SIGNATURE], *expected);
+    }
+
+    #[test]
+    fn a_batch_is_an_array_named_after_its_ordered_events() {
+        let mut upstream = samples::upstream("hook", Kind::Webhook);
+        upstream.batch = Some(Batch { max_events: 10, max_wait: Duration::ZERO });
+        let one = Encoded { event_uid: Uid(1), body: Bytes::from_static(b"{\"a\":1}") };
+        let two = Encoded { event_uid: Uid(2), body: Bytes::from_static(b"{\"b\":2}") };
+        let parcel = Webhook.parcel(&[one.clone(), two.clone()], &upstream, samples::AT);
+        assert_eq!(&*parcel.body, br#"[{"a":1},{"b":2}]"#);
+        let hash = "batch_3e5895dd4ab0012c5a350d42597b72973955c9480b2644ffdb6073bc18cc4fdd";
+        assert_eq!(parcel.headers[ID], hash);
+        assert_ne!(Webhook.parcel(&[two, one.clone()], &upstream, samples::AT).headers[ID], hash);
+        assert_eq!(&*Webhook.parcel(&[one], &upstream, samples::AT).body, br#"[{"a":1}]"#);
+    }
+
+    #[test]
+    fn a_207_names_what_did_not_arrive_and_anything_unreadable_delivers_nothing_quietly() {
+        let read = |body: &'static str, complete: bool| {
+            let answer =
+                Answer { body: Bytes::from_static(body.as_bytes()), complete, ..Answer::new(StatusCode::MULTI_STATUS) };
+            Webhook.read_answer(&answer, samples::AT)
+        };
+        let named = r#"{"failed":[{"event_uid":"00000000000000000000000001","status":400},{"event_uid":"00000000000000000000000002","status":503}]}"#;
+        let failed = |uid, status, refused| Failed { event_uid: Uid(uid), status, refused };
+        assert_eq!(read(named, true), Verdict::Partly(vec![failed(1, 400, true), failed(2, 503, false)]));
+        assert_eq!(read(r#"{"failed":[]}"#, true), Verdict::Delivered);
+        assert_eq!(read(r#"{"ok":true}"#, true), Verdict::Delivered);
+        assert_eq!(read("", true), Verdict::Delivered);
+        assert_eq!(read(r#"{"failed":[{"event_uid":"nobody"}]}"#, true), Verdict::Unclear);
+        assert_eq!(read("<multistatus/>", true), Verdict::Unclear);
+        assert_eq!(read(r#"{"failed":[]}"#, false), Verdict::Unclear, "cut off");
+    }
+
+    #[test]
+    fn permanent_statuses_are_those_of_the_contract() {
+        for status in 300..600 {
+            let expected = match status {
+                400 | 404 | 410 | 413 | 415 | 422 => Verdict::Refused,
+                429 => Verdict::Retry(Hold::Upstream(None)),
+                _ => Verdict::Retry(Hold::Lane(None)),
+            };
+            let answer = Answer::new(StatusCode::from_u16(status).unwrap());
+            assert_eq!(Webhook.read_answer(&answer, samples::AT), expected, "{status}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The forwarder with everything around it faked: what it stands on, and what it did.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::time::Instant;
+
+use crate::claim::{Pacing, Position, Targets};
+use crate::event::{Action, Event, Incident, Micros, State, Uid};
+use crate::forward::wire::{Dial, Exchange, Failure, Wire};
+use crate::forward::{Handle, Integrations, Log, Parts, States, assemble};
+use crate::gate::Integration;
+use crate::metrics::{Metrics, UpstreamMeter};
+use crate::outcome::DeadReason;
+use crate::sink::samples::{self, SameReader};
+use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
+use crate::store::{Dead, Ending, LaneKey, Outlet, Queued, ReadError, Recovered, Stored};
+
+/// A request as the upstream saw it. Events are named by their sequences.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    pub(super) sequences: Vec<u64>,
+    pub(super) keys: Vec<String>,
+}
+
+type Reply = dyn Fn(&Seen) -> Result<Answer, Failure> + Send + Sync;
+
+/// An upstream: answers by a rule that tests may change, after `latency`.
+pub(super) struct Upstream {
+    rule: Mutex<Arc<Reply>>,
+    pub(super) latency: Mutex<Duration>,
+    seen: Mutex<Vec<Seen>>,
+    pub(super) in_flight: Mutex<(usize, usize)>,
+}
+
+impl Upstream {
+    pub(super) fn answers(&self, rule: impl Fn(&Seen) -> Result<Answer, Failure> + Send + Sync + 'static) {
+        *self.rule.lock().unwrap() = Arc::new(rule);
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Sequences in the order they were sent.
+    pub(super) fn sent(&self) -> Vec<u64> {
+        self.seen().into_iter().flat_map(|seen| seen.sequences).collect()
+    }
+}
+
+struct Line(Arc<Upstream>);
+
+impl Wire for Line {
+    fn send(&self, parcel: Parcel) -> Exchange {
+        let body: serde_json::Value = serde_json::from_slice(&parcel.body).unwrap();
+        let events = body.as_array().cloned().unwrap_or_else(|| vec![body]);
+        let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let seen = Seen {
+            at: Instant::now(),
+            sequences: events
+                .iter()
+                .map(|event| u64::try_from(Uid::parse(&text(event, "event_uid")).unwrap().0).unwrap())
+                .collect(),
+            keys: events.iter().map(|event| text(event, "key")).collect(),
+        };
+        let upstream = Arc::clone(&self.0);
+        upstream.seen.lock().unwrap().push(seen.clone());
+        {
+            let mut in_flight = upstream.in_flight.lock().unwrap();
+            in_flight.0 += 1;
+            in_flight.1 = in_flight.1.max(in_flight.0);
+        }
+        let rule = Arc::clone(&upstream.rule.lock().unwrap());
+        let latency = *upstream.latency.lock().unwrap();
+        Box::pin(async move {
+            tokio::time::sleep(latency).await;
+            upstream.in_flight.lock().unwrap().0 -= 1;
+            rule(&seen)
+        })
+    }
+}
+
+#[derive(Default)]
+struct Dials(Mutex<HashMap<String, Arc<Upstream>>>);
+
+impl Dials {
+    fn upstream(&self, name: &str) -> Arc<Upstream> {
+        let mut upstreams = self.0.lock().unwrap();
+        let fresh = || Upstream {
+            rule: Mutex::new(Arc::new(|_: &Seen| Ok(Answer::new(StatusCode::OK)))),
+            latency: Mutex::new(Duration::from_millis(1)),
+            seen: Mutex::default(),
+            in_flight: Mutex::default(),
+        };
+        Arc::clone(upstreams.entry(name.to_owned()).or_insert_with(|| Arc::new(fresh())))
+    }
+}
+
+impl Dial for Dials {
+    fn dial(&self, config: &UpstreamConfig) -> Arc<dyn Wire> {
+        Arc::new(Line(self.upstream(&config.name)))
+    }
+}
+
+/// The log: records by position, endings in order. A record that is `None` is damaged.
+#[derive(Default)]
+pub(super) struct MemoryLog {
+    records: Mutex<HashMap<Position, Option<Stored>>>,
+    endings: Mutex<Vec<(String, u64, Ending)>>,
+}
+
+impl Log for MemoryLog {
+    fn read(&self, at: Position) -> Result<Stored, ReadError> {
+        self.records.lock().unwrap().get(&at).cloned().flatten().ok_or(ReadError::Damaged(at))
+    }
+
+    fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
+        self.endings.lock().unwrap().push((upstream.name.to_string(), sequence, ending));
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) undelivered: Mutex<Vec<(LaneKey, Uid)>>,
+    pub(super) delivered: Mutex<Vec<(LaneKey, Uid)>>,
+    pub(super) current: Mutex<HashMap<LaneKey, Incident>>,
+}
+
+impl States for Told {
+    fn undelivered(&self, lane: LaneKey, iid: Uid, _upstream: &Arc<UpstreamMeter>) {
+        self.undelivered.lock().unwrap().push((lane, iid));
+    }
+
+    fn delivered(&self, lane: LaneKey, iid: Uid, _upstream: &Arc<UpstreamMeter>) {
+        self.delivered.lock().unwrap().push((lane, iid));
+    }
+
+    fn current(&self, lane: LaneKey) -> Option<Incident> {
+        self.current.lock().unwrap().get(&lane).copied()
+    }
+}
+
+struct NoIntegrations;
+
+impl Integrations for NoIntegrations {
+    fn by_name(&self, _name: &str) -> Option<Arc<Integration>> {
+        None
+    }
+}
+
+/// An event to be pushed.
+#[derive(Clone)]
+pub(super) struct Says {
+    pub(super) action: Action,
+    pub(super) key: Option<String>,
+    pub(super) generation: u32,
+    pub(super) integration: &'static str,
+    pub(super) pacing: Pacing,
+    pub(super) received_at: Micros,
+    pub(super) targets: Vec<&'static str>,
+}
+
+pub(super) fn says(action: Action, key: &str) -> Says {
+    Says {
+        action,
+        key: Some(key.to_owned()),
+        generation: 1,
+        integration: "payments",
+        pacing: Pacing::default(),
+        received_at: Micros::now(),
+        targets: vec!["up"],
+    }
+}
+
+pub(super) fn trigger(key: &str) -> Says {
+    says(Action::Trigger, key)
+}
+
+pub(super) struct World {
+    pub(super) log: Arc<MemoryLog>,
+    dials: Arc<Dials>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) told: Arc<Told>,
+    pub(super) handle: Option<Arc<Handle>>,
+    next: u64,
+    recovered: Recovered,
+}
+
+pub(super) fn config() -> UpstreamConfig {
+    samples::upstream("up", Kind::Webhook)
+}
+
+impl World {
+    /// Not started: events pushed now are found in the log at the start.
+    pub(super) fn before_start() -> Self {
+        Self {
+            log: Arc::default(),
+            dials: Arc::default(),
+            metrics: Metrics::new(1).unwrap(),
+            told: Arc::default(),
+            handle: None,
+            next: 1,
+            recovered: Recovered::default(),
+        }
+    }
+
+    pub(super) fn started(upstreams: &[UpstreamConfig]) -> Self {
+        let mut world = Self::before_start();
+        world.start(upstreams);
+        world
+    }
+
+    pub(super) fn start(&mut self, upstreams: &[UpstreamConfig]) {
+        let (handle, desk) = assemble(Parts {
+            log: self.log.clone(),
+            reader: Arc::new(SameReader),
+            states: self.told.clone(),
+            integrations: Arc::new(NoIntegrations),
+            metrics: self.metrics.clone(),
+            dial: self.dials.clone(),
+            upstreams: upstreams.iter().cloned().map(Arc::new).collect(),
+            recovered: std::mem::take(&mut self.recovered),
+        });
+        tokio::spawn(desk);
+        self.handle = Some(handle);
+    }
+
+    pub(super) fn upstream(&self, name: &str) -> Arc<Upstream> {
+        self.dials.upstream(name)
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        self.handle.as_ref().unwrap()
+    }
+
+    pub(super) fn iid(generation: u32) -> Uid {
+        samples::incident(generation, State::Open).iid
+    }
+
+    fn record(&mut self, says: &Says) -> Queued {
+        let sequence = self.next;
+        self.next += 1;
+        let mut incident = samples::incident(says.generation, State::Open);
+        if says.key.is_none() {
+            incident.iid = Uid(1 << 100 | u128::from(sequence));
+        }
+        let event = Event {
+            uid: Uid(u128::from(sequence)),
+            received_at: says.received_at,
+            integration: says.integration.into(),
+            ..samples::event(says.action, says.key.as_deref(), "{}")
+        };
+        let stored = samples::stored(sequence, event, Some(incident));
+        let at = Position(sequence * 100);
+        let targets: Targets = says.targets.iter().map(|name| self.metrics.upstream(name)).collect();
+        targets.iter().for_each(|meter| meter.enqueue());
+        let lane = stored.lane;
+        self.log.records.lock().unwrap().insert(at, Some(stored));
+        Queued { sequence, at, lane, integration: says.integration.into(), targets, pacing: says.pacing }
+    }
+
+    pub(super) fn push(&mut self, says: &Says) -> u64 {
+        self.push_all(std::slice::from_ref(says))
+    }
+
+    /// Pushes a batch, and returns the first sequence.
+    pub(super) fn push_all(&mut self, all: &[Says]) -> u64 {
+        let mut batch: Vec<Queued> = all.iter().map(|says| self.record(says)).collect();
+        let first = batch[0].sequence;
+        match &self.handle {
+            Some(handle) => handle.push(&mut batch),
+            None => self.recovered.queued.append(&mut batch),
+        }
+        first
+    }
+
+    /// A dead letter that the log tells of at the start.
+    pub(super) fn was_dead(&mut self, says: &Says) -> u64 {
+        let queued = self.record(says);
+        let meter = Arc::clone(&queued.targets[0]);
+        meter.bury("refused");
+        let sequence = queued.sequence;
+        self.recovered.dead.push(Dead {
+            upstream: meter,
+            event_uid: Uid(u128::from(sequence)),
+            iid: Some(Self::iid(says.generation)),
+            reason: DeadReason::Refused,
+            status: Some(400),
+            attempts: 1,
+            at: samples::AT,
+            queued,
+        });
+        sequence
+    }
+
+    pub(super) fn damage(&self, sequence: u64) {
+        self.log.records.lock().unwrap().insert(Position(sequence * 100), None);
+    }
+
+    pub(super) fn endings(&self) -> Vec<(u64, Ending)> {
+        self.log.endings.lock().unwrap().iter().map(|(_, sequence, ending)| (*sequence, *ending)).collect()
+    }
+
+    pub(super) fn delivered(&self) -> Vec<u64> {
+        let delivered = self.endings().into_iter().filter(|(_, ending)| *ending == Ending::Delivered);
+        delivered.map(|(sequence, _)| sequence).collect()
+    }
+
+    pub(super) fn dead(&self) -> Vec<(u64, DeadReason)> {
+        let dead = self.endings().into_iter().filter_map(|(sequence, ending)| match ending {
+            Ending::Dead { reason, .. } => Some((sequence, reason)),
+            _ => None,
+        });
+        dead.collect()
+    }
+
+    /// Lets virtual time pass until there are so many endings.
+    pub(super) async fn until_endings(&self, count: usize) {
+        for _ in 0..10_000_000 {
+            if self.endings().len() >= count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(self.endings().len() >= count, "{} of {count} endings", self.endings().len());
+        self.check_books();
+    }
+
+    /// Lets virtual time pass.
+    pub(super) async fn pass(&self, seconds: f64) {
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        self.check_books();
+    }
+
+    pub(super) fn check_books(&self) {
+        for meter in self.metrics.upstreams() {
+            assert!(meter.book().balances(), "{}: {:?}", meter.name, meter.book());
+        }
+    }
+}
+
+pub(super) fn status(code: u16) -> Result<Answer, Failure> {
+    Ok(Answer::new(StatusCode::from_u16(code).unwrap()))
+}
+
+pub(super) fn after(code: u16, seconds: &str) -> Result<Answer, Failure> {
+    let mut answer = Answer::new(StatusCode::from_u16(code).unwrap());
+    answer.headers.insert(hyper::header::RETRY_AFTER, seconds.parse().unwrap());
+    Ok(answer)
+}
+
+pub(super) fn refused_connection() -> Result<Answer, Failure> {
+    Err(Failure { text: "connection refused".to_owned(), perhaps_sent: false })
+}
+
+pub(super) fn lost_answer() -> Result<Answer, Failure> {
+    Err(Failure { text: "connection reset".to_owned(), perhaps_sent: true })
+}
