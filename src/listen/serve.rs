@@ -76,7 +76,6 @@ impl Connection {
                 .header_read_timeout(None)
                 // A half-close after a whole request still gets its answer (DESIGN 5.8).
                 .half_close(true)
-                .pipeline_flush(true)
                 .max_headers(config.headers)
                 .max_buf_size(config.header_bytes.max(8192))
                 .serve_connection(TokioIo::new(wire), service);
