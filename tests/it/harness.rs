@@ -1,0 +1,71 @@
+//! What every test needs: the binary as a child process, an upstream that records, clients that speak any
+//! bytes, and the books.
+
+mod books;
+mod http1;
+mod http2;
+mod recorder;
+mod surgegate;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use books::Scrape;
+pub use http1::{Answer, Raw, request};
+pub use http2::Client as Http2;
+pub use recorder::{Recorded, Recorder, Reply};
+pub use surgegate::{Settings, Surgegate};
+
+/// The one key of [`standard`].
+pub const KEY: &str = "5ca1ab1e0123456789abcdef0123456789abcdef";
+/// Where events of [`standard`] go in.
+pub const PATH: &str = "/v2/incidents/api/5ca1ab1e0123456789abcdef0123456789abcdef";
+
+/// Longest wait for anything that is bound to happen; a busy machine must not fail a test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One integration with one webhook upstream.
+pub fn standard(recorder: &Recorder) -> String {
+    format!(
+        "integrations:\n  - name: payments\n    keys: [{{ key: '{KEY}' }}]\n    upstreams: [pager]\n\
+         upstreams:\n  - name: pager\n    kind: webhook\n    url: {}\n",
+        recorder.url()
+    )
+}
+
+/// A trigger of this key.
+pub fn trigger(key: &str) -> String {
+    format!(r#"{{"message":"disk full","description":"volume /data","event_id":"{key}"}}"#)
+}
+
+/// A resolve of this key.
+pub fn resolve(key: &str) -> String {
+    format!(r#"{{"status":"resolve","event_id":"{key}"}}"#)
+}
+
+/// Polls until `check` gives something.
+pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    wait_at_most(PATIENCE, what, check)
+}
+
+pub fn wait_at_most<T>(patience: Duration, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < until, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Polls until `check` holds.
+pub fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
+    wait_for(what, || check().then_some(()));
+}
+
+/// Held by a test that loads the machine or measures it: one at a time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static HEAVY: Mutex<()> = Mutex::new(());
+    HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,65 @@
+//! An HTTP/2 client without TLS (prior knowledge), by hyper.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::runtime::Runtime;
+
+use super::{Answer, PATIENCE};
+
+/// One connection; requests on it may run at once.
+pub struct Client {
+    runtime: Runtime,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            sender
+        });
+        Self { runtime, sender }
+    }
+
+    /// Posts all bodies at once on this one connection.
+    pub fn post_all(&self, path: &str, bodies: &[Bytes]) -> Vec<Result<Answer, hyper::Error>> {
+        self.runtime.block_on(async {
+            let sent = bodies.iter().map(|body| {
+                let request = hyper::Request::post(format!("http://test{path}"))
+                    .header("content-type", "application/json")
+                    .body(Full::new(body.clone()))
+                    .unwrap();
+                let mut sender = self.sender.clone();
+                tokio::spawn(async move {
+                    sender.ready().await?;
+                    let response = sender.send_request(request).await?;
+                    let (head, body) = response.into_parts();
+                    let named = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
+                        (name.to_string(), value.to_str().unwrap_or_default().to_owned())
+                    };
+                    let headers = head.headers.iter().map(named).collect();
+                    let body = body.collect().await?.to_bytes().to_vec();
+                    Ok(Answer { status: head.status.as_u16(), headers, body })
+                })
+            });
+            let mut answers = Vec::new();
+            for task in sent.collect::<Vec<_>>() {
+                let answer = tokio::time::timeout(PATIENCE, task).await.expect("no answer in time");
+                answers.push(answer.expect("the client does not panic"));
+            }
+            answers
+        })
+    }
+
+    pub fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, hyper::Error> {
+        self.post_all(path, &[body.into()]).remove(0)
+    }
+}

@@ -1,0 +1,375 @@
+//! The contracts, walked: every sample and scenario under `tests/contracts` against the real binary.
+//! Nothing is skipped: an unknown file, member or name is a failure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::harness::{Answer, Recorder, Surgegate, request, wait_for, wait_until};
+
+/// Dialects whose samples are walked: the names of their folders.
+const DIALECTS: [&str; 1] = ["squadcast"];
+/// Scenarios that are walked, by name.
+const SCENARIOS: [&str; 3] = ["concurrent-first-trigger", "squadcast-key-types", "squadcast-lifecycle"];
+/// Scenarios whose dialect or target has yet to join.
+const LATER: [&str; 4] = ["alertmanager-repeat", "incidentio-idempotency", "squadcast-to-incidentio-reopen", "taskcall-ids"];
+
+fn contracts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts")
+}
+
+fn lines(path: &Path) -> Vec<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn text<'v>(object: &'v Map<String, Value>, name: &str) -> &'v str {
+    object.get(name).and_then(Value::as_str).unwrap_or_else(|| panic!("no text {name} in {object:?}"))
+}
+
+/// Each integration its own key and state: no sample meets what another left.
+fn key_of(number: usize) -> String {
+    format!("{number:08x}5ca1ab1e0123456789abcdef01234567")
+}
+
+fn configuration(integrations: usize, kind: &str, recorder: &Recorder) -> String {
+    let mut text = "integrations:\n".to_owned();
+    for number in 0..integrations {
+        text += &format!("  - {{ name: sample-{number}, keys: [{{ key: '{}' }}], upstreams: [target] }}\n", key_of(number));
+    }
+    text + &format!("upstreams:\n  - {{ name: target, kind: {kind}, url: '{}' }}\n", recorder.url())
+}
+
+/// One line of a manifest, with the file it names.
+struct Sample {
+    place: String,
+    line: Map<String, Value>,
+    body: Vec<u8>,
+}
+
+/// All samples of a dialect. A file that no line names is a failure, a line whose file is missing too.
+fn samples(dialect: &str) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for folder in [contracts().join(dialect), contracts().join(dialect).join("invalid")] {
+        let mut unread: BTreeSet<PathBuf> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file() && !path.ends_with("manifest.jsonl"))
+            .collect();
+        for (index, line) in lines(&folder.join("manifest.jsonl")).into_iter().enumerate() {
+            let file = folder.join(text(&line, "file"));
+            let mut body = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            unread.remove(&file);
+            if let Some(size) = line.get("pad_to") {
+                pad(&mut body, size.as_u64().unwrap() as usize, text(&line, "pad_field"));
+            }
+            samples.push(Sample { place: format!("{}, line {}", file.display(), index + 1), line, body });
+        }
+        assert!(unread.is_empty(), "no manifest line names {unread:?}");
+    }
+    samples
+}
+
+/// Makes the text member longer until the body has this size.
+fn pad(body: &mut Vec<u8>, size: usize, member: &str) {
+    while body.last().is_some_and(u8::is_ascii_whitespace) {
+        body.pop();
+    }
+    let start = format!("\"{member}\": \"");
+    let at = body.windows(start.len()).position(|bytes| bytes == start.as_bytes());
+    let at = at.unwrap_or_else(|| panic!("no text member {member}")) + start.len();
+    let filler = vec![b'x'; size - body.len()];
+    body.splice(at..at, filler);
+}
+
+impl Sample {
+    fn post(&self, surgegate: &Surgegate, key: &str) -> Answer {
+        let path = text(&self.line, "path").replace("{key}", key);
+        let headers = self.line["headers"].as_object().unwrap();
+        let fields: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str().unwrap())).collect();
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let mut connection = surgegate.connect();
+        connection.send(request(text(&self.line, "method"), &path, &fields, &self.body)).unwrap();
+        connection.answer().unwrap_or_else(|error| panic!("{}: no answer: {error}", self.place))
+    }
+
+    /// Everything that the line says of this answer.
+    fn check_answer(&self, answer: &Answer) {
+        let place = &self.place;
+        for (member, value) in &self.line {
+            match member.as_str() {
+                "file" | "method" | "path" | "headers" | "norm" | "pad_to" | "pad_field" | "note" | "why" => {}
+                "expect" => assert_eq!(Value::from(answer.status), *value, "{place}: {}", answer.text()),
+                "absent_tags" => assert!(self.line.contains_key("norm"), "{place}: absent_tags without norm"),
+                unknown => panic!("{place}: unknown member {unknown}"),
+            }
+        }
+        let request_id = answer.header("x-request-id").unwrap_or_else(|| panic!("{place}: no X-Request-Id"));
+        assert!(!request_id.is_empty());
+        let body = answer.json();
+        assert_eq!(body["request_id"], request_id, "{place}: {body}");
+        assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("application/json")), "{place}");
+        if answer.status >= 300 {
+            assert_eq!(body["status"], "error", "{place}: {body}");
+            assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{place}: {body}");
+            if answer.status == 400 {
+                let errors = body["errors"].as_array().unwrap_or_else(|| panic!("{place}: no errors in {body}"));
+                assert!(errors.iter().all(|error| error.as_str().is_some_and(|text| text.contains(": "))), "{place}: {body}");
+            }
+            if answer.status == 405 {
+                assert_eq!(answer.header("allow"), Some("POST"), "{place}");
+            }
+        }
+    }
+
+    fn check_event(&self, event: &Value) {
+        let place = &self.place;
+        let empty = Map::new();
+        let norm = self.line.get("norm").map_or(&empty, |norm| norm.as_object().unwrap());
+        for (name, wanted) in norm {
+            let said = norm_name(name, event).unwrap_or_else(|| panic!("{place}: unknown norm name {name}"));
+            match name.as_str() {
+                "tags" => {
+                    for (tag, wanted) in wanted.as_object().unwrap() {
+                        assert_subset(&said[tag], wanted, &format!("{place}: tag {tag}"));
+                        // What a tag does not have is absent (contracts 3.2).
+                        let extra = said[tag].as_object().unwrap().keys().filter(|name| wanted.get(name).is_none());
+                        let odd: Vec<_> = extra.filter(|name| *name != "type" && *name != "bare").collect();
+                        assert!(odd.is_empty(), "{place}: tag {tag} has {odd:?}");
+                    }
+                }
+                "extra_has" => {
+                    for member in wanted.as_array().unwrap() {
+                        assert!(said.get(member.as_str().unwrap()).is_some(), "{place}: extra has no {member}: {said}");
+                    }
+                }
+                _ => assert_eq!(said, *wanted, "{place}: {name}"),
+            }
+        }
+        for tag in self.line.get("absent_tags").and_then(Value::as_array).into_iter().flatten() {
+            assert!(event["tags"].get(tag.as_str().unwrap()).is_none(), "{place}: tag {tag} is there: {event}");
+        }
+        assert_eq!(event["raw"].as_str().map(str::as_bytes), Some(self.body.as_slice()), "{place}: raw is not the body");
+    }
+}
+
+/// A normalized field as the webhook shows it; `None` for a name that nobody told this test.
+fn norm_name(name: &str, event: &Value) -> Option<Value> {
+    Some(match name {
+        "action" | "key" | "title" | "description" | "severity" | "severity_raw" | "status_raw" | "tags" | "source"
+        | "component" | "group" | "class" | "service" | "links" | "started_at" | "ended_at" | "visibility" | "mode" | "note"
+        | "assignment" | "idempotency_key" | "key_kind" => event[name].clone(),
+        "title_length" => event["title"].as_str()?.chars().count().into(),
+        "extra_has" => event["extra"].clone(),
+        "warnings" => event["warnings"].as_array()?.iter().map(|warning| warning["code"].clone()).collect(),
+        _ => return None,
+    })
+}
+
+/// Every member of `wanted` is in `said` with the same value.
+fn assert_subset(said: &Value, wanted: &Value, place: &str) {
+    for (name, value) in wanted.as_object().unwrap_or_else(|| panic!("{place}: no object wanted")) {
+        assert_eq!(said[name], *value, "{place}.{name} in {said}");
+    }
+}
+
+#[test]
+fn every_sample_is_answered_and_normalized_as_its_manifest_says() {
+    for dialect in DIALECTS {
+        let samples = samples(dialect);
+        assert!(samples.len() > 20, "only {} samples of {dialect}", samples.len());
+        let recorder = Recorder::start();
+        let surgegate = Surgegate::start(&[&configuration(samples.len(), "webhook", &recorder)]);
+        let mut taken = BTreeMap::new();
+        for (number, sample) in samples.iter().enumerate() {
+            let answer = sample.post(&surgegate, &key_of(number));
+            sample.check_answer(&answer);
+            if answer.status < 300 {
+                taken.insert(format!("sample-{number}"), sample);
+            }
+        }
+        surgegate.wait_until_delivered();
+        let events = recorder.events();
+        for event in &events {
+            let integration = event["integration"].as_str().unwrap();
+            let sample = taken.remove(integration).unwrap_or_else(|| panic!("refused or sent twice: {event}"));
+            sample.check_event(event);
+        }
+        let missing: Vec<_> = taken.values().map(|sample| &sample.place).collect();
+        assert!(missing.is_empty(), "never arrived: {missing:?}");
+    }
+}
+
+#[test]
+fn mislabelled_json_is_taken_with_a_warning_and_labelled_json_without() {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&configuration(1, "webhook", &recorder)]);
+    let body = r#"{"message":"m","description":"d"}"#;
+    let types = ["application/x-www-form-urlencoded", "text/plain", "application/octet-stream", "", "application/json"];
+    for (index, kind) in types.into_iter().enumerate() {
+        let field = format!("Content-Type: {kind}");
+        let fields: &[&str] = if kind.is_empty() { &[] } else { &[&field] };
+        let mut connection = surgegate.connect();
+        connection.send(request("POST", &format!("/v2/incidents/api/{}", key_of(0)), fields, body)).unwrap();
+        assert_eq!(connection.answer().unwrap().status, 202, "{kind}");
+        let events = wait_for("the event", || Some(recorder.events()).filter(|events| events.len() > index));
+        let warned = events[index]["warnings"].to_string().contains("content_type_mismatch");
+        assert_eq!(warned, kind != "application/json", "{kind}: {}", events[index]);
+    }
+}
+
+/// What a forward did, told from either kind of body.
+fn action(forwarded: &Value) -> String {
+    match (&forwarded["action"], &forwarded["status"]) {
+        (Value::String(action), _) => action.clone(),
+        (_, Value::String(status)) => status.clone(),
+        _ => "trigger".to_owned(),
+    }
+}
+
+struct Scenario<'r> {
+    name: &'r str,
+    surgegate: Surgegate,
+    recorder: Recorder,
+    /// The scenario's integrations, in the order they came up.
+    integrations: Vec<String>,
+    /// The scenario's incidents and what the answers call them.
+    incidents: BTreeMap<String, String>,
+    forwards: usize,
+}
+
+impl Scenario<'_> {
+    fn step(&mut self, step: &Map<String, Value>) {
+        let mut place = format!("{}, step", self.name);
+        let mut parallel = 1;
+        for (member, value) in step {
+            match member.as_str() {
+                "step" => place = format!("{}, step {value}", self.name),
+                "parallel" => parallel = value.as_u64().unwrap() as usize,
+                "request" | "expect" => {}
+                unknown => panic!("{place}: unknown member {unknown}"),
+            }
+        }
+        let answers = self.ask(step["request"].as_object().unwrap(), parallel, &place);
+        let expect = step["expect"].as_object().unwrap();
+        let wanted: Vec<&str> = expect["forwards"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        wait_until(&format!("{place}: its forwards"), || self.recorder.events().len() >= self.forwards + wanted.len());
+        self.surgegate.wait_until_delivered();
+        let forwarded: Vec<Value> = self.recorder.events().split_off(self.forwards);
+        let actions: Vec<String> = forwarded.iter().map(action).collect();
+        assert_eq!(actions, wanted, "{place}: {forwarded:?}");
+        self.forwards += forwarded.len();
+        for (member, value) in expect {
+            self.check(member, value, &answers, &forwarded, &place);
+        }
+    }
+
+    fn ask(&mut self, asked: &Map<String, Value>, parallel: usize, place: &str) -> Vec<Answer> {
+        let mut body = String::new();
+        for (member, value) in asked {
+            match member.as_str() {
+                "method" | "path" | "integration" => {}
+                // Text stands for itself, so that a scenario can say what no serializer writes.
+                "body" => body = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+                unknown => panic!("{place}: unknown request member {unknown}"),
+            }
+        }
+        let integration = text(asked, "integration").to_owned();
+        let number = self.integrations.iter().position(|known| *known == integration).unwrap_or_else(|| {
+            self.integrations.push(integration);
+            self.integrations.len() - 1
+        });
+        let path = text(asked, "path").replace("{key}", &key_of(number));
+        let bytes = request(text(asked, "method"), &path, &["Content-Type: application/json"], body);
+        let mut connections: Vec<_> = (0..parallel).map(|_| self.surgegate.connect()).collect();
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = connections
+                .iter_mut()
+                .map(|connection| {
+                    scope.spawn(|| {
+                        connection.send(&bytes).unwrap();
+                        connection.answer().unwrap()
+                    })
+                })
+                .collect();
+            asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    fn check(&mut self, member: &str, wanted: &Value, answers: &[Answer], forwarded: &[Value], place: &str) {
+        match member {
+            "note" => {}
+            "status" => answers.iter().for_each(|answer| assert_eq!(Value::from(answer.status), *wanted, "{place}")),
+            "outcome" => {
+                let allowed: Vec<&str> = wanted.as_str().unwrap().split('|').collect();
+                for answer in answers {
+                    assert!(allowed.contains(&answer.outcome()), "{place}: {answer:?}");
+                    assert_eq!(answer.json()["outcome"], answer.outcome(), "{place}");
+                }
+            }
+            // Compared as the step's very forwards already.
+            "forwards" => {}
+            "forwards_total" => assert_eq!(Value::from(forwarded.len()), *wanted, "{place}"),
+            "created_total" => {
+                let created = answers.iter().filter(|answer| answer.outcome() == "created").count();
+                assert_eq!(Value::from(created), *wanted, "{place}");
+                let incidents: BTreeSet<String> = answers.iter().map(Answer::incident).collect();
+                assert_eq!(incidents.len(), created, "{place}");
+            }
+            "incident" => {
+                for answer in answers {
+                    let known = self.incidents.entry(wanted.as_str().unwrap().to_owned()).or_insert_with(|| answer.incident());
+                    assert_eq!(*known, answer.incident(), "{place}");
+                }
+                let distinct: BTreeSet<&String> = self.incidents.values().collect();
+                assert_eq!(distinct.len(), self.incidents.len(), "{place}: two incidents share an id: {:?}", self.incidents);
+            }
+            "generation" => {
+                // Only the normalized event shows it.
+                for event in forwarded.iter().filter(|event| event.get("schema").is_some()) {
+                    assert_eq!(event["incident"]["generation"], *wanted, "{place}: {event}");
+                }
+            }
+            unknown => panic!("{place}: unknown member {unknown} of expect"),
+        }
+    }
+}
+
+fn walk_scenarios(kind: &str) {
+    let folder = contracts().join("scenarios");
+    let mut found: BTreeSet<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    LATER.iter().for_each(|name| assert!(found.remove(*name), "{name} is gone"));
+    for name in SCENARIOS {
+        assert!(found.remove(name), "{name} is gone");
+        let recorder = Recorder::start();
+        let surgegate = Surgegate::start(&[&configuration(4, kind, &recorder)]);
+        let mut scenario = Scenario {
+            name,
+            surgegate,
+            recorder,
+            integrations: Vec::new(),
+            incidents: BTreeMap::new(),
+            forwards: 0,
+        };
+        let mut lines = lines(&folder.join(format!("{name}.jsonl"))).into_iter();
+        let head = lines.next().unwrap();
+        assert_eq!(text(&head, "scenario"), name);
+        lines.for_each(|line| scenario.step(&line));
+    }
+    assert!(found.is_empty(), "nobody walks {found:?}");
+}
+
+#[test]
+fn every_scenario_runs_as_told_towards_a_webhook() {
+    walk_scenarios("webhook");
+}
+
+#[test]
+fn every_scenario_runs_as_told_towards_the_senders_own_vendor() {
+    walk_scenarios("squadcast");
+}
