@@ -5,6 +5,7 @@ mod books;
 mod http1;
 mod http2;
 mod recorder;
+mod signals;
 mod surgegate;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ pub use books::Scrape;
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use recorder::{Recorded, Recorder, Reply};
+pub use signals::{ask, signal, try_scrape};
 pub use surgegate::{Settings, Surgegate};
 
 /// The one key of [`standard`].
@@ -68,4 +70,12 @@ pub fn wait_until(what: &str, mut check: impl FnMut() -> bool) {
 pub fn alone() -> MutexGuard<'static, ()> {
     static HEAVY: Mutex<()> = Mutex::new(());
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A seed of this run, told so that a failure can be run again: `TEST_SEED` sets it.
+pub fn seed() -> u64 {
+    let given = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("TEST_SEED={seed}");
+    seed
 }

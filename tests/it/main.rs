@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(unreachable_pub)] // A test crate has no outside.
 
+mod faults;
 mod harness;
 
 mod accept;
+mod config;
+mod crash;
+mod drain;
 mod walker;

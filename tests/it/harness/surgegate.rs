@@ -90,6 +90,24 @@ impl Surgegate {
         wait_until("readiness", || self.observe("/readyz").is_ok_and(|answer| answer.status == 200));
     }
 
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn observe_address(&self) -> SocketAddr {
+        self.addresses.observe
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.addresses.admin
+    }
+
+    /// Its configuration, each file laid over those before it.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
