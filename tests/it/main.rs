@@ -10,4 +10,6 @@ mod accept;
 mod config;
 mod crash;
 mod drain;
+mod full;
+mod outage;
 mod walker;
