@@ -23,6 +23,8 @@ const CONNECTIONS: usize = 8;
 const KILLS_PER_SPOOL: usize = 50;
 /// A settlement rides on a commit at latest after 50 ms; a busy machine's sync may hold that commit up.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
+/// Clients are silent for so long before some of the kills.
+const QUIET: Duration = Duration::from_millis(900);
 const SCRAPE_EVERY: Duration = Duration::from_millis(100);
 
 /// A figure that a long run raises.
@@ -45,6 +47,8 @@ struct World {
     /// Where to post and where to scrape; `None` while the process is away.
     addresses: Mutex<Option<(SocketAddr, SocketAddr)>>,
     over: AtomicBool,
+    /// Clients keep silent, so that nothing but time commits what is settled.
+    quiet: AtomicBool,
     /// Requests sent and not answered.
     asking: AtomicUsize,
     /// Requests whose connection ended in place of an answer.
@@ -92,6 +96,10 @@ impl World {
         for number in 0.. {
             if self.over.load(Ordering::Relaxed) {
                 break;
+            }
+            if self.quiet.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
             }
             let title = format!("event {round}-{id}-{number}");
             let trigger = |key: &str| format!(r#"{{"message":"{title}","description":"d","event_id":"{key}"}}"#);
@@ -146,6 +154,7 @@ struct Found {
     asking: usize,
     sending: usize,
     waiting: usize,
+    quiet: usize,
     in_recovery: usize,
     broken: usize,
     scrapes: usize,
@@ -170,7 +179,7 @@ fn a_kill_at_any_moment_under_load_loses_nothing_that_was_answered() {
     assert!(found.asking > most, "few kills found requests in flight: {found:?}");
     assert!(found.sending > most, "few kills found requests at the upstream: {found:?}");
     assert!(found.waiting > most, "few kills found events waiting: {found:?}");
-    assert!(found.broken >= found.asking, "answers were not lost: {found:?}");
+    assert!(found.broken > most, "answers were not lost: {found:?}");
     assert!(found.scrapes > most, "the books were hardly looked at: {found:?}");
 }
 
@@ -182,6 +191,7 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
     let world = World {
         addresses: Mutex::new(Some((surgegate.ingest(), surgegate.observe_address()))),
         over: AtomicBool::new(false),
+        quiet: AtomicBool::new(false),
         asking: AtomicUsize::new(0),
         broken: AtomicUsize::new(0),
         scrapes: AtomicUsize::new(0),
@@ -201,6 +211,12 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
             // A random moment is the point here.
             std::thread::sleep(Duration::from_millis(rng.u64(20..500)));
             let waiting = try_scrape(surgegate.observe_address()).map_or(0, |scrape| scrape.count("spool_events", &[]));
+            let quiet = rng.u8(..5) == 0;
+            if quiet {
+                found.quiet += 1;
+                world.quiet.store(true, Ordering::Relaxed);
+                std::thread::sleep(QUIET);
+            }
             found.asking += usize::from(world.asking.load(Ordering::Relaxed) > 0);
             found.sending += usize::from(upstream.in_flight() > 0);
             found.waiting += usize::from(waiting > 0);
@@ -216,6 +232,7 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
             let start = Instant::now();
             surgegate.start_again();
             found.slowest_start = found.slowest_start.max(start.elapsed());
+            world.quiet.store(false, Ordering::Relaxed);
             *world.addresses.lock().unwrap() = Some((surgegate.ingest(), surgegate.observe_address()));
             found.kills += 1;
         }
