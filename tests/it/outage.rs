@@ -179,7 +179,12 @@ fn events_it_hangs_on_hold_up_no_other_key() {
     assert_eq!(surgegate.post(PATH, resolve("poison")).status, 202);
     wait_until("the poison to arrive", || upstream.count() > 0);
     let mut slowest = Duration::ZERO;
-    for number in 0..40 {
+    let poisoned = || upstream.arrivals().iter().filter(|arrival| arrival.key == "poison").count();
+    for number in 0.. {
+        // Several failures of the poison, and what they lead to, are lived through.
+        if number >= 40 && poisoned() > 2 {
+            break;
+        }
         let key = format!("key-{number}");
         let posted = Instant::now();
         assert_eq!(surgegate.post(PATH, trigger(&key)).status, 202);
@@ -189,7 +194,6 @@ fn events_it_hangs_on_hold_up_no_other_key() {
     eprintln!("beside a poison event another key waited at most {slowest:?}");
     // Promised: 1 s. A held-up lane would wait for the poison's backoff, again and again.
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    wait_until("the poison to be tried again", || upstream.arrivals().iter().filter(|arrival| arrival.key == "poison").count() > 2);
     upstream.tell(|_| Fault::Answer(200));
     surgegate.wait_until_delivered();
     let poison: Vec<String> = first_arrivals(&upstream.arrivals())["poison"].iter().map(|arrival| arrival.action.clone()).collect();
