@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(unreachable_pub)] // A test crate has no outside.
 
+mod faults;
 mod harness;
 
 mod accept;
@@ -13,4 +14,9 @@ mod garbage;
 mod refusals;
 mod secrets;
 mod slow;
+mod config;
+mod crash;
+mod drain;
+mod full;
+mod outage;
 mod walker;
