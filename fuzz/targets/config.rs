@@ -4,7 +4,7 @@
 use surgegate::config;
 
 /// Whether it is a configuration that can be used.
-pub fn run(input: &[u8]) -> bool {
+pub(crate) fn run(input: &[u8]) -> bool {
     let end = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
     let (text, value) = input.split_at(end);
     let (text, value) = (String::from_utf8_lossy(text), String::from_utf8_lossy(value.get(1..).unwrap_or_default()));

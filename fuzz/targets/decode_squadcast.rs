@@ -25,7 +25,7 @@ struct Read {
 }
 
 /// Whether any endpoint accepts it.
-pub fn run(body: &[u8]) -> bool {
+pub(crate) fn run(body: &[u8]) -> bool {
     let mut accepted = false;
     for path in PATHS {
         for require_description in [true, false] {

@@ -8,7 +8,7 @@ use surgegate::listen::framing::{Fault, Framing};
 const PREFACE_BYTES: usize = 24;
 
 /// Whether the path is served.
-pub fn run(input: &[u8]) -> bool {
+pub(crate) fn run(input: &[u8]) -> bool {
     let line = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
     let (path, rest) = input.split_at(line);
     let sent = rest.get(1..).unwrap_or_default();

@@ -21,7 +21,7 @@ const HEAD_SPAN: usize = 8192;
 const SALT: u64 = 7;
 
 /// Whether events wait in it.
-pub fn run(input: &[u8]) -> bool {
+pub(crate) fn run(input: &[u8]) -> bool {
     let Some((shape, rest)) = input.split_first() else { return false };
     let segment = match shape {
         b'r' => rest.to_vec(),
