@@ -55,6 +55,8 @@ impl StubUpstream {
 
 async fn take(request: Request<Incoming>, print: Arc<impl Fn(&str)>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::default());
+    // Bounded by `Limited`.
+    #[allow(clippy::disallowed_methods)]
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await;
     match body.ok().and_then(|body| serde_json::from_slice::<serde_json::Value>(&body.to_bytes()).ok()) {
         Some(event) => print(&line(&event)),

@@ -43,6 +43,9 @@
 //! | between a failed write and the void's sync | as above: the refused events, beside their retries |
 //! | within 50 ms of a settlement | the event still waiting: delivered again under the same uid |
 
+// The log's writer is a thread of its own: no runtime runs there, and no test pauses its clock.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 mod files;
 mod frame;
 mod linger;

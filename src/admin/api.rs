@@ -86,6 +86,7 @@ fn parameter<'r>(request: &'r Request<Incoming>, name: &str) -> Option<&'r str> 
 impl Access {
     /// A token where one is configured; else the listener must be on loopback and the request must come from
     /// no foreign page: a browser would carry one from anywhere.
+    #[allow(clippy::result_large_err)] // One answer for one request of an operator.
     fn may_write(&self, request: &Request<Incoming>) -> Result<(), Answered> {
         let Some(expected) = self.token_hash else {
             return if self.address.ip().is_loopback() && is_local(request) {

@@ -1,6 +1,9 @@
 //! Token limits, and the only home of `governor`. A limiter lives in its integration's own struct: a keyed
 //! store would never forget a key. The clock is the monotonic one: the default may run backwards between cores.
 
+// governor's monotonic clock is the standard library's.
+#![allow(clippy::disallowed_types)]
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 

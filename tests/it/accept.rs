@@ -27,7 +27,16 @@ fn run(program: &str, arguments: &[&str], input: &[u8]) -> String {
 }
 
 fn curl(arguments: &[&str]) -> String {
-    let quiet = ["--silent", "--show-error", "--max-time", "60", "--noproxy", "*", "--write-out", " %{http_code} %{http_version}"];
+    let quiet = [
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "60",
+        "--noproxy",
+        "*",
+        "--write-out",
+        " %{http_code} %{http_version}",
+    ];
     run("curl", &[&quiet, arguments].concat(), b"")
 }
 
@@ -115,7 +124,9 @@ fn a_sender_of_http_1_0_is_answered_and_closed() {
 fn expect_continue_gets_the_continue_only_for_a_body_that_is_wanted() {
     let (_recorder, surgegate) = started();
     let head = |path: &str, length: usize| {
-        format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
     };
     let body = trigger("expect");
     let mut connection = surgegate.connect();
@@ -274,8 +285,9 @@ fn a_key_that_is_not_for_this_dialect_is_told_so() {
 #[test]
 fn both_keys_of_a_rotation_name_one_integration() {
     let recorder = Recorder::start();
-    let integrations =
-        format!("integrations: [{{ name: rotated, keys: [{{ key: '{OLD}' }}, {{ key: '{NEW}' }}], upstreams: [pager] }}]\n");
+    let integrations = format!(
+        "integrations: [{{ name: rotated, keys: [{{ key: '{OLD}' }}, {{ key: '{NEW}' }}], upstreams: [pager] }}]\n"
+    );
     let surgegate = Surgegate::start(&[&standard(&recorder), &integrations]);
     let by_old = surgegate.post(&path_of(OLD), trigger("r"));
     let by_new = surgegate.post(&path_of(NEW), trigger("r"));

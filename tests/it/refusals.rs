@@ -30,7 +30,8 @@ fn times(recorder: &Recorder, key: &str) -> usize {
 
 /// Says when to come back, in whole seconds of at least one.
 fn retry_after(answer: &Answer) -> u64 {
-    let seconds: u64 = answer.header("retry-after").unwrap_or_else(|| panic!("no Retry-After: {answer:?}")).parse().unwrap();
+    let seconds: u64 =
+        answer.header("retry-after").unwrap_or_else(|| panic!("no Retry-After: {answer:?}")).parse().unwrap();
     assert!(seconds >= 1, "{answer:?}");
     seconds
 }

@@ -77,10 +77,14 @@ fn a_thousand_slow_connections_cost_little_hold_up_nobody_and_are_closed() {
     let address = surgegate.ingest();
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..4).map(|name| scope.spawn({
-            let (stop, done) = (&stop, &done);
-            move || good_client(address, name, stop, done)
-        })).collect();
+        let clients: Vec<_> = (0..4)
+            .map(|name| {
+                scope.spawn({
+                    let (stop, done) = (&stop, &done);
+                    move || good_client(address, name, stop, done)
+                })
+            })
+            .collect();
         wait_until("good clients at work", || done.load(Ordering::Relaxed) > 1000);
         let base = surgegate.memory_bytes();
         let began = Instant::now();
