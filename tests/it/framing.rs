@@ -22,35 +22,65 @@ fn ambiguous() -> Vec<(&'static str, String)> {
     vec![
         ("length, then coding", post(&format!("{covers_hidden}{chunked}"), "0\r\n\r\n{hidden}")),
         ("coding, then length", post(&format!("{chunked}Content-Length: 5\r\n"), "0\r\n\r\n{hidden}")),
-        ("coding in odd case beside a length", post(&format!("tRANSFER-eNCODING: chunked\r\n{covers_hidden}"), "0\r\n\r\n{hidden}")),
+        (
+            "coding in odd case beside a length",
+            post(&format!("tRANSFER-eNCODING: chunked\r\n{covers_hidden}"), "0\r\n\r\n{hidden}"),
+        ),
         ("equal lengths", post(&format!("{length}{length}"), &format!("{whole}{{hidden}}"))),
         ("different lengths", post(&format!("{length}Content-Length: 0\r\n"), &format!("{whole}{{hidden}}"))),
-        ("a list of equal lengths", post(&format!("Content-Length: {0}, {0}\r\n", whole.len()), &format!("{whole}{{hidden}}"))),
-        ("a plus before the length", post(&format!("Content-Length: +{}\r\n", whole.len()), &format!("{whole}{{hidden}}"))),
+        (
+            "a list of equal lengths",
+            post(&format!("Content-Length: {0}, {0}\r\n", whole.len()), &format!("{whole}{{hidden}}")),
+        ),
+        (
+            "a plus before the length",
+            post(&format!("Content-Length: +{}\r\n", whole.len()), &format!("{whole}{{hidden}}")),
+        ),
         ("a negative length", post("Content-Length: -1\r\n", "{hidden}")),
         ("a length in hexadecimal", post("Content-Length: 0x10\r\n", "{hidden}")),
         ("a length with a unit", post("Content-Length: 5 bytes\r\n", "12345{hidden}")),
         ("an empty length", post("Content-Length:\r\n", "{hidden}")),
         ("a length beyond 64 bits", post("Content-Length: 18446744073709551617\r\n", "1{hidden}")),
-        ("a length behind white space", post(&format!("Content-Length : {}\r\n", whole.len()), &format!("{whole}{{hidden}}"))),
-        ("a coding behind white space", post("Transfer-Encoding : chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n{hidden}")),
+        (
+            "a length behind white space",
+            post(&format!("Content-Length : {}\r\n", whole.len()), &format!("{whole}{{hidden}}")),
+        ),
+        (
+            "a coding behind white space",
+            post("Transfer-Encoding : chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n{hidden}"),
+        ),
         ("a coding behind a tab", post("Transfer-Encoding\t: chunked\r\n", "0\r\n\r\n{hidden}")),
         ("a folded coding", post("Transfer-Encoding:\r\n chunked\r\n", "0\r\n\r\n{hidden}")),
         ("a folded field", post(&format!("X: y\r\n {length}"), &format!("{whole}{{hidden}}"))),
-        ("a field before the first", format!("POST {PATH} HTTP/1.1\r\n X: y\r\nHost: test\r\n{length}\r\n{whole}{{hidden}}")),
+        (
+            "a field before the first",
+            format!("POST {PATH} HTTP/1.1\r\n X: y\r\nHost: test\r\n{length}\r\n{whole}{{hidden}}"),
+        ),
         ("two codings", post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n{hidden}")),
         ("two equal codings", post(&format!("{chunked}{chunked}"), "0\r\n\r\n{hidden}")),
         ("chunked, then identity", post(&format!("{chunked}Transfer-Encoding: identity\r\n"), "0\r\n\r\n{hidden}")),
         ("identity", post("Transfer-Encoding: identity\r\n", "{hidden}")),
         ("a coding that begins with chunked", post("Transfer-Encoding: chunkedx\r\n", "0\r\n\r\n{hidden}")),
         ("a coding behind a vertical tab", post("Transfer-Encoding: \x0bchunked\r\n", "0\r\n\r\n{hidden}")),
-        ("a coding in HTTP/1.0", post(chunked, &format!("{hex}\r\n{whole}\r\n0\r\n\r\n{{hidden}}")).replace("HTTP/1.1", "HTTP/1.0")),
+        (
+            "a coding in HTTP/1.0",
+            post(chunked, &format!("{hex}\r\n{whole}\r\n0\r\n\r\n{{hidden}}")).replace("HTTP/1.1", "HTTP/1.0"),
+        ),
         ("LF alone after the request line", post(&length, &format!("{whole}{{hidden}}")).replacen("\r\n", "\n", 1)),
         ("LF alone after a field", format!("POST {PATH} HTTP/1.1\r\nHost: test\n{length}\r\n{whole}{{hidden}}")),
         ("LF alone at the head's end", format!("POST {PATH} HTTP/1.1\r\nHost: test\r\n{length}\n{whole}{{hidden}}")),
-        ("LF alone everywhere", format!("POST {PATH} HTTP/1.1\nHost: test\n{}\n{whole}{{hidden}}", length.replace('\r', ""))),
-        ("LF before the request line", format!("\nPOST {PATH} HTTP/1.1\r\nHost: test\r\n{length}\r\n{whole}{{hidden}}")),
-        ("a field behind CR alone", format!("POST {PATH} HTTP/1.1\r\nX: y\rContent-Length: 0\r\nHost: test\r\n{length}\r\n{whole}{{hidden}}")),
+        (
+            "LF alone everywhere",
+            format!("POST {PATH} HTTP/1.1\nHost: test\n{}\n{whole}{{hidden}}", length.replace('\r', "")),
+        ),
+        (
+            "LF before the request line",
+            format!("\nPOST {PATH} HTTP/1.1\r\nHost: test\r\n{length}\r\n{whole}{{hidden}}"),
+        ),
+        (
+            "a field behind CR alone",
+            format!("POST {PATH} HTTP/1.1\r\nX: y\rContent-Length: 0\r\nHost: test\r\n{length}\r\n{whole}{{hidden}}"),
+        ),
         ("a NUL in a value", post(&format!("X: a\0b\r\n{length}"), &format!("{whole}{{hidden}}"))),
         ("a NUL in a name", post(&format!("Content-Length\0: 0\r\n{length}"), &format!("{whole}{{hidden}}"))),
         ("a field without a name", post(&format!(": 0\r\n{length}"), &format!("{whole}{{hidden}}"))),
@@ -68,7 +98,10 @@ fn ambiguous() -> Vec<(&'static str, String)> {
         ("LF alone after a chunk", post(chunked, &format!("{hex}\r\n{whole}\n0\r\n\r\n{{hidden}}"))),
         ("LF alone after the last chunk", post(chunked, &format!("{hex}\r\n{whole}\r\n0\n\r\n{{hidden}}"))),
         ("LF alone in the trailers", post(chunked, &format!("{hex}\r\n{whole}\r\n0\r\nX: y\n\r\n{{hidden}}"))),
-        ("a length among the trailers", post(chunked, &format!("{hex}\r\n{whole}\r\n0\r\nContent-Length: 0\r\n\r\n{{hidden}}"))),
+        (
+            "a length among the trailers",
+            post(chunked, &format!("{hex}\r\n{whole}\r\n0\r\nContent-Length: 0\r\n\r\n{{hidden}}")),
+        ),
     ]
 }
 
@@ -116,7 +149,9 @@ fn ambiguous_framing_is_refused_and_nothing_hidden_behind_it_is_read() {
                     // It may be closed before all is sent: that is an answer too.
                     let _ = match cut {
                         Cut::Whole => connection.send(&bytes),
-                        Cut::Bytes => bytes.as_bytes().iter().try_for_each(|byte| connection.stream().write_all(&[*byte])),
+                        Cut::Bytes => {
+                            bytes.as_bytes().iter().try_for_each(|byte| connection.stream().write_all(&[*byte]))
+                        }
                         Cut::AfterGoodOnes => connection.send([&good, &good, bytes.as_bytes()].concat()),
                     };
                     let statuses = answers_until_end(&mut connection);
@@ -149,11 +184,29 @@ fn what_is_odd_but_clear_is_still_accepted() {
     let body = trigger("clear");
     let forms = [
         ("an empty line before the request", format!("\r\n{}", hidden("clear"))),
-        ("tabs around a value", format!("POST {PATH} HTTP/1.1\r\nHost:\ttest\t\r\nContent-Length:\t{}\t \r\n\r\n{body}", body.len())),
-        ("no blank after a colon", format!("POST {PATH} HTTP/1.1\r\nHost:test\r\nContent-Length:{}\r\n\r\n{body}", body.len())),
-        ("leading zeros", format!("POST {PATH} HTTP/1.1\r\nHost: test\r\nContent-Length: 000{}\r\n\r\n{body}", body.len())),
-        ("bytes beyond ASCII in a value", format!("POST {PATH} HTTP/1.1\r\nHost: test\r\nX: \u{fc}\r\nContent-Length: {}\r\n\r\n{body}", body.len())),
-        ("chunk extensions and trailers", format!("POST {PATH} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n{:X};a=\"b c\"\r\n{body}\r\n0;z\r\nX: y\r\n\r\n", body.len())),
+        (
+            "tabs around a value",
+            format!("POST {PATH} HTTP/1.1\r\nHost:\ttest\t\r\nContent-Length:\t{}\t \r\n\r\n{body}", body.len()),
+        ),
+        (
+            "no blank after a colon",
+            format!("POST {PATH} HTTP/1.1\r\nHost:test\r\nContent-Length:{}\r\n\r\n{body}", body.len()),
+        ),
+        (
+            "leading zeros",
+            format!("POST {PATH} HTTP/1.1\r\nHost: test\r\nContent-Length: 000{}\r\n\r\n{body}", body.len()),
+        ),
+        (
+            "bytes beyond ASCII in a value",
+            format!("POST {PATH} HTTP/1.1\r\nHost: test\r\nX: \u{fc}\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+        ),
+        (
+            "chunk extensions and trailers",
+            format!(
+                "POST {PATH} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: Chunked\r\n\r\n{:X};a=\"b c\"\r\n{body}\r\n0;z\r\nX: y\r\n\r\n",
+                body.len()
+            ),
+        ),
     ];
     for (name, form) in forms {
         let mut connection = surgegate.connect();

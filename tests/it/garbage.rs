@@ -25,7 +25,12 @@ fn good(random: &mut Rng) -> Vec<u8> {
         1 => request("POST", PATH, &["Expect: 100-continue"], body),
         2 => request("POST", PATH, &["Content-Encoding: gzip"], body),
         3 => request("GET", "/livez", &[], ""),
-        4 => request("POST", PATH, &["Connection: Upgrade", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"], body),
+        4 => request(
+            "POST",
+            PATH,
+            &["Connection: Upgrade", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"],
+            body,
+        ),
         _ => request("POST", PATH, &["Content-Type: application/json"], body),
     }
 }
@@ -50,8 +55,18 @@ fn frame(random: &mut Rng) -> Vec<u8> {
 
 fn mutate(random: &mut Rng, bytes: &mut Vec<u8>) {
     const PIECES: [&[u8]; 12] = [
-        b"\r\n", b"\n", b"\0", b":", b" ", b"\xff\xfe", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n",
-        b"%00%ff%zz", b"Expect: 100-continue\r\n", b"HTTP/1.0", b"\xef\xbb\xbf",
+        b"\r\n",
+        b"\n",
+        b"\0",
+        b":",
+        b" ",
+        b"\xff\xfe",
+        b"Content-Length: 99999999999\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"%00%ff%zz",
+        b"Expect: 100-continue\r\n",
+        b"HTTP/1.0",
+        b"\xef\xbb\xbf",
     ];
     for _ in 0..random.usize(1..6) {
         let at = random.usize(..bytes.len().max(1));
@@ -95,7 +110,8 @@ fn any_bytes(random: &mut Rng) -> Vec<u8> {
             bytes
         }
         3 => {
-            let fields = (0..random.usize(..300)).map(|number| format!("X-{number}: {}", "y".repeat(random.usize(..200))));
+            let fields =
+                (0..random.usize(..300)).map(|number| format!("X-{number}: {}", "y".repeat(random.usize(..200))));
             let fields: Vec<String> = fields.collect();
             let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
             request("POST", &format!("/{}", "p".repeat(random.usize(..5000))), &fields, "{}")

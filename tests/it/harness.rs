@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub use books::Scrape;
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
-pub use recorder::{Recorded, Recorder, Reply};
+pub use recorder::{Recorder, Reply};
 pub use surgegate::{Settings, Surgegate};
 
 /// The one key of [`standard`].

@@ -13,7 +13,8 @@ const DIALECTS: [&str; 1] = ["squadcast"];
 /// Scenarios that are walked, by name.
 const SCENARIOS: [&str; 3] = ["concurrent-first-trigger", "squadcast-key-types", "squadcast-lifecycle"];
 /// Scenarios whose dialect or target has yet to join.
-const LATER: [&str; 4] = ["alertmanager-repeat", "incidentio-idempotency", "squadcast-to-incidentio-reopen", "taskcall-ids"];
+const LATER: [&str; 4] =
+    ["alertmanager-repeat", "incidentio-idempotency", "squadcast-to-incidentio-reopen", "taskcall-ids"];
 
 fn contracts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts")
@@ -37,7 +38,8 @@ fn key_of(number: usize) -> String {
 fn configuration(integrations: usize, kind: &str, recorder: &Recorder) -> String {
     let mut text = "integrations:\n".to_owned();
     for number in 0..integrations {
-        text += &format!("  - {{ name: sample-{number}, keys: [{{ key: '{}' }}], upstreams: [target] }}\n", key_of(number));
+        text +=
+            &format!("  - {{ name: sample-{number}, keys: [{{ key: '{}' }}], upstreams: [target] }}\n", key_of(number));
     }
     text + &format!("upstreams:\n  - {{ name: target, kind: {kind}, url: '{}' }}\n", recorder.url())
 }
@@ -88,7 +90,8 @@ impl Sample {
     fn post(&self, surgegate: &Surgegate, key: &str) -> Answer {
         let path = text(&self.line, "path").replace("{key}", key);
         let headers = self.line["headers"].as_object().unwrap();
-        let fields: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str().unwrap())).collect();
+        let fields: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str().unwrap())).collect();
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         let mut connection = surgegate.connect();
         connection.send(request(text(&self.line, "method"), &path, &fields, &self.body)).unwrap();
@@ -117,7 +120,10 @@ impl Sample {
             // Faults of the body name their member; a body that cannot even be decoded has none.
             if answer.status == 400 && !self.line["headers"].to_string().contains("Content-Encoding") {
                 let errors = body["errors"].as_array().unwrap_or_else(|| panic!("{place}: no errors in {body}"));
-                assert!(errors.iter().all(|error| error.as_str().is_some_and(|text| text.contains(": "))), "{place}: {body}");
+                assert!(
+                    errors.iter().all(|error| error.as_str().is_some_and(|text| text.contains(": "))),
+                    "{place}: {body}"
+                );
             }
             if answer.status == 405 {
                 assert_eq!(answer.header("allow"), Some("POST"), "{place}");
@@ -152,7 +158,11 @@ impl Sample {
         for tag in self.line.get("absent_tags").and_then(Value::as_array).into_iter().flatten() {
             assert!(event["tags"].get(tag.as_str().unwrap()).is_none(), "{place}: tag {tag} is there: {event}");
         }
-        assert_eq!(event["raw"].as_str().map(str::as_bytes), Some(self.body.as_slice()), "{place}: raw is not the body");
+        assert_eq!(
+            event["raw"].as_str().map(str::as_bytes),
+            Some(self.body.as_slice()),
+            "{place}: raw is not the body"
+        );
     }
 }
 
@@ -160,8 +170,8 @@ impl Sample {
 fn norm_name(name: &str, event: &Value) -> Option<Value> {
     Some(match name {
         "action" | "key" | "title" | "description" | "severity" | "severity_raw" | "status_raw" | "tags" | "source"
-        | "component" | "group" | "class" | "service" | "links" | "started_at" | "ended_at" | "visibility" | "mode" | "note"
-        | "assignment" | "idempotency_key" | "key_kind" => event[name].clone(),
+        | "component" | "group" | "class" | "service" | "links" | "started_at" | "ended_at" | "visibility" | "mode"
+        | "note" | "assignment" | "idempotency_key" | "key_kind" => event[name].clone(),
         "title_length" => event["title"].as_str()?.chars().count().into(),
         "extra_has" => event["extra"].clone(),
         "warnings" => event["warnings"].as_array()?.iter().map(|warning| warning["code"].clone()).collect(),
@@ -255,7 +265,8 @@ impl Scenario<'_> {
         }
         let answers = self.ask(step["request"].as_object().unwrap(), parallel, &place);
         let expect = step["expect"].as_object().unwrap();
-        let wanted: Vec<&str> = expect["forwards"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+        let wanted: Vec<&str> =
+            expect["forwards"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
         wait_until(&format!("{place}: its forwards"), || self.recorder.events().len() >= self.forwards + wanted.len());
         self.surgegate.wait_until_delivered();
         let forwarded: Vec<Value> = self.recorder.events().split_off(self.forwards);
@@ -321,11 +332,17 @@ impl Scenario<'_> {
             }
             "incident" => {
                 for answer in answers {
-                    let known = self.incidents.entry(wanted.as_str().unwrap().to_owned()).or_insert_with(|| answer.incident());
+                    let known =
+                        self.incidents.entry(wanted.as_str().unwrap().to_owned()).or_insert_with(|| answer.incident());
                     assert_eq!(*known, answer.incident(), "{place}");
                 }
                 let distinct: BTreeSet<&String> = self.incidents.values().collect();
-                assert_eq!(distinct.len(), self.incidents.len(), "{place}: two incidents share an id: {:?}", self.incidents);
+                assert_eq!(
+                    distinct.len(),
+                    self.incidents.len(),
+                    "{place}: two incidents share an id: {:?}",
+                    self.incidents
+                );
             }
             "generation" => {
                 // Only the normalized event shows it.
@@ -349,14 +366,8 @@ fn walk_scenarios(kind: &str) {
         assert!(found.remove(name), "{name} is gone");
         let recorder = Recorder::start();
         let surgegate = Surgegate::start(&[&configuration(4, kind, &recorder)]);
-        let mut scenario = Scenario {
-            name,
-            surgegate,
-            recorder,
-            integrations: Vec::new(),
-            incidents: BTreeMap::new(),
-            forwards: 0,
-        };
+        let mut scenario =
+            Scenario { name, surgegate, recorder, integrations: Vec::new(), incidents: BTreeMap::new(), forwards: 0 };
         let mut lines = lines(&folder.join(format!("{name}.jsonl"))).into_iter();
         let head = lines.next().unwrap();
         assert_eq!(text(&head, "scenario"), name);

@@ -36,7 +36,11 @@ impl Scrape {
 
     fn upstreams(&self) -> BTreeSet<&str> {
         let of_events = self.0.iter().filter(|sample| sample.name == "surgegate_events_enqueued_total");
-        of_events.flat_map(|sample| &sample.labels).filter(|(name, _)| name == "upstream").map(|(_, value)| value.as_str()).collect()
+        of_events
+            .flat_map(|sample| &sample.labels)
+            .filter(|(name, _)| name == "upstream")
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// Both identities of INTERFACE 6.

@@ -109,10 +109,12 @@ impl Raw {
         let mut lines = head.split("\r\n").filter(|line| !line.is_empty());
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| Error::new(ErrorKind::InvalidData, head.clone()))?;
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers =
+            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut answer = Answer { status, headers: headers.collect(), body: Vec::new() };
         if let Some(length) = answer.header("content-length") {
-            let length: usize = length.parse().map_err(|_| Error::new(ErrorKind::InvalidData, "a length that is none"))?;
+            let length: usize =
+                length.parse().map_err(|_| Error::new(ErrorKind::InvalidData, "a length that is none"))?;
             while self.read.len() < length {
                 if !self.fill()? {
                     return Err(cut(&head));

@@ -72,8 +72,11 @@ impl Recorder {
 
     /// Asks `script` what to do with each request, once it is written down.
     pub fn scripted(script: impl FnMut(&Recorded) -> Reply + Send + 'static) -> Self {
-        let shared =
-            Arc::new(Shared { requests: Mutex::default(), script: Mutex::new(Box::new(script)), open: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            requests: Mutex::default(),
+            script: Mutex::new(Box::new(script)),
+            open: AtomicUsize::new(0),
+        });
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -95,10 +98,6 @@ impl Recorder {
 
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// From now on answers so.

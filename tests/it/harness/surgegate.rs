@@ -54,11 +54,16 @@ impl Surgegate {
     pub fn start_with(settings: Settings, pieces: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let spool = format!("spool: {{ directory: '{}' }}\n", directory.path().join("spool").display());
-        let files: Vec<PathBuf> = [BASE, &spool].iter().chain(pieces).enumerate().map(|(index, piece)| {
-            let path = directory.path().join(format!("{index}.yaml"));
-            std::fs::write(&path, piece).unwrap();
-            path
-        }).collect();
+        let files: Vec<PathBuf> = [BASE, &spool]
+            .iter()
+            .chain(pieces)
+            .enumerate()
+            .map(|(index, piece)| {
+                let path = directory.path().join(format!("{index}.yaml"));
+                std::fs::write(&path, piece).unwrap();
+                path
+            })
+            .collect();
         let said = Arc::default();
         let (child, addresses) = launch(&files, settings, &said);
         let started = Self { directory, files, settings, child, addresses, said };
@@ -133,9 +138,8 @@ impl Surgegate {
 
     /// Waits until nothing is queued, then looks at the books.
     pub fn wait_until_delivered(&self) -> Scrape {
-        let scrape = wait_for("an empty queue", || {
-            Some(self.scrape()).filter(|scrape| scrape.count("spool_events", &[]) == 0)
-        });
+        let scrape =
+            wait_for("an empty queue", || Some(self.scrape()).filter(|scrape| scrape.count("spool_events", &[]) == 0));
         scrape.assert_books_balance();
         scrape
     }
@@ -175,7 +179,10 @@ impl Drop for Surgegate {
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<&str> = said.lines().collect();
-            eprintln!("--- the last of what surgegate said\n{}\n---", lines[lines.len().saturating_sub(30)..].join("\n"));
+            eprintln!(
+                "--- the last of what surgegate said\n{}\n---",
+                lines[lines.len().saturating_sub(30)..].join("\n")
+            );
         }
     }
 }
