@@ -108,13 +108,13 @@ impl Connection {
     }
 }
 
-/// Whether the first bytes are those of an HTTP/2 preface. Every method that begins like it differs in the second.
+/// Whether the first bytes are those of an HTTP/2 preface. Two of them would not tell it from PROPFIND.
 async fn begins_as_h2(stream: &TcpStream) -> std::io::Result<bool> {
-    let mut head = [0; 2];
+    let mut head = [0; 3];
     loop {
         match stream.peek(&mut head).await? {
-            1 if head[0] == b'P' => tokio::time::sleep(PEEK_AGAIN).await,
-            count => return Ok(count == 2 && head == *b"PR"),
+            count @ 1..3 if b"PRI".starts_with(&head[..count]) => tokio::time::sleep(PEEK_AGAIN).await,
+            count => return Ok(count == 3 && head == *b"PRI"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::harness::{Http2, KEY, PATH, Raw, Recorder, Surgegate, request, standard, trigger, wait_for, wait_until};
 
@@ -184,6 +185,43 @@ fn a_half_close_after_a_whole_request_still_gets_its_answers() {
     arrives(&recorder, "half-2");
 }
 
+/// Old senders put an empty line behind their body; others say they close and send more all the same.
+#[test]
+fn bytes_behind_a_last_request_do_not_swallow_its_answer() {
+    let (_recorder, surgegate) = started();
+    let body = trigger("last");
+    let old = format!("POST {PATH} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
+    let closing = request("POST", PATH, &["Connection: close"], &body);
+    let lost = request("POST", PATH, &["Content-Length: 5"], &body);
+    for (name, mut bytes, status) in
+        [("HTTP/1.0", old, 202), ("Connection: close", closing, 202), ("a refused head", lost, 400)]
+    {
+        for behind in ["\r\n", "\n", "GET / HTTP/1.1\r\n\r\n", "GET / HTTP"] {
+            let mut connection = surgegate.connect();
+            bytes.extend_from_slice(behind.as_bytes());
+            connection.send(&bytes).unwrap();
+            let answer = connection.answer().unwrap_or_else(|error| panic!("{name}, then {behind:?}: {error}"));
+            assert_eq!(answer.status, status, "{name}, then {behind:?}");
+            assert!(connection.next_answer().unwrap().is_none(), "{name}, then {behind:?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+    let (_recorder, surgegate) = started();
+    let (first, second) = (request("POST", PATH, &[], trigger("n-1")), request("POST", PATH, &[], trigger("n-2")));
+    for cut in [1, 20, second.len() - 40, second.len() - 1] {
+        let mut connection = surgegate.connect();
+        connection.send([&first, &second[..cut]].concat()).unwrap();
+        connection.stream().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let answer = connection.answer().unwrap_or_else(|error| panic!("with {cut} bytes of the next: {error}"));
+        assert_eq!(answer.status, 202);
+        connection.send(&second[cut..]).unwrap();
+        assert_eq!(connection.answer().unwrap().status, 202);
+    }
+}
+
 #[test]
 fn http_2_streams_of_one_connection_are_answered_each() {
     let (recorder, surgegate) = started();
@@ -232,7 +270,6 @@ fn every_answer_carries_its_own_request_id() {
 }
 
 const DISABLED: &str = "d15ab1ed00000000000000000000000000000000";
-const OTHER_DIALECT: &str = "0dd0000000000000000000000000000000000000";
 const OTHER_NETWORK: &str = "0e70000000000000000000000000000000000000";
 const OLD: &str = "01d0000000000000000000000000000000000000";
 const NEW: &str = "4e70000000000000000000000000000000000000";
@@ -268,18 +305,6 @@ fn a_known_key_that_may_not_is_told_so_and_an_unknown_one_learns_nothing() {
     }
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(surgegate.wait_until_delivered().count("events_delivered_total", &[]), 1);
-}
-
-#[test]
-fn a_key_that_is_not_for_this_dialect_is_told_so() {
-    let recorder = Recorder::start();
-    for (dialects, status) in [("[squadcast]", 202), ("[]", 403)] {
-        let integrations = format!(
-            "integrations: [{{ name: other, dialects: {dialects}, keys: [{{ key: '{OTHER_DIALECT}' }}], upstreams: [pager] }}]\n"
-        );
-        let surgegate = Surgegate::start(&[&standard(&recorder), &integrations]);
-        assert_eq!(surgegate.post(&path_of(OTHER_DIALECT), trigger("a")).status, status, "{dialects}");
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! `harness` starts and kills the binary and speaks to it; nothing here looks inside.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(unreachable_pub)] // A test crate has no outside.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stderr)] // Real time, real peers, said aloud.
 
 mod faults;
 mod harness;

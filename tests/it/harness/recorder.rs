@@ -100,10 +100,6 @@ impl Recorder {
         format!("http://{}/hook", self.address)
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// From now on answers so.
     pub fn answer(&self, script: impl FnMut(&Recorded) -> Reply + Send + 'static) {
         *locked(&self.shared.script) = Box::new(script);
