@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::faults::{Fault, Upstream};
-use crate::harness::{PATH, Recorder, Surgegate, ask, resolve, signal, standard, trigger, wait_at_most, wait_for, wait_until};
+use crate::harness::{
+    PATH, Recorder, Surgegate, ask, resolve, signal, standard, trigger, wait_at_most, wait_for, wait_until,
+};
 
 /// The binary with these arguments in a directory, and nothing of ours in its environment.
 fn surgegate(directory: &Path, arguments: &[&str]) -> Command {
@@ -185,7 +187,10 @@ fn the_lines_the_demo_prints_work_when_pasted_and_ctrl_c_ends_it() {
     wait_until("the upstream's lines", || demo.said().matches("upstream got").count() == 2);
     let figures = paste(lines[5]);
     assert!(figures.contains("surgegate_events_received_total 5\n"), "{figures}");
-    let page = printed.split_whitespace().find(|word| word.starts_with("http://") && word.ends_with('/')).expect("the page's address");
+    let page = printed
+        .split_whitespace()
+        .find(|word| word.starts_with("http://") && word.ends_with('/'))
+        .expect("the page's address");
     assert!(paste(&format!("curl -s {page}")).contains("<h1>Surgegate"));
     signal("INT", demo.child.id());
     let status = wait_for("its end after Ctrl-C", || demo.child.try_wait().unwrap());
@@ -291,10 +296,15 @@ fn without_a_token_file_writes_need_loopback_and_no_foreign_page() {
     }
     // A name that was rebound to this machine.
     assert_eq!(status(&["Host: evil.example"]), 403);
-    assert_eq!(status(&[&format!("Host: evil.example:{}", at.port()), &format!("Origin: http://evil.example:{}", at.port())]), 403);
+    assert_eq!(
+        status(&[&format!("Host: evil.example:{}", at.port()), &format!("Origin: http://evil.example:{}", at.port())]),
+        403
+    );
 
     let open = Surgegate::start(&[&standard(&recorder), EVERYWHERE]);
-    for (method, path) in [("DELETE", DROP), ("POST", "/api/v1/dead-letters/replay"), ("POST", "/api/v1/dead-letters/pager-1/replay")] {
+    for (method, path) in
+        [("DELETE", DROP), ("POST", "/api/v1/dead-letters/replay"), ("POST", "/api/v1/dead-letters/pager-1/replay")]
+    {
         assert_eq!(ask(admin(&open), method, path, &[]).unwrap().status, 403, "{method} {path}");
     }
     assert_eq!(ask(admin(&open), "GET", "/api/v1/status", &[]).unwrap().status, 200);
@@ -319,7 +329,10 @@ fn the_status_page_has_no_script_and_shows_names_escaped() {
         assert!(!lower.contains(word), "{word} is in {text}");
     }
     let policy = page.header("content-security-policy").expect("a policy");
-    assert!(policy.contains("default-src 'none'") && !policy.contains("script-src") && !policy.contains("unsafe"), "{policy}");
+    assert!(
+        policy.contains("default-src 'none'") && !policy.contains("script-src") && !policy.contains("unsafe"),
+        "{policy}"
+    );
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(page.header("cache-control"), Some("no-store"));
     assert_eq!(surgegate.admin("/style.css").header("content-type"), Some("text/css; charset=utf-8"));

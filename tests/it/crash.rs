@@ -103,16 +103,19 @@ impl World {
             }
             let title = format!("event {round}-{id}-{number}");
             let trigger = |key: &str| format!(r#"{{"message":"{title}","description":"d","event_id":"{key}"}}"#);
-            let mut one_of = |keys: &mut Vec<String>| (!keys.is_empty()).then(|| keys.swap_remove(rng.usize(..keys.len())));
+            let mut one_of =
+                |keys: &mut Vec<String>| (!keys.is_empty()).then(|| keys.swap_remove(rng.usize(..keys.len())));
             let (key, action) = match number % 10 {
                 0 | 1 => (one_of(&mut open), "duplicate"),
                 2..=4 => (one_of(&mut open), "resolve"),
                 5 => (one_of(&mut resolved), "trigger"),
                 _ => (None, "trigger"),
             };
-            let (key, action) = key.map_or_else(|| (format!("key-{round}-{id}-{number}"), "trigger"), |key| (key, action));
+            let (key, action) =
+                key.map_or_else(|| (format!("key-{round}-{id}-{number}"), "trigger"), |key| (key, action));
             let body = if action == "resolve" { crate::harness::resolve(&key) } else { trigger(&key) };
-            let (answer, again) = self.say(&mut connection, &request("POST", PATH, &["Content-Type: application/json"], body));
+            let (answer, again) =
+                self.say(&mut connection, &request("POST", PATH, &["Content-Type: application/json"], body));
             let foretold: &[&str] = match (action, again) {
                 ("trigger", false) => &["created"],
                 // The event may have been kept although its answer was not read.
@@ -121,7 +124,11 @@ impl World {
                 ("resolve", true) => &["resolved", "duplicate_resolve"],
                 _ => &["duplicate"],
             };
-            assert!(foretold.contains(&answer.outcome()), "{action} of {key} (again: {again}) gave {}", answer.outcome());
+            assert!(
+                foretold.contains(&answer.outcome()),
+                "{action} of {key} (again: {again}) gave {}",
+                answer.outcome()
+            );
             if action != "duplicate" {
                 told.entry(key.clone()).or_default().push(Told { action, title });
             }
@@ -246,7 +253,10 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
     for (key, told) in &told {
         let came = first.get(key).map_or(&[][..], Vec::as_slice);
         same_order(key, told, came);
-        assert!(last_arrivals(key, &arrivals).eq(came.iter().map(|arrival| &arrival.uid)), "repeats turned the order of {key}");
+        assert!(
+            last_arrivals(key, &arrivals).eq(came.iter().map(|arrival| &arrival.uid)),
+            "repeats turned the order of {key}"
+        );
     }
     assert_eq!(first.len(), told.len(), "keys came that nobody posted");
     let events: usize = told.values().map(Vec::len).sum();
@@ -282,7 +292,8 @@ fn kill_in_recovery(surgegate: &Surgegate, after: Duration) {
 
 fn same_order(key: &str, told: &[Told], came: &[Arrival]) {
     // A resolve has no title of its own.
-    let words = |action: &str, title: &str| if action == "trigger" { format!("trigger {title}") } else { action.to_owned() };
+    let words =
+        |action: &str, title: &str| if action == "trigger" { format!("trigger {title}") } else { action.to_owned() };
     let mut generation = 0;
     let told = told.iter().map(|told| {
         generation += u64::from(told.action == "trigger");
@@ -311,7 +322,8 @@ fn judge_repeats(arrivals: &[Arrival], moments: &[(Instant, Instant)], found: &m
             let settled = before.answered.is_some_and(|answered| answered + SETTLED_AFTER < *began);
             before.at <= *ended && *began <= arrival.at && !settled
         });
-        let kill = explained.unwrap_or_else(|| panic!("repeated without a kill to explain it: {before:?}, {arrival:?}"));
+        let kill =
+            explained.unwrap_or_else(|| panic!("repeated without a kill to explain it: {before:?}, {arrival:?}"));
         found.repeats += 1;
         if let Some(answered) = before.answered {
             found.oldest_repeated = found.oldest_repeated.max(moments[kill].0.saturating_duration_since(answered));
@@ -367,7 +379,5 @@ fn with_a_hundred_thousand_events_queued_it_is_ready_again_soon_after_a_kill() {
     assert_eq!(scrape.count("spool_events", &[]) as usize, queued);
     scrape.assert_books_balance();
     assert!(ready < Duration::from_secs(10), "ready only after {ready:?}");
-    wait_until("an answer after it", || {
-        surgegate.post(PATH, crate::harness::trigger("after")).outcome() == "created"
-    });
+    wait_until("an answer after it", || surgegate.post(PATH, crate::harness::trigger("after")).outcome() == "created");
 }

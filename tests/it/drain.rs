@@ -55,7 +55,8 @@ fn stops_in_order(name: &str) {
                         let Ok(answer) = connection.post(PATH, trigger(&key)) else { break };
                         assert_eq!(answer.status, 202, "{}", answer.text());
                         accepted.insert(key);
-                        accepted_while_draining.fetch_add(usize::from(draining.load(Ordering::SeqCst)), Ordering::Relaxed);
+                        accepted_while_draining
+                            .fetch_add(usize::from(draining.load(Ordering::SeqCst)), Ordering::Relaxed);
                     }
                     accepted
                 })
@@ -71,7 +72,9 @@ fn stops_in_order(name: &str) {
                 (key, connection, rest.to_vec())
             })
             .collect();
-        wait_until("load, and requests in flight", || upstream.count() > 50 && surgegate.scrape().count("events_in_flight", &[]) >= HALVES as u64);
+        wait_until("load, and requests in flight", || {
+            upstream.count() > 50 && surgegate.scrape().count("events_in_flight", &[]) >= HALVES as u64
+        });
         signal(name, surgegate.pid());
         wait_until("readiness to fall", || readiness(&surgegate).is_some_and(|(status, _)| status == 503));
         draining.store(true, Ordering::SeqCst);
@@ -82,7 +85,8 @@ fn stops_in_order(name: &str) {
         let mut finish = |halves: Vec<(String, Raw, Vec<u8>)>| {
             for (key, mut connection, rest) in halves {
                 connection.send(rest).unwrap();
-                let answer = connection.answer().unwrap_or_else(|error| panic!("{key} was in flight and not answered: {error}"));
+                let answer =
+                    connection.answer().unwrap_or_else(|error| panic!("{key} was in flight and not answered: {error}"));
                 assert_eq!(answer.status, 202, "{}", answer.text());
                 accepted.insert(key);
             }

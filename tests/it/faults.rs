@@ -70,7 +70,11 @@ impl Upstream {
         let script: Script = Box::new(|_| Fault::Answer(200));
         Self {
             address: socket.local_addr().unwrap(),
-            shared: Arc::new(Shared { arrivals: Mutex::default(), script: Mutex::new(script), in_flight: AtomicUsize::new(0) }),
+            shared: Arc::new(Shared {
+                arrivals: Mutex::default(),
+                script: Mutex::new(script),
+                in_flight: AtomicUsize::new(0),
+            }),
             dead: Some(socket),
             stop: None,
             thread: None,

@@ -81,7 +81,9 @@ fn ride_out(name: &str, mut upstream: Upstream, is_noticed: impl Fn(&Value) -> b
     back(&mut upstream);
     let scrape = surgegate.wait_until_delivered();
     let all = failed + scrape.count("upstream_requests_total", &[]);
-    eprintln!("{name}: {failed} attempts before the restart, {all} in all for {EVENTS} events, memory {before} then {after}");
+    eprintln!(
+        "{name}: {failed} attempts before the restart, {all} in all for {EVENTS} events, memory {before} then {after}"
+    );
     assert!(all as f64 <= 1.2 * EVENTS as f64, "{all} attempts for {EVENTS} events");
     let arrivals = upstream.arrivals();
     taken_once_and_in_order(&arrivals);
@@ -196,7 +198,8 @@ fn events_it_hangs_on_hold_up_no_other_key() {
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     upstream.tell(|_| Fault::Answer(200));
     surgegate.wait_until_delivered();
-    let poison: Vec<String> = first_arrivals(&upstream.arrivals())["poison"].iter().map(|arrival| arrival.action.clone()).collect();
+    let poison: Vec<String> =
+        first_arrivals(&upstream.arrivals())["poison"].iter().map(|arrival| arrival.action.clone()).collect();
     assert_eq!(poison, ["trigger", "resolve"]);
 }
 
@@ -233,7 +236,10 @@ fn what_is_refused_becomes_dead_letters_that_are_replayed_or_dropped() {
         ids(&surgegate, 2);
         letters(&surgegate)
     };
-    assert_eq!((&rows[0]["reason"], &rows[0]["status"], &rows[0]["attempts"]), (&"refused".into(), &400.into(), &1.into()));
+    assert_eq!(
+        (&rows[0]["reason"], &rows[0]["status"], &rows[0]["attempts"]),
+        (&"refused".into(), &400.into(), &1.into())
+    );
     assert_eq!(rows[1]["reason"], "predecessor_dead");
     for name in ["id", "event_uid", "upstream", "at"] {
         assert!(rows.iter().all(|row| row[name].is_string()), "{name} in {rows:?}");
@@ -248,7 +254,9 @@ fn what_is_refused_becomes_dead_letters_that_are_replayed_or_dropped() {
     assert_eq!(recovered[0], rows[0]["id"].as_str().unwrap());
     assert_eq!(replay(&surgegate, &recovered[0]), 200);
     ids(&surgegate, 2);
-    wait_until("another refusal", || upstream.arrivals().iter().filter(|arrival| arrival.key == "poison-1").count() == 2);
+    wait_until("another refusal", || {
+        upstream.arrivals().iter().filter(|arrival| arrival.key == "poison-1").count() == 2
+    });
     surgegate.wait_until_delivered();
 
     // Replayed when the upstream takes them: both, in order, under the same ids.
@@ -258,7 +266,8 @@ fn what_is_refused_becomes_dead_letters_that_are_replayed_or_dropped() {
     wait_until("no dead letter", || letters(&surgegate).is_empty());
     let scrape = surgegate.wait_until_delivered();
     assert_eq!(scrape.count("dead_letters", &[]), 0);
-    let taken: Vec<Arrival> = upstream.arrivals().into_iter().filter(|arrival| arrival.key == "poison-1" && arrival.taken).collect();
+    let taken: Vec<Arrival> =
+        upstream.arrivals().into_iter().filter(|arrival| arrival.key == "poison-1" && arrival.taken).collect();
     let said: Vec<(&str, &str)> = taken.iter().map(|arrival| (arrival.action.as_str(), arrival.uid.as_str())).collect();
     let uid = |row: usize| rows[row]["event_uid"].as_str().unwrap();
     assert_eq!(said, [("trigger", uid(0)), ("resolve", uid(1))]);
