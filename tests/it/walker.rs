@@ -114,7 +114,8 @@ impl Sample {
         if answer.status >= 300 {
             assert_eq!(body["status"], "error", "{place}: {body}");
             assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{place}: {body}");
-            if answer.status == 400 {
+            // Faults of the body name their member; a body that cannot even be decoded has none.
+            if answer.status == 400 && !self.line["headers"].to_string().contains("Content-Encoding") {
                 let errors = body["errors"].as_array().unwrap_or_else(|| panic!("{place}: no errors in {body}"));
                 assert!(errors.iter().all(|error| error.as_str().is_some_and(|text| text.contains(": "))), "{place}: {body}");
             }

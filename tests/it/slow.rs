@@ -1,0 +1,211 @@
+//! O1 and O2: slow connections cost little, hold up nobody and are closed by the limits; a process out of
+//! descriptors waits, goes on serving whom it has, and recovers.
+
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    PATH, Raw, Recorder, Settings, Surgegate, alone, request, standard, trigger, wait_at_most, wait_for, wait_until,
+};
+
+const SLOW: usize = 1_000;
+/// Most memory that a slow connection may cost (PROMISES O1).
+const BYTES_EACH: u64 = 16 * 1024;
+
+/// How a connection is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slow {
+    Head,
+    Body,
+    Read,
+}
+
+/// A connection that has begun and goes no further by itself.
+fn begin(slow: Slow, address: SocketAddr) -> Raw {
+    let mut connection = Raw::connect(address);
+    match slow {
+        Slow::Head => connection.send(format!("POST {PATH} HTTP/1.1\r\nHost: te")).unwrap(),
+        Slow::Body => connection.send(format!("POST {PATH} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{{")).unwrap(),
+        Slow::Read => {
+            // More answers than any buffer between us holds; writing stops when the other side stops reading.
+            connection.stream().set_nonblocking(true).unwrap();
+            let many = request("POST", "/nowhere", &[], "").repeat(200);
+            while connection.send(&many).is_ok() {}
+            connection.stream().set_nonblocking(false).unwrap();
+        }
+    }
+    connection
+}
+
+/// Whether the other side has closed it; what it said before is thrown away.
+fn is_closed(connection: &Raw) -> bool {
+    let mut scratch = [0; 64 * 1024];
+    connection.stream().set_nonblocking(true).unwrap();
+    loop {
+        match connection.stream().read(&mut scratch) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(_) => return true,
+        }
+    }
+}
+
+/// Posts on connections of its own until told to stop; every post must succeed.
+fn good_client(address: SocketAddr, name: usize, stop: &AtomicBool, done: &AtomicUsize) {
+    let mut connection = Raw::connect(address);
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let answer = connection.post(PATH, trigger(&format!("good-{name}-{}", number % 100))).unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        done.fetch_add(1, Ordering::Relaxed);
+        number += 1;
+        if number % 50 == 0 {
+            connection = Raw::connect(address);
+        }
+    }
+}
+
+#[test]
+fn a_thousand_slow_connections_cost_little_hold_up_nobody_and_are_closed() {
+    let _alone = alone();
+    let recorder = Recorder::start();
+    let limits = "limits: { header_timeout: 6s, body_timeout: 6s, idle_timeout: 6s, body_bytes_per_second: 1 }\n";
+    let surgegate = Surgegate::start(&[&standard(&recorder), limits]);
+    let address = surgegate.ingest();
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|name| scope.spawn({
+            let (stop, done) = (&stop, &done);
+            move || good_client(address, name, stop, done)
+        })).collect();
+        wait_until("good clients at work", || done.load(Ordering::Relaxed) > 1000);
+        let base = surgegate.memory_bytes();
+        let began = Instant::now();
+        let slow: Vec<(Slow, Raw)> = (0..SLOW)
+            .map(|number| {
+                let slow = match number % 20 {
+                    0 => Slow::Read,
+                    odd if odd % 2 == 1 => Slow::Head,
+                    _ => Slow::Body,
+                };
+                (slow, begin(slow, address))
+            })
+            .collect();
+        let opened = began.elapsed();
+        let open = surgegate.scrape().count("http_connections", &[]);
+        let grown = surgegate.memory_bytes().saturating_sub(base);
+        let before = done.load(Ordering::Relaxed);
+        if opened < Duration::from_secs(5) {
+            assert!(open >= SLOW as u64, "only {open} connections are open after {opened:?}");
+            let each = grown / SLOW as u64;
+            assert!(each <= BYTES_EACH, "{each} bytes a slow connection");
+        } else {
+            eprintln!("opening took {opened:?}: too slow a machine to measure memory");
+        }
+        // A byte now and then: progress too slow to count.
+        let mut open: Vec<(Slow, Raw)> = slow;
+        wait_at_most(Duration::from_secs(60), "the end of every slow connection", || {
+            open.retain(|(slow, connection)| {
+                if *slow == Slow::Head {
+                    let mut stream = connection.stream();
+                    // A closed one is found below.
+                    let _ = std::io::Write::write(&mut stream, b"s");
+                }
+                *slow == Slow::Read && began.elapsed() < Duration::from_secs(15) || !is_closed(connection)
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            open.is_empty().then_some(())
+        });
+        wait_until("good clients still at work", || done.load(Ordering::Relaxed) > before + 100);
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    wait_until("their places are free", || surgegate.scrape().count("http_connections", &[]) < 10);
+    surgegate.wait_until_delivered();
+}
+
+#[test]
+fn a_slow_body_is_told_408_and_closed() {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&standard(&recorder), "limits: { body_timeout: 1s }\n"]);
+    let mut connection = begin(Slow::Body, surgegate.ingest());
+    let answer = connection.answer().unwrap();
+    assert_eq!(answer.status, 408, "{}", answer.text());
+    assert!(connection.next_answer().unwrap().is_none());
+    surgegate.wait_until_delivered();
+    assert_eq!(recorder.count(), 0);
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_its_time_and_a_used_one_is_not() {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&standard(&recorder), "limits: { idle_timeout: 2s, header_timeout: 2s }\n"]);
+    let mut used = surgegate.connect();
+    let mut idle = surgegate.connect();
+    assert_eq!(idle.post(PATH, trigger("idle")).unwrap().status, 202);
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        assert_eq!(used.post(PATH, trigger("used")).unwrap().status, 202);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(is_closed(&idle), "idle for 5 s");
+    assert_eq!(used.post(PATH, trigger("used")).unwrap().status, 202);
+}
+
+/// Descriptors for connections and everything else: few enough to run out of.
+const DESCRIPTORS: u32 = 160;
+const OUT_OF_THEM: Duration = Duration::from_secs(5);
+
+#[test]
+fn without_descriptors_it_waits_serves_whom_it_has_and_recovers() {
+    let _alone = alone();
+    let recorder = Recorder::start();
+    let settings = Settings { descriptors: Some(DESCRIPTORS) };
+    let limits = "limits: { connections: 10000, header_timeout: 60s }\n";
+    let mut surgegate = Surgegate::start_with(settings, &[&standard(&recorder), limits]);
+    let mut served = surgegate.connect();
+    assert_eq!(served.post(PATH, trigger("before")).unwrap().status, 202);
+    wait_until("the first forward", || recorder.count() == 1);
+    let held: Vec<Raw> = (0..2 * DESCRIPTORS).map(|_| surgegate.connect()).collect();
+    wait_until("its descriptors to run out", || surgegate.descriptors() as u32 >= DESCRIPTORS - 8);
+    let (began, cpu) = (Instant::now(), surgegate.cpu_seconds());
+    let mut posts = 0;
+    while began.elapsed() < OUT_OF_THEM {
+        assert_eq!(served.post(PATH, trigger(&format!("during-{posts}"))).unwrap().status, 202);
+        posts += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let spent = surgegate.cpu_seconds() - cpu;
+    // A loop that never waits would spend the whole time on a processor.
+    assert!(spent < 0.3 * began.elapsed().as_secs_f64(), "{spent} s of processor time in {:?}", began.elapsed());
+    assert!(surgegate.is_running());
+    wait_until("what was accepted meanwhile", || recorder.events().len() == posts + 1);
+    drop(held);
+    let answer = wait_for("a new connection", || surgegate.connect().post(PATH, trigger("after")).ok());
+    assert_eq!(answer.status, 202);
+    surgegate.wait_until_delivered();
+}
+
+#[test]
+fn by_default_connections_leave_descriptors_for_log_and_upstream() {
+    let recorder = Recorder::start();
+    let settings = Settings { descriptors: Some(640) };
+    // 128 connections are left to senders.
+    let surgegate = Surgegate::start_with(settings, &[&standard(&recorder), "limits: { header_timeout: 60s }\n"]);
+    let mut served = surgegate.connect();
+    assert_eq!(served.post(PATH, trigger("first")).unwrap().status, 202);
+    let held: Vec<Raw> = (0..400).map(|_| surgegate.connect()).collect();
+    wait_until("all places taken", || surgegate.scrape().count("http_connections", &[]) >= 128);
+    for number in 0..20 {
+        assert_eq!(served.post(PATH, trigger(&format!("held-{number}"))).unwrap().status, 202);
+    }
+    wait_until("all upstream", || recorder.events().len() == 21);
+    assert!(surgegate.descriptors() < 300, "{} descriptors", surgegate.descriptors());
+    assert_eq!(surgegate.observe("/livez").unwrap().status, 200);
+    drop(held);
+    let answer = wait_for("a new connection", || surgegate.connect().post(PATH, trigger("after")).ok());
+    assert_eq!(answer.status, 202);
+}
