@@ -1,5 +1,6 @@
 //! Time of each stage by itself: decode, claim, append. `cargo bench --bench stages [-- FILTER]`, about a minute.
 //! Only figures of one run compare: see docs/decisions/0003-performance.md.
+#![allow(unreachable_pub)] // A bench has no outside.
 
 // A bench that cannot be set up has nothing to measure.
 #![allow(clippy::unwrap_used)]
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     let matched = dialect::route("/v2/incidents/api/k").unwrap();
-    let rules = Rules { require_description: true };
+    let rules = Rules { require_description: true, judge_only: true };
     for (name, bytes) in SIZES {
         let body = rooms::body(&rooms::event_id(1), bytes);
         group.throughput(Throughput::Bytes(bytes as u64));

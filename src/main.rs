@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use surgegate::app::App;
 use surgegate::config::{self, Config, LogFormat};
 use surgegate::demo;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -84,6 +84,11 @@ fn run(config: Config, greeting: Option<String>) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let code = runtime.block_on(async {
+        // Before anything starts: a signal that comes during recovery must end it in order, too.
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return failed(&error),
+        };
         let app = match App::start(config).await {
             Ok(app) => app,
             Err(error) => return failed(&error),
@@ -92,25 +97,36 @@ fn run(config: Config, greeting: Option<String>) -> ExitCode {
         if let Some(text) = greeting {
             println!("{text}");
         }
-        match until_told(app).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error),
-        }
+        until_told(app, signals).await;
+        ExitCode::SUCCESS
     });
     runtime.shutdown_background();
     code
 }
 
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// TERM drains and stops; INT on a terminal skips the drain; a second one stops at once.
-async fn until_told(app: App) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn until_told(app: App, mut signals: Signals) {
     let skip_drain = loop {
         tokio::select! {
-            _ = terminate.recv() => break false,
-            _ = interrupt.recv() => break std::io::stdin().is_terminal(),
-            _ = hangup.recv() => tracing::warn!("reloading comes with a later version: nothing changed"),
+            _ = signals.terminate.recv() => break false,
+            _ = signals.interrupt.recv() => break std::io::stdin().is_terminal(),
+            _ = signals.hangup.recv() => tracing::warn!("reloading comes with a later version: nothing changed"),
         }
     };
     tracing::info!("stopping");
@@ -124,10 +140,9 @@ async fn until_told(app: App) -> std::io::Result<()> {
     };
     tokio::select! {
         () = stop => tracing::info!("stopped"),
-        _ = terminate.recv() => tracing::warn!("stopped at once"),
-        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+        _ = signals.terminate.recv() => tracing::warn!("stopped at once"),
+        _ = signals.interrupt.recv() => tracing::warn!("stopped at once"),
     }
-    Ok(())
 }
 
 fn run_demo() -> ExitCode {

@@ -29,7 +29,7 @@ pub(crate) fn run(body: &[u8]) -> bool {
     let mut accepted = false;
     for path in PATHS {
         for require_description in [true, false] {
-            accepted |= at(path, body, Rules { require_description });
+            accepted |= at(path, body, Rules { require_description, judge_only: false });
         }
     }
     accepted

@@ -107,8 +107,10 @@ impl Status {
             return (false, format!("DELIVERY HELD: {} ({why}). {waiting} events wait on disk.", upstream.name));
         }
         let dead: u64 = self.upstreams.iter().map(|upstream| upstream.dead_letters).sum();
-        if dead > 0 {
-            return (false, format!("{dead} dead letters need a look."));
+        match dead {
+            0 => {}
+            1 => return (false, "1 dead letter needs a look.".to_owned()),
+            _ => return (false, format!("{dead} dead letters need a look.")),
         }
         (true, "All is well: accepting and delivering.".to_owned())
     }
