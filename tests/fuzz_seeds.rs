@@ -1,6 +1,6 @@
 //! The fuzz targets on the stable toolchain: every seed, and some thousand mutations of them. The seed of the random
 //! numbers is printed; `SURGEGATE_FUZZ_SEED` gives it again, `SURGEGATE_FUZZ_CASES` more of them.
-#![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A test that cannot go on has failed.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -35,6 +35,10 @@ pub(crate) fn run(input: &[u8]) -> bool {
     let (store, before) = open(directory.path());
     for queued in &before.queued {
         let read = store.read(queued.at);
+        // A well-sealed record may still say what no event says (a newer version's): it becomes a dead letter.
+        if *shape == b's' && read.is_err() {
+            continue;
+        }
         assert!(read.as_ref().is_ok_and(|stored| stored.sequence == queued.sequence), "{:?}: {read:?}", queued.at);
     }
     let uid = append(&store, 1);

@@ -169,9 +169,7 @@ fn a_body_of_exactly_the_limit_is_taken_in_every_form() {
         connection.answer()
     };
     assert_eq!(zipped().unwrap().status, 202);
-    let by_h2 = Http2::connect(surgegate.ingest())
-        .post(PATH, body.clone())
-        .map_err(|error| Error::new(ErrorKind::Other, error));
+    let by_h2 = Http2::connect(surgegate.ingest()).post(PATH, body.clone()).map_err(Error::other);
     assert_eq!(by_h2.unwrap().status, 202);
     surgegate.wait_until_delivered();
     assert_eq!(recorder.events().len(), 4);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub use books::Scrape;
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
-pub use recorder::{Recorded, Recorder, Reply};
+pub use recorder::{Recorder, Reply};
 pub use signals::{ask, signal, try_scrape};
 pub use surgegate::{Settings, Surgegate};
 
