@@ -122,7 +122,7 @@ where
         // Most bodies are here already: only one that is not pays for a timer.
         let frame = match poll_immediate(body.frame()).await {
             Some(frame) => frame,
-            None => pace.wait(body.frame(), limits).await?,
+            None => Box::pin(pace.wait(body.frame(), limits)).await?,
         };
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {

@@ -31,11 +31,13 @@ pub struct Route {
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub require_description: bool,
+    /// Only what deciding needs: action, key, severity and all faults. The rest of the content stays empty.
+    pub judge_only: bool,
 }
 
 impl Rules {
     /// For a body that was accepted before: nothing is demanded any more.
-    pub const ACCEPTED: Self = Self { require_description: false };
+    pub const ACCEPTED: Self = Self { require_description: false, judge_only: false };
 }
 
 /// One statement read from a body.

@@ -24,6 +24,7 @@ pub mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::claim::Position;
@@ -35,6 +36,9 @@ use crate::store::{Ending, LaneKey, ReadError, Recovered, Store, Stored};
 
 pub use dead::Refused;
 pub use handle::{DeadRow, Handle, Replayed, UpstreamStatus};
+
+/// Keys here are hashes already, small numbers, or names from the configuration: a fast hasher serves.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What the forwarder needs of the log.
 pub trait Log: Send + Sync {

@@ -23,7 +23,7 @@ use crate::claim::Pacing;
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Dialect, Ending, Matched, Rules, json};
 use crate::event::{Action, Event, Incident, Key, Micros, Severity, Tolerated, Uid};
-use crate::gate::{Integration, Keys, UnauthenticatedBucket};
+use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
 use crate::store::Store;
@@ -70,7 +70,8 @@ struct Ended {
 #[derive(Default)]
 struct Trail {
     matched: Option<(usize, &'static dyn Dialect)>,
-    integration: Option<Arc<Integration>>,
+    /// The limit that refused it.
+    limit: Option<Rate>,
     close: bool,
 }
 
@@ -120,7 +121,7 @@ impl Intake {
         };
         let answer = match (taken, dialect) {
             (Ok((ended, success)), Some(dialect)) => answer::accepted(dialect, &ended, success, request_id),
-            (Err(refusal), _) => answer::refused(dialect, trail.integration.as_deref(), &refusal, request_id),
+            (Err(refusal), _) => answer::refused(dialect, trail.limit, &refusal, request_id),
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
         if let Some(meter) = self.meters.get(index) {
@@ -141,30 +142,52 @@ impl Intake {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let (matched, integration) = match self.know(&head, trail) {
             Ok(known) => known,
-            Err(refusal) => return Err(self.unread(&head, body, trail, refusal).await),
+            Err(refusal) => return Err(Box::pin(self.unread(&head, body, trail, refusal)).await),
         };
+        let taken = self.take_known(worker, source, &matched, &integration, &head, body, trail).await;
+        if let Err(refusal) = &taken {
+            trail.limit = integration.limit_of(refusal.reason);
+        }
+        taken
+    }
+
+    /// From step 4 on: the sender is known, so what is refused is counted.
+    #[allow(clippy::too_many_arguments)]
+    async fn take_known<B>(
+        &self,
+        worker: usize,
+        source: IpAddr,
+        matched: &Matched<'_>,
+        integration: &Arc<Integration>,
+        head: &Parts,
+        mut body: B,
+        trail: &mut Trail,
+    ) -> Result<(Vec<Ended>, StatusCode), Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let ticket = self.metrics.receive(worker);
         let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
-        let declared = headers::content_length(&head);
+        let declared = headers::content_length(head);
         let checked = integration
             .allows(matched.dialect.name(), source)
             .and_then(|()| body::precheck(declared, cap))
-            .and_then(|()| headers::content(&head, self.limits.gzip))
+            .and_then(|()| headers::content(head, self.limits.gzip))
             .and_then(|content| integration.take_request().map(|()| content));
         let (ticket, content) = match ticket.check(checked) {
             Ok(passed) => passed,
-            Err(refusal) => return Err(self.unread(&head, body, trail, refusal).await),
+            Err(refusal) => return Err(Box::pin(self.unread(head, body, trail, refusal)).await),
         };
         let read = body::read(&mut body, declared, content.encoding, cap, &self.limits, &self.budget).await;
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !body.is_end_stream();
         let (ticket, body) = ticket.check(read)?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
-        let (ticket, heard) = ticket.check(self.hear(&matched, &integration, body.bytes()))?;
-        let ended = self.accept_all(worker, &matched, &integration, body.bytes(), tolerated, heard, ticket).await?;
+        let (ticket, heard) = ticket.check(self.hear(matched, integration, body.bytes()))?;
+        let ended = self.accept_all(worker, matched, integration, body.bytes(), tolerated, heard, ticket).await?;
         let success = StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED);
         Ok((ended, success))
     }
@@ -193,7 +216,6 @@ impl Intake {
             trail.close |= !self.unauthenticated.take();
             return Err(Refusal::new(Reason::UnknownKey, "unknown key or path"));
         };
-        trail.integration = Some(Arc::clone(integration));
         Ok((matched, Arc::clone(integration)))
     }
 
@@ -210,7 +232,7 @@ impl Intake {
 
     /// Steps 8 and 9: parse and validate.
     fn hear(&self, matched: &Matched<'_>, integration: &Integration, body: &Bytes) -> Result<Vec<Heard>, Refusal> {
-        let rules = Rules { require_description: integration.config.require_description };
+        let rules = Rules { require_description: integration.config.require_description, judge_only: true };
         let mut heard = Vec::with_capacity(1);
         let decoded = json::with_document(body, |document| {
             matched.dialect.decode(matched.route.endpoint, document, rules, &mut |said| {
@@ -332,7 +354,8 @@ impl Intake {
                 }
                 Claimed::Contended(line) => {
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + LINE_WAIT_MAX);
-                    if !line.wait(deadline.saturating_duration_since(Instant::now())).await {
+                    // Boxed: what waits rarely must not make every request's future larger.
+                    if !Box::pin(line.wait(deadline.saturating_duration_since(Instant::now()))).await {
                         return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
                     }
                 }

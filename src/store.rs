@@ -354,9 +354,10 @@ impl Store {
         let segment_bytes = config.segment_bytes.max(SEGMENT_BYTES_MIN);
         let first_bytes = segment_bytes.min(FIRST_BYTES);
         let first = resume.next_segment;
-        let shelf = Shelf::new(first.saturating_sub(1), segment_bytes, config.max_bytes);
+        let written = config.durability == Durability::Fsync;
+        let shelf = Shelf::new(first.saturating_sub(1), segment_bytes, config.max_bytes, written);
         let mut pending = Pending::new(&resume, first_bytes, segment_bytes);
-        match disk.make_segment(first, first_bytes, &|| false) {
+        match disk.make_segment(first, first_bytes, written, &|| false) {
             Ok(file) => shelf.put(first, file),
             Err(error) => {
                 tracing::error!(%error, "no segment can be made in the spool; new events are refused");

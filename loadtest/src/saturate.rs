@@ -51,6 +51,9 @@ pub struct Arguments {
     /// Send one and the same event for each key, over and over
     #[arg(long)]
     duplicate: bool,
+    /// Never sleep: a client that waits must be woken for each answer, which is charged to the server
+    #[arg(long)]
+    spin: bool,
     /// Process whose CPU time is charged
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -150,6 +153,22 @@ async fn measure(arguments: &Arguments, shared: &Rc<Shared>) -> anyhow::Result<R
             .await
             .with_context(|| format!("cannot connect to {}", shared.target.address))?;
         tokio::task::spawn_local(keep_busy(Rc::clone(shared), connection));
+    }
+    if arguments.spin {
+        // A task that is always ready keeps the runtime polling; it ends with it.
+        tokio::task::spawn_local(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    if arguments.spin {
+        // A task that is always ready keeps the runtime polling; it ends with it.
+        tokio::task::spawn_local(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
     }
     tokio::time::sleep(arguments.warmup).await;
     let server = arguments.server_pid.map(Process::Pid);

@@ -197,6 +197,18 @@ impl<'d> Value<'d> {
         self.members().filter(|(member, _)| *member == name).last().map(|(_, value)| value)
     }
 
+    /// Members of an object or elements of an array, repeated names counted.
+    pub fn len(self) -> usize {
+        match self.nodes.first() {
+            Some(Node::Object { len, .. } | Node::Array { len, .. }) => *len,
+            _ => 0,
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     pub fn is_object(self) -> bool {
         matches!(self.kind(), Kind::Object)
     }

@@ -57,11 +57,12 @@ impl Dialect for Squadcast {
             return Err(vec!["body: must be a JSON object".into()]);
         }
         let members = Members::of(document.root);
-        let mut reading = Reading { document, faults: Vec::new(), content: Content::default() };
+        let judge_only = rules.judge_only;
+        let mut reading = Reading { document, judge_only, faults: Vec::new(), content: Content::default() };
         let action = if endpoint == V1 { Some(Action::Trigger) } else { reading.action(members.status) };
         let key = reading.key(&members, action);
         reading.texts(&members, action, rules);
-        reading.tags(members.tags);
+        reading.tags(members.tags, !members.unknown.is_empty());
         let extra = reading.lifted(&members);
         reading.severity(members.priority);
         match action {
@@ -171,6 +172,7 @@ fn keep_last<'d>(members: &mut Vec<(&'d str, Value<'d>)>) {
 
 struct Reading<'d> {
     document: Document<'d>,
+    judge_only: bool,
     faults: Faults,
     content: Content<'d>,
 }
@@ -234,13 +236,7 @@ impl<'d> Reading<'d> {
     fn texts(&mut self, members: &Members<'d>, action: Option<Action>, rules: Rules) {
         let triggers = action == Some(Action::Trigger);
         match members.message.map(Value::kind) {
-            Some(Kind::String(text)) if !text.trim().is_empty() => {
-                let (title, cut) = truncated(clean(text), TITLE_CHARS_MAX);
-                if cut {
-                    self.content.warn("truncated", "message");
-                }
-                self.content.title = Some(title);
-            }
+            Some(Kind::String(text)) if !text.trim().is_empty() => self.title(text),
             Some(Kind::String(_)) if triggers => self.fault("message", "must not be blank"),
             Some(_) if triggers => self.fault("message", "must be a string"),
             None if triggers => self.fault("message", "is required on trigger"),
@@ -248,13 +244,7 @@ impl<'d> Reading<'d> {
             Some(_) => self.content.warn("member_ignored", "message"),
         }
         match members.description.map(Value::kind) {
-            Some(Kind::String(text)) => {
-                let (description, cut) = cut_bytes(clean(text), DESCRIPTION_BYTES_MAX);
-                if cut {
-                    self.content.warn("truncated", "description");
-                }
-                self.content.description = Some(description);
-            }
+            Some(Kind::String(text)) => self.description(text),
             Some(_) if triggers => self.fault("description", "must be a string"),
             None if triggers && rules.require_description => {
                 self.fault("description", "is required on trigger; it may be empty");
@@ -264,16 +254,47 @@ impl<'d> Reading<'d> {
         }
     }
 
+    fn title(&mut self, text: &'d str) {
+        if self.judge_only {
+            return;
+        }
+        let (title, cut) = truncated(clean(text), TITLE_CHARS_MAX);
+        if cut {
+            self.content.warn("truncated", "message");
+        }
+        self.content.title = Some(title);
+    }
+
+    fn description(&mut self, text: &'d str) {
+        if self.judge_only {
+            return;
+        }
+        let (description, cut) = cut_bytes(clean(text), DESCRIPTION_BYTES_MAX);
+        if cut {
+            self.content.warn("truncated", "description");
+        }
+        self.content.description = Some(description);
+    }
+
     /// Section 4.1: never reject an alert for a decorative tag, but `tags` itself must be an object.
-    fn tags(&mut self, tags: Option<Value<'d>>) {
+    fn tags(&mut self, tags: Option<Value<'d>>, may_lift: bool) {
         let Some(tags) = tags else { return };
         if !tags.is_object() {
             self.fault("tags", "must be an object");
             return;
         }
+        // Judging needs two tags, unless others could crowd them out or be lifted beside them.
+        let only_severity = self.judge_only && !may_lift && tags.len() <= TAGS_MAX;
+        if !only_severity {
+            self.content.tags.reserve(tags.len().min(TAGS_MAX));
+        }
         for (name, value) in tags.members() {
+            if only_severity && !["severity", "priority"].iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                continue;
+            }
             let path = || format!("tags.{name}");
-            if name.is_empty() || name.chars().nth(TAG_NAME_CHARS_MAX).is_some() {
+            let is_long = name.len() > TAG_NAME_CHARS_MAX && name.chars().nth(TAG_NAME_CHARS_MAX).is_some();
+            if name.is_empty() || is_long {
                 self.content.warn("tag_dropped", path());
                 continue;
             }
@@ -413,17 +434,24 @@ fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::dialect::json::with_document;
 
     /// Runs `look` on the one statement of `body`, or gives its faults.
     fn decode<R>(body: &str, look: impl FnOnce(Decoded<'_>) -> R) -> Result<R, Faults> {
-        decode_at(V2, body, look)
+        decode_at(V2, body, false, look)
     }
 
-    fn decode_at<R>(endpoint: &str, body: &str, look: impl FnOnce(Decoded<'_>) -> R) -> Result<R, Faults> {
+    fn decode_at<R>(
+        endpoint: &str,
+        body: &str,
+        judge_only: bool,
+        look: impl FnOnce(Decoded<'_>) -> R,
+    ) -> Result<R, Faults> {
         let (mut look, mut seen) = (Some(look), None);
-        let rules = Rules { require_description: true };
+        let rules = Rules { require_description: true, judge_only };
         with_document(body.as_bytes(), |document| {
             Squadcast.decode(endpoint, document, rules, &mut |decoded| seen = look.take().map(|look| look(decoded)))
         })
@@ -439,6 +467,62 @@ mod tests {
 
     fn with(rest: &str) -> String {
         format!("{{{TEXTS},{rest}}}")
+    }
+
+    /// Values a tag or member may have, with those that matter for the severity among them.
+    fn some_value() -> impl Strategy<Value = String> {
+        let scalar = prop_oneof![
+            Just("null".to_owned()),
+            Just("5".to_owned()),
+            Just("1.50".to_owned()),
+            Just("true".to_owned()),
+            prop::sample::select(vec!["high", "P1", "p3", "LOW ", "x", ""]).prop_map(|word| format!("\"{word}\"")),
+        ];
+        let tag = (scalar.clone(), prop::sample::select(vec!["color", "colour", "other"]))
+            .prop_map(|(value, name)| format!("{{\"value\":{value},\"{name}\":\"#ff0000\"}}"));
+        prop_oneof![4 => scalar, 2 => tag, 1 => Just("[1]".to_owned()), 1 => Just("{}".to_owned())]
+    }
+
+    fn some_body() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec!["severity", "Severity", "priority", "PRIORITY", "a", "b", ""]);
+        let tags = prop::collection::vec((name, some_value()), 0..5).prop_map(|tags| {
+            let tags: Vec<_> = tags.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            format!("{{{}}}", tags.join(","))
+        });
+        let crowd = (60usize..70, some_value()).prop_map(|(count, value)| {
+            let tags: Vec<_> = (0..count).map(|n| format!("\"t{n}\":1")).collect();
+            format!("{{{},\"severity\":{value}}}", tags.join(","))
+        });
+        let member = prop::sample::select(vec![
+            "message",
+            "description",
+            "status",
+            "event_id",
+            "dedup_key",
+            "priority",
+            "severity",
+            "extra",
+        ]);
+        let members = prop::collection::vec((member, some_value()), 0..6);
+        (members, prop::option::of(prop_oneof![5 => tags, 1 => crowd, 1 => some_value()])).prop_map(
+            |(members, tags)| {
+                let mut parts = vec![TEXTS.to_owned()];
+                parts.extend(members.iter().map(|(name, value)| format!("\"{name}\":{value}")));
+                parts.extend(tags.map(|tags| format!("\"tags\":{tags}")));
+                format!("{{{}}}", parts.join(","))
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(crate::test_cases(4_000)))]
+
+        /// The short reading at intake and the full one at forwarding must never disagree on what was decided.
+        #[test]
+        fn judging_decides_what_the_full_reading_decides(body in some_body()) {
+            let read = |judge_only| decode_at(V2, &body, judge_only, |said| (said.action, said.key, said.content.severity));
+            prop_assert_eq!(read(true), read(false), "{}", body);
+        }
     }
 
     #[test]
@@ -477,7 +561,7 @@ mod tests {
     #[test]
     fn the_legacy_path_triggers_whatever_status_says() {
         let body = with(r#""status":"resolve""#);
-        assert_eq!(decode_at(V1, &body, |decoded| decoded.action), Ok(Action::Trigger));
+        assert_eq!(decode_at(V1, &body, false, |decoded| decoded.action), Ok(Action::Trigger));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The forwarder's thread: takes what came, sends what may go, waits for whatever is next. What becomes
 //! of an event after its answer is in `settle`.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use super::lanes::{IntegrationNumber, Stage, Waiting};
 use super::lines::{Lines, Place};
 use super::upstream::{Door, Route, Upstream};
 use super::wire::{Dial, Failure};
-use super::{Integrations, Log, States};
+use super::{Integrations, Log, Map, States};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -63,13 +62,13 @@ pub(super) struct Desk {
     dial: Arc<dyn Dial>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) upstreams: Vec<Upstream>,
-    places: HashMap<Arc<str>, usize>,
+    places: Map<Arc<str>, usize>,
     pub(super) integration_names: Vec<Arc<str>>,
-    integration_numbers: HashMap<Arc<str>, IntegrationNumber>,
-    lines: HashMap<IntegrationNumber, Lines>,
+    integration_numbers: Map<Arc<str>, IntegrationNumber>,
+    lines: Map<IntegrationNumber, Lines>,
     flights: FuturesUnordered<Flight>,
     /// Replayed events that wait, by upstream and sequence: their time to give up runs from here.
-    pub(super) replayed_at: HashMap<(usize, u64), Micros>,
+    pub(super) replayed_at: Map<(usize, u64), Micros>,
 }
 
 impl Desk {
@@ -91,12 +90,12 @@ impl Desk {
             dial,
             mailbox,
             upstreams: Vec::new(),
-            places: HashMap::new(),
+            places: Map::default(),
             integration_names: Vec::new(),
-            integration_numbers: HashMap::new(),
-            lines: HashMap::new(),
+            integration_numbers: Map::default(),
+            lines: Map::default(),
             flights: FuturesUnordered::new(),
-            replayed_at: HashMap::new(),
+            replayed_at: Map::default(),
         }
     }
 

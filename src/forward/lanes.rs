@@ -4,10 +4,11 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::Map;
 use crate::claim::{Pacing, Position};
 use crate::store::LaneKey;
 
@@ -101,9 +102,9 @@ impl Lane {
 /// Lanes, turns and timers of one upstream.
 #[derive(Default)]
 pub(super) struct Lanes {
-    by_key: HashMap<LaneKey, Lane>,
+    by_key: Map<LaneKey, Lane>,
     turns: VecDeque<IntegrationNumber>,
-    queues: HashMap<IntegrationNumber, VecDeque<LaneKey>>,
+    queues: Map<IntegrationNumber, VecDeque<LaneKey>>,
     ready_lanes: usize,
     waiting_events: usize,
     timers: BinaryHeap<Reverse<(Instant, LaneKey)>>,

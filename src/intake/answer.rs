@@ -8,7 +8,7 @@ use hyper::{Response, StatusCode};
 use super::Ended;
 use super::headers::value;
 use crate::dialect::{self, Dialect, Ending};
-use crate::gate::Integration;
+use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,7 +90,7 @@ fn outcome_word(ended: &[Ended]) -> Option<&'static str> {
 
 pub(super) fn refused(
     dialect: Option<&dyn Dialect>,
-    integration: Option<&Integration>,
+    limit: Option<Rate>,
     refusal: &Refusal,
     request_id: &str,
 ) -> Answer {
@@ -112,7 +112,7 @@ pub(super) fn refused(
         // Jitter, so that those refused together do not come back together.
         let seconds = base.saturating_add(fastrand::u32(0..=(base / 2).max(1)));
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        if let Some(rate) = integration.and_then(|integration| integration.limit_of(refusal.reason)) {
+        if let Some(rate) = limit {
             let name = refusal.reason.label();
             headers.insert(RATE_LIMIT_POLICY, value(&format!("\"{name}\";q={};w=1", rate.per_second)));
             headers.insert(RATE_LIMIT, value(&format!("\"{name}\";r=0;t={base}")));

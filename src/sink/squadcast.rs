@@ -459,7 +459,10 @@ mod tests {
             prop_assert_eq!(body["event_id"].as_str().unwrap(), if hashed { crate::sink::sha256_hex(&[&long]) } else { long });
             let kept = body.get("tags").map_or(0, |tags| tags.as_object().unwrap().len());
             if whole < 8_000 { prop_assert_eq!(kept, count, "tags go last"); }
-            if kept < count { prop_assert!(body.get("extra").is_none(), "extra goes before tags"); }
+            if kept < count {
+                prop_assert!(body.get("extra").is_none(), "extra goes before tags");
+                prop_assert_eq!(&body["description"], "", "the description goes before tags");
+            }
             prop_assert!(body["description"].as_str().unwrap().len() <= DESCRIPTION_BYTES_MAX);
         }
     }

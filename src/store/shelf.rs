@@ -31,13 +31,15 @@ pub(super) struct Shelf {
     changed: Condvar,
     segment_bytes: u32,
     max_bytes: u64,
+    /// Segments are written ahead: only worth it where commits are synced.
+    written: bool,
 }
 
 impl Shelf {
     /// `made`: the highest segment number in use.
-    pub(super) fn new(made: u32, segment_bytes: u32, max_bytes: u64) -> Self {
+    pub(super) fn new(made: u32, segment_bytes: u32, max_bytes: u64, written: bool) -> Self {
         let shelves = Shelves { made, wanted: made, ..Shelves::default() };
-        Self { shelves: Mutex::new(shelves), changed: Condvar::new(), segment_bytes, max_bytes }
+        Self { shelves: Mutex::new(shelves), changed: Condvar::new(), segment_bytes, max_bytes, written }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
@@ -106,7 +108,7 @@ impl Shelf {
             let forced = id <= shelves.forced;
             drop(shelves);
             let made = if forced || self.has_room(disk) {
-                disk.make_segment(id, self.segment_bytes, &|| self.lock().stopped)
+                disk.make_segment(id, self.segment_bytes, self.written, &|| self.lock().stopped)
             } else {
                 Err(io::ErrorKind::QuotaExceeded.into())
             };

@@ -5,6 +5,7 @@ mod books;
 mod http1;
 mod http2;
 mod recorder;
+mod signals;
 mod surgegate;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ pub use books::Scrape;
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use recorder::{Recorder, Reply};
+pub use signals::{ask, signal, try_scrape};
 pub use surgegate::{Settings, Surgegate};
 
 /// The one key of [`standard`].

@@ -3,13 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(unreachable_pub)] // A test crate has no outside.
 
+mod faults;
 mod harness;
 
 mod accept;
+mod config;
+mod crash;
 mod dedup;
+mod drain;
 mod early;
 mod framing;
+mod full;
 mod garbage;
+mod outage;
 mod refusals;
 mod secrets;
 mod slow;

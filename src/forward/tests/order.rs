@@ -146,6 +146,33 @@ async fn a_refused_batch_is_tried_again_event_by_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_tried_alone_shares_no_request_with_what_came_meanwhile() {
+    let mut world = World::started(&[batching()]);
+    *world.upstream("up").latency.lock().unwrap() = Duration::from_secs(1);
+    world.upstream("up").answers(|seen| status(if seen.keys.iter().any(|key| key == "bad") { 422 } else { 200 }));
+    world.push_all(&[trigger("a"), trigger("bad")]);
+    world.pass(1.005).await;
+    // Within the time a batch takes to fill, so it is queued before the refusal is known.
+    world.push_all(&[trigger("c"), trigger("d")]);
+    world.until_endings(4).await;
+    let requests: Vec<Vec<u64>> = world.upstream("up").seen().into_iter().map(|seen| seen.sequences).collect();
+    assert_eq!(requests[0], [1, 2]);
+    assert!(requests[1..].contains(&vec![3, 4]), "{requests:?}");
+    assert!(requests[1..].contains(&vec![1]) && requests[1..].contains(&vec![2]), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_not_full_waits_for_more_but_not_for_long() {
+    let mut world = World::started(&[batching()]);
+    for index in 0..3 {
+        world.push(&trigger(&index.to_string()));
+        world.pass(0.003).await;
+    }
+    world.pass(0.002).await;
+    assert_eq!(world.upstream("up").seen()[0].sequences, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_restart_the_possible_repeats_are_the_heads_that_could_be_under_way() {
     let mut world = World::before_start();
     let all: Vec<_> = (0..50).map(|index| trigger(&format!("{}", index % 25))).collect();

@@ -195,6 +195,16 @@ async fn a_follower_on_the_key_sends_its_waiting_unknown_resolve_at_once_and_fir
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unknown_resolve_that_is_followed_already_does_not_wait_when_it_becomes_the_head() {
+    let mut world = World::started(&[config()]);
+    let spent: Vec<_> = (0..10).map(|index| unknown(&index.to_string())).collect();
+    world.push_all(&spent);
+    world.push_all(&[trigger("k"), unknown("k"), trigger("k")]);
+    world.pass(1.0).await;
+    assert_eq!(world.delivered().len(), 13);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_line_of_the_unknown_has_ten_thousand_places() {
     let mut world = World::started(&[config()]);
     let all: Vec<_> = (0..10_010).map(|index| unknown(&index.to_string())).collect();

@@ -91,8 +91,32 @@ impl Surgegate {
         self.wait_until_ready();
     }
 
+    /// As [`Surgegate::start_again`], without waiting for readiness: it may have no room.
+    pub fn start_anyway(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "still running");
+        (self.child, self.addresses) = launch(&self.files, self.settings, &self.said);
+    }
+
     fn wait_until_ready(&self) {
         wait_until("readiness", || self.observe("/readyz").is_ok_and(|answer| answer.status == 200));
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub fn observe_address(&self) -> SocketAddr {
+        self.addresses.observe
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.addresses.admin
+    }
+
+    /// Its configuration, each file laid over those before it.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Whether it still runs.

@@ -1,0 +1,282 @@
+//! Time of each stage by itself: decode, claim, append. `cargo bench --bench stages [-- FILTER]`, about a minute.
+//! Only figures of one run compare: see docs/decisions/0003-performance.md.
+
+// A bench that cannot be set up has nothing to measure.
+#![allow(clippy::unwrap_used)]
+
+mod rooms;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::future::join_all;
+use rooms::{Desk, SIZES};
+use surgegate::claim::Position;
+use surgegate::dedup::{Claimed, Dedup};
+use surgegate::dialect::{self, Rules, json};
+use surgegate::event::Event;
+use surgegate::store::{self, Durability, Outlet, Queued, Store};
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    let matched = dialect::route("/v2/incidents/api/k").unwrap();
+    let rules = Rules { require_description: true };
+    for (name, bytes) in SIZES {
+        let body = rooms::body(&rooms::event_id(1), bytes);
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(BenchmarkId::new("parse alone", name), |bencher| {
+            bencher.iter(|| json::with_document(black_box(&body), |document| document.root.is_object()));
+        });
+        group.bench_function(BenchmarkId::new("parse and decode", name), |bencher| {
+            bencher.iter(|| {
+                json::with_document(black_box(&body), |document| {
+                    matched.dialect.decode(matched.route.endpoint, document, rules, &mut |said| {
+                        black_box(said);
+                    })
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Events are made outside the time, so many at once.
+const BLOCK: u64 = 1_000;
+/// A table may grow by this part before it is made anew.
+const GROWTH: u64 = 4;
+
+/// A table with its fresh keys, and what is done to it in blocks.
+struct Growing<'d> {
+    desk: &'d Desk,
+    keys: u64,
+    dedup: Arc<Dedup>,
+    next: u64,
+}
+
+impl<'d> Growing<'d> {
+    fn new(desk: &'d Desk, keys: u64) -> Self {
+        Self { desk, keys, dedup: desk.dedup(keys), next: keys }
+    }
+
+    /// Runs `iterations` claims on fresh keys; the time of claiming and that of committing.
+    fn fresh(&mut self, iterations: u64) -> (Duration, Duration) {
+        let (mut claiming, mut committing) = (Duration::ZERO, Duration::ZERO);
+        let mut left = iterations;
+        while left > 0 {
+            if self.next - self.keys >= (self.keys / GROWTH).max(BLOCK) {
+                *self = Self::new(self.desk, self.keys);
+            }
+            let block = left.min(BLOCK);
+            left -= block;
+            let events: Vec<Event> = (self.next..self.next + block).map(|number| self.desk.event(number)).collect();
+            self.next += block;
+            let mut claims = Vec::with_capacity(events.len());
+            let began = Instant::now();
+            for event in &events {
+                claims.push(self.dedup.claim(event, &self.desk.targets, Desk::RULES));
+            }
+            claiming += began.elapsed();
+            let admitted: Vec<_> = claims
+                .into_iter()
+                .zip(events)
+                .map(|(claimed, event)| match claimed {
+                    Claimed::Owned(claim, pacing) => {
+                        surgegate::claim::Admitted { claim, event, pacing, ticket: self.desk.metrics.receive(0) }
+                    }
+                    _ => panic!("a fresh key is owned"),
+                })
+                .collect();
+            let began = Instant::now();
+            for admitted in admitted {
+                black_box(admitted.accept(Position(1)));
+            }
+            committing += began.elapsed();
+        }
+        (claiming, committing)
+    }
+
+    /// The time of `iterations` claims on known keys, spread over the whole table.
+    fn duplicates(&self, iterations: u64) -> Duration {
+        let mut claiming = Duration::ZERO;
+        let mut left = iterations;
+        while left > 0 {
+            let block = left.min(BLOCK);
+            left -= block;
+            let events: Vec<Event> = (0..block).map(|_| self.desk.event(fastrand::u64(..self.keys))).collect();
+            let began = Instant::now();
+            for event in &events {
+                let claimed = self.dedup.claim(event, &self.desk.targets, Desk::RULES);
+                assert!(matches!(black_box(claimed), Claimed::Absorbed { .. }), "a known key is a duplicate");
+            }
+            claiming += began.elapsed();
+        }
+        claiming
+    }
+}
+
+fn claim(criterion: &mut Criterion) {
+    let desk = Desk::new(SIZES[0].1);
+    let mut group = criterion.benchmark_group("claim");
+    for (name, keys) in [("1,000 keys", 1_000), ("1 M keys", 1_000_000)] {
+        let table = RefCell::new(Growing::new(&desk, keys));
+        group.bench_function(BenchmarkId::new("duplicate", name), |bencher| {
+            bencher.iter_custom(|iterations| table.borrow().duplicates(iterations));
+        });
+        group.bench_function(BenchmarkId::new("fresh key", name), |bencher| {
+            bencher.iter_custom(|iterations| table.borrow_mut().fresh(iterations).0);
+        });
+        group.bench_function(BenchmarkId::new("fresh key, commit", name), |bencher| {
+            bencher.iter_custom(|iterations| table.borrow_mut().fresh(iterations).1);
+        });
+    }
+    group.finish();
+}
+
+/// Takes what became durable, and remembers where it stood.
+#[derive(Default)]
+struct Seen(Mutex<Vec<Position>>);
+
+impl Outlet for Seen {
+    fn push(&self, batch: &mut Vec<Queued>) {
+        self.0.lock().unwrap().extend(batch.drain(..).map(|queued| queued.at));
+    }
+}
+
+/// A log is made anew past this: nothing settles what is appended, so nothing frees it.
+const LOG_BYTES: u64 = 96 << 20;
+const SEGMENT_BYTES: u32 = 32 << 20;
+
+/// A running log of its own in a new directory.
+struct Log<'d> {
+    desk: &'d Desk,
+    dedup: Arc<Dedup>,
+    store: Arc<Store>,
+    runtime: Runtime,
+    durability: Durability,
+    next: u64,
+    directory: tempfile::TempDir,
+}
+
+impl<'d> Log<'d> {
+    fn new(desk: &'d Desk, durability: Durability) -> Self {
+        let directory = directory();
+        let config = store::Config {
+            directory: directory.path().into(),
+            durability,
+            max_bytes: 4 * LOG_BYTES,
+            segment_bytes: SEGMENT_BYTES,
+        };
+        let (store, _) = Store::open(config, &desk.metrics, 1, &mut |_, _, _| {}).unwrap();
+        store.start(Arc::new(Seen::default()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.spawn(Arc::clone(&store).deliver_completions(0));
+        Self { desk, dedup: desk.dedup(0), store, runtime, durability, next: 0, directory }
+    }
+
+    /// The time of `iterations` batches, each of `size` events appended at once.
+    fn append(&mut self, iterations: u64, size: u64, record: u64) -> Duration {
+        let mut taken = Duration::ZERO;
+        for _ in 0..iterations {
+            if self.next * record > LOG_BYTES {
+                self.store.close();
+                *self = Self::new(self.desk, self.durability);
+            }
+            let admitted: Vec<_> =
+                (self.next..self.next + size).map(|number| self.desk.admitted(&self.dedup, number)).collect();
+            self.next += size;
+            let began = Instant::now();
+            let all = join_all(admitted.into_iter().map(|admitted| self.store.append(0, admitted)));
+            let all = self.runtime.block_on(all);
+            taken += began.elapsed();
+            assert!(all.iter().all(Result::is_ok), "the log refuses: {all:?}");
+        }
+        taken
+    }
+}
+
+/// On the disk of the build: a memory file system would make a sync free.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Bytes that a record of `desk`'s events takes in the log.
+fn record_bytes(desk: &Desk) -> u64 {
+    let log = Log::new(desk, Durability::Fsync);
+    let seen = Arc::new(Seen::default());
+    let config = store::Config {
+        directory: log.directory.path().join("measured"),
+        durability: Durability::Fsync,
+        max_bytes: 4 * LOG_BYTES,
+        segment_bytes: SEGMENT_BYTES,
+    };
+    let (store, _) = Store::open(config, &desk.metrics, 1, &mut |_, _, _| {}).unwrap();
+    store.start(Arc::clone(&seen) as Arc<dyn Outlet>);
+    log.runtime.spawn(Arc::clone(&store).deliver_completions(0));
+    for number in 0..2 {
+        log.runtime.block_on(store.append(0, desk.admitted(&log.dedup, number))).unwrap();
+    }
+    store.close();
+    let at = seen.0.lock().unwrap();
+    at[1].0 - at[0].0
+}
+
+/// The least that any log must do: one write into space made ahead of time, one sync.
+fn by_hand(file: &File, bytes: &[u8], at: &mut u64) {
+    if *at + bytes.len() as u64 > u64::from(SEGMENT_BYTES) {
+        *at = 0;
+    }
+    file.write_all_at(bytes, *at).unwrap();
+    *at += bytes.len() as u64;
+    file.sync_data().unwrap();
+}
+
+/// Filled, not only allocated: the first write of an allocated block costs a journal entry at the sync.
+fn filled(directory: &Path) -> File {
+    let file = File::create(directory.join("by-hand")).unwrap();
+    file.write_all_at(&vec![0; SEGMENT_BYTES as usize], 0).unwrap();
+    file.sync_all().unwrap();
+    file
+}
+
+fn append(criterion: &mut Criterion) {
+    let desk = Desk::new(SIZES[0].1);
+    let record = record_bytes(&desk);
+    let mut group = criterion.benchmark_group("append");
+    for size in [1, 16, 256] {
+        group.throughput(Throughput::Elements(size));
+        for (name, durability) in [("memory", Durability::Memory), ("fsync", Durability::Fsync)] {
+            let log = RefCell::new(Log::new(&desk, durability));
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                bencher.iter_custom(|iterations| log.borrow_mut().append(iterations, size, record));
+            });
+        }
+        let directory = directory();
+        let file = filled(directory.path());
+        let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(1..)).take((record * size) as usize).collect();
+        let mut at = 0;
+        group.bench_function(BenchmarkId::new("write and fdatasync by hand", size), |bencher| {
+            bencher.iter(|| by_hand(&file, &bytes, &mut at));
+        });
+    }
+    group.finish();
+}
+
+/// Short: the whole file is run by `make bench`. `-- --measurement-time 5` for finer figures.
+fn short() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args()
+}
+
+criterion_group! { name = stages; config = short(); targets = decode, claim, append }
+criterion_main!(stages);

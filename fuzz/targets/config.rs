@@ -1,0 +1,30 @@
+//! Any text as a configuration (PROMISES I4): it loads, or every finding can be shown. What stands behind the first
+//! NUL is the value of every variable that the text names.
+
+use surgegate::config;
+
+/// Whether it is a configuration that can be used.
+pub(crate) fn run(input: &[u8]) -> bool {
+    let end = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
+    let (text, value) = input.split_at(end);
+    let (text, value) = (String::from_utf8_lossy(text), String::from_utf8_lossy(value.get(1..).unwrap_or_default()));
+    // Overrides are looked up by name too: with a value for each of them nothing else would be looked at.
+    let environment =
+        |name: &str| (!value.is_empty() && !name.starts_with("SURGEGATE__")).then(|| value.clone().into_owned());
+    match config::load_text("fuzz.yaml", &text, &environment) {
+        Ok(config) => {
+            let _ = format!("{config:?}");
+            config.warnings.iter().for_each(|warning| assert!(!warning.to_string().is_empty()));
+            true
+        }
+        Err(errors) => {
+            assert!(errors.count() > 0, "refused without a reason");
+            assert!(errors.to_string().ends_with(if errors.count() == 1 { "1 error" } else { " errors" }));
+            assert!(serde_json::to_string(&errors).is_ok());
+            // A place is a place in the text; one past its end is where it broke off.
+            let lines = text.lines().count() + 1;
+            assert!(errors.findings.iter().all(|finding| finding.line <= lines), "{errors}");
+            false
+        }
+    }
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Long runs of the crash tests against the promises. TORTURE=full takes the figures of the promises, however long that
+# is; otherwise as much of it as the budget (TORTURE_MINUTES, 30) allows. A part that has passed is not run again until
+# all have: the state file lists them. TORTURE_STATE names it, TORTURE_FRESH=1 begins anew.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+state=${TORTURE_STATE:-target/torture.state}
+minutes=${TORTURE_MINUTES:-30}
+logs=${TORTURE_LOGS:-target/torture}
+mode=${TORTURE:-usual}
+case $mode in
+    full) kills=1000 queued=100000 full=20 outage=1000000 rounds=20 ;;
+    usual) kills=200 queued=100000 full=10 outage=100000 rounds=3 ;;
+    *) echo "TORTURE is full or not set" >&2; exit 2 ;;
+esac
+# Figures given by name win.
+export SURGEGATE_TORTURE_KILLS=${SURGEGATE_TORTURE_KILLS:-$kills}
+export SURGEGATE_TORTURE_QUEUED=${SURGEGATE_TORTURE_QUEUED:-$queued}
+export SURGEGATE_TORTURE_FULL=${SURGEGATE_TORTURE_FULL:-$full}
+export SURGEGATE_TORTURE_OUTAGE=${SURGEGATE_TORTURE_OUTAGE:-$outage}
+rounds=${TORTURE_ROUNDS:-$rounds}
+
+mkdir -p "$(dirname "$state")" "$logs"
+# Other figures or other code: what has passed says nothing.
+this="mode=$mode kills=$SURGEGATE_TORTURE_KILLS queued=$SURGEGATE_TORTURE_QUEUED full=$SURGEGATE_TORTURE_FULL outage=$SURGEGATE_TORTURE_OUTAGE rounds=$rounds tree=$(git rev-parse HEAD 2>/dev/null || echo none)"
+if [[ ${TORTURE_FRESH:-} == 1 || ! -f $state || $(head -n 1 "$state") != "$this" ]]; then
+    echo "$this" >"$state"
+fi
+
+cargo test --locked --test it --no-run || exit 1
+
+# Cheap parts first: what does not fit the budget is left for the next call.
+parts=()
+for ((round = 1; round <= rounds; round++)); do
+    parts+=("config:$round" "full:$round" "drain:$round" "outage:$round")
+done
+parts+=("crash:1")
+
+started=$SECONDS
+passed=0 failed=0 before=0 left=0
+summary=()
+for part in "${parts[@]}"; do
+    if grep -qxF "passed $part" "$state"; then
+        before=$((before + 1))
+        continue
+    fi
+    seconds=$((minutes * 60 - (SECONDS - started)))
+    if [[ $mode != full ]] && ((seconds < 30)); then
+        left=$((left + 1))
+        continue
+    fi
+    limit=()
+    if [[ $mode != full ]]; then limit=(timeout --kill-after=10 "$seconds"); fi
+    log=$logs/${part/:/-}.log
+    echo "== $part"
+    began=$SECONDS
+    "${limit[@]}" cargo test --locked --test it -- --nocapture --test-threads=1 "${part%%:*}::" >"$log" 2>&1
+    status=$?
+    grep -aE '^(TEST_SEED|Found|ready |refused |test result)|attempts for|B of memory|waited at most' "$log" | sed 's/^/   /'
+    if ((status == 0)); then
+        echo "passed $part" >>"$state"
+        passed=$((passed + 1))
+        summary+=("passed $part in $((SECONDS - began)) s")
+    elif ((status == 124 || status == 137)) && ((${#limit[@]})); then
+        left=$((left + 1))
+        summary+=("out of time: $part after $((SECONDS - began)) s")
+    else
+        failed=$((failed + 1))
+        seed=$(grep -aoE 'TEST_SEED=[0-9]+|^[0-9]{6,20}$' "$log" | head -n 1)
+        summary+=("FAILED $part (${seed:-no seed}), see $log")
+    fi
+done
+
+echo
+echo "== torture: $this"
+((${#summary[@]})) && printf '%s\n' "${summary[@]}"
+((before)) && echo "$before passed in an earlier call"
+((left)) && echo "$left left for the next call (make torture goes on where this one ended)"
+if ((left == 0 && failed == 0)); then rm -f "$state"; fi
+echo "$((passed + before)) passed, $failed failed"
+((failed == 0))

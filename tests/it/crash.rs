@@ -1,0 +1,383 @@
+//! D1 and D7: SIGKILL at random moments under load. Nothing that was answered 2xx is lost, order holds in each key,
+//! repeats are those a crash explains, and the books balance at every scrape. SIGKILL keeps the page cache: what it
+//! shows is the order of writes and answers, not syncing.
+//!
+//! `SURGEGATE_TORTURE_KILLS` sets the number of kills, `TEST_SEED` makes a run's choices again.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::faults::{Arrival, Fault, Upstream, first_arrivals};
+use crate::harness::{Answer, PATH, Raw, Surgegate, alone, request, seed, try_scrape, wait_until};
+
+const CLIENTS: usize = 8;
+/// Requests the upstream may have in flight.
+const CONNECTIONS: usize = 8;
+/// A spool is made anew after so many kills, so that a long run stays within its disk.
+const KILLS_PER_SPOOL: usize = 50;
+/// A settlement rides on a commit at latest after 50 ms; a busy machine's sync may hold that commit up.
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
+/// Clients are silent for so long before some of the kills.
+const QUIET: Duration = Duration::from_millis(900);
+const SCRAPE_EVERY: Duration = Duration::from_millis(100);
+
+/// A figure that a long run raises.
+pub fn figure(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// One integration without limits, and an upstream with this many connections.
+pub fn configuration(url: &str, upstream: &str) -> String {
+    let key = crate::harness::KEY;
+    format!(
+        "integrations:\n  - name: payments\n    keys: [{{ key: '{key}' }}]\n    upstreams: [pager]\n    \
+         rate_limit: {{ requests_per_second: 1000000 }}\n\
+         upstreams:\n  - {{ name: pager, kind: webhook, url: '{url}', {upstream} }}\n"
+    )
+}
+
+/// What clients, the scraper and the killer share.
+struct World {
+    /// Where to post and where to scrape; `None` while the process is away.
+    addresses: Mutex<Option<(SocketAddr, SocketAddr)>>,
+    over: AtomicBool,
+    /// Clients keep silent, so that nothing but time commits what is settled.
+    quiet: AtomicBool,
+    /// Requests sent and not answered.
+    asking: AtomicUsize,
+    /// Requests whose connection ended in place of an answer.
+    broken: AtomicUsize,
+    scrapes: AtomicUsize,
+}
+
+impl World {
+    fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        *self.addresses.lock().unwrap()
+    }
+
+    /// Says it until the 2xx is read. The flag: whether it had to be said again.
+    fn say(&self, connection: &mut Option<Raw>, bytes: &[u8]) -> (Answer, bool) {
+        let mut again = false;
+        loop {
+            if let Some(open) = connection.as_mut() {
+                self.asking.fetch_add(1, Ordering::Relaxed);
+                let answer = open.send(bytes).and_then(|()| open.answer());
+                self.asking.fetch_sub(1, Ordering::Relaxed);
+                match answer {
+                    Ok(answer) => {
+                        assert_eq!(answer.status, 202, "{}", answer.text());
+                        return (answer, again);
+                    }
+                    Err(_) => {
+                        self.broken.fetch_add(1, Ordering::Relaxed);
+                        again = true;
+                    }
+                }
+            }
+            *connection = self.addresses().and_then(|(ingest, _)| Raw::try_connect(ingest).ok());
+            if connection.is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// One fleet: fresh triggers, duplicates, resolves and reopenings on keys of its own. Returns for each key the
+    /// titles and actions that must have reached the upstream, in order.
+    fn client(&self, id: usize, round: usize, mut rng: Rng) -> HashMap<String, Vec<Told>> {
+        let mut told = HashMap::<String, Vec<Told>>::new();
+        let (mut open, mut resolved) = (Vec::<String>::new(), Vec::<String>::new());
+        let mut connection = None;
+        for number in 0.. {
+            if self.over.load(Ordering::Relaxed) {
+                break;
+            }
+            if self.quiet.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            let title = format!("event {round}-{id}-{number}");
+            let trigger = |key: &str| format!(r#"{{"message":"{title}","description":"d","event_id":"{key}"}}"#);
+            let mut one_of =
+                |keys: &mut Vec<String>| (!keys.is_empty()).then(|| keys.swap_remove(rng.usize(..keys.len())));
+            let (key, action) = match number % 10 {
+                0 | 1 => (one_of(&mut open), "duplicate"),
+                2..=4 => (one_of(&mut open), "resolve"),
+                5 => (one_of(&mut resolved), "trigger"),
+                _ => (None, "trigger"),
+            };
+            let (key, action) =
+                key.map_or_else(|| (format!("key-{round}-{id}-{number}"), "trigger"), |key| (key, action));
+            let body = if action == "resolve" { crate::harness::resolve(&key) } else { trigger(&key) };
+            let (answer, again) =
+                self.say(&mut connection, &request("POST", PATH, &["Content-Type: application/json"], body));
+            let foretold: &[&str] = match (action, again) {
+                ("trigger", false) => &["created"],
+                // The event may have been kept although its answer was not read.
+                ("trigger", true) => &["created", "duplicate"],
+                ("resolve", false) => &["resolved"],
+                ("resolve", true) => &["resolved", "duplicate_resolve"],
+                _ => &["duplicate"],
+            };
+            assert!(
+                foretold.contains(&answer.outcome()),
+                "{action} of {key} (again: {again}) gave {}",
+                answer.outcome()
+            );
+            if action != "duplicate" {
+                told.entry(key.clone()).or_default().push(Told { action, title });
+            }
+            if action == "resolve" { resolved.push(key) } else { open.push(key) }
+        }
+        told
+    }
+
+    /// Scrapes until it is over; the process may be away at any moment.
+    fn scrape(&self) {
+        while !self.over.load(Ordering::Relaxed) {
+            if let Some(scrape) = self.addresses().and_then(|(_, observe)| try_scrape(observe)) {
+                scrape.assert_books_balance();
+                self.scrapes.fetch_add(1, Ordering::Relaxed);
+            }
+            std::thread::sleep(SCRAPE_EVERY);
+        }
+    }
+}
+
+struct Told {
+    action: &'static str,
+    title: String,
+}
+
+/// What kills found.
+#[derive(Debug, Default)]
+struct Found {
+    kills: usize,
+    asking: usize,
+    sending: usize,
+    waiting: usize,
+    quiet: usize,
+    in_recovery: usize,
+    broken: usize,
+    scrapes: usize,
+    events: usize,
+    repeats: usize,
+    oldest_repeated: Duration,
+    slowest_start: Duration,
+}
+
+#[test]
+fn a_kill_at_any_moment_under_load_loses_nothing_that_was_answered() {
+    let _alone = alone();
+    let mut rng = Rng::with_seed(seed());
+    let kills = figure("SURGEGATE_TORTURE_KILLS", 20);
+    let mut found = Found::default();
+    for round in 0..kills.div_ceil(KILLS_PER_SPOOL) {
+        let kills = KILLS_PER_SPOOL.min(kills - found.kills);
+        run(round, kills, &mut rng, &mut found);
+    }
+    eprintln!("{found:?}");
+    let most = kills / 2;
+    assert!(found.asking > most, "few kills found requests in flight: {found:?}");
+    assert!(found.sending > most, "few kills found requests at the upstream: {found:?}");
+    assert!(found.waiting > most, "few kills found events waiting: {found:?}");
+    assert!(found.broken > most, "answers were not lost: {found:?}");
+    assert!(found.scrapes > most, "the books were hardly looked at: {found:?}");
+}
+
+fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
+    let slow = Duration::from_millis(15);
+    let upstream = Upstream::scripted(move |_| Fault::After(slow, 200));
+    let config = configuration(&upstream.url(), &format!("connections: {CONNECTIONS}"));
+    let mut surgegate = Surgegate::start(&[&config, "spool: { durability: fsync }\n"]);
+    let world = World {
+        addresses: Mutex::new(Some((surgegate.ingest(), surgegate.observe_address()))),
+        over: AtomicBool::new(false),
+        quiet: AtomicBool::new(false),
+        asking: AtomicUsize::new(0),
+        broken: AtomicUsize::new(0),
+        scrapes: AtomicUsize::new(0),
+    };
+    let mut moments = Vec::new();
+    let told: HashMap<String, Vec<Told>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|id| {
+                let (world, rng) = (&world, Rng::with_seed(rng.u64(..)));
+                scope.spawn(move || world.client(id, round, rng))
+            })
+            .collect();
+        scope.spawn(|| world.scrape());
+        // The others end also when this one fails.
+        let ends = End(&world.over);
+        for _ in 0..kills {
+            // A random moment is the point here.
+            std::thread::sleep(Duration::from_millis(rng.u64(20..500)));
+            let waiting = try_scrape(surgegate.observe_address()).map_or(0, |scrape| scrape.count("spool_events", &[]));
+            let quiet = rng.u8(..5) == 0;
+            if quiet {
+                found.quiet += 1;
+                world.quiet.store(true, Ordering::Relaxed);
+                std::thread::sleep(QUIET);
+            }
+            found.asking += usize::from(world.asking.load(Ordering::Relaxed) > 0);
+            found.sending += usize::from(upstream.in_flight() > 0);
+            found.waiting += usize::from(waiting > 0);
+            *world.addresses.lock().unwrap() = None;
+            let before = Instant::now();
+            surgegate.kill();
+            moments.push((before, Instant::now()));
+            if rng.u8(..4) == 0 {
+                found.in_recovery += 1;
+                kill_in_recovery(&surgegate, Duration::from_millis(rng.u64(..60)));
+                moments.push((before, Instant::now()));
+            }
+            let start = Instant::now();
+            surgegate.start_again();
+            found.slowest_start = found.slowest_start.max(start.elapsed());
+            world.quiet.store(false, Ordering::Relaxed);
+            *world.addresses.lock().unwrap() = Some((surgegate.ingest(), surgegate.observe_address()));
+            found.kills += 1;
+        }
+        drop(ends);
+        clients.into_iter().flat_map(|client| client.join().expect("a client failed")).collect()
+    });
+    upstream.tell(|_| Fault::Answer(200));
+    let scrape = surgegate.wait_until_delivered();
+    let arrivals = upstream.arrivals();
+    let first = first_arrivals(&arrivals);
+    for (key, told) in &told {
+        let came = first.get(key).map_or(&[][..], Vec::as_slice);
+        same_order(key, told, came);
+        assert!(
+            last_arrivals(key, &arrivals).eq(came.iter().map(|arrival| &arrival.uid)),
+            "repeats turned the order of {key}"
+        );
+    }
+    assert_eq!(first.len(), told.len(), "keys came that nobody posted");
+    let events: usize = told.values().map(Vec::len).sum();
+    assert_eq!(scrape.count("events_accepted_total", &[]) as usize, events);
+    assert_eq!(scrape.count("events_delivered_total", &[]) as usize, events);
+    assert_eq!(scrape.count("dead_letters", &[]) + scrape.count("events_dropped_total", &[]), 0);
+    found.events += events;
+    found.broken += world.broken.load(Ordering::Relaxed);
+    found.scrapes += world.scrapes.load(Ordering::Relaxed);
+    judge_repeats(&arrivals, &moments, found);
+}
+
+/// Ends the clients when dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts the binary on the same spool and kills it, most likely before it is ready.
+fn kill_in_recovery(surgegate: &Surgegate, after: Duration) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
+    for file in surgegate.files() {
+        command.arg("--config").arg(file);
+    }
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn same_order(key: &str, told: &[Told], came: &[Arrival]) {
+    // A resolve has no title of its own.
+    let words =
+        |action: &str, title: &str| if action == "trigger" { format!("trigger {title}") } else { action.to_owned() };
+    let mut generation = 0;
+    let told = told.iter().map(|told| {
+        generation += u64::from(told.action == "trigger");
+        (words(told.action, &told.title), generation)
+    });
+    let came = came.iter().map(|arrival| (words(&arrival.action, &arrival.title), arrival.generation));
+    assert_eq!(came.collect::<Vec<_>>(), told.collect::<Vec<_>>(), "of {key}: what came, and what was answered 2xx");
+}
+
+/// The events of a key in the order of their last arrival.
+fn last_arrivals<'a>(key: &str, arrivals: &'a [Arrival]) -> impl Iterator<Item = &'a String> {
+    let mut last: Vec<&String> = Vec::new();
+    for arrival in arrivals.iter().filter(|arrival| arrival.key == key) {
+        last.retain(|uid| **uid != arrival.uid);
+        last.push(&arrival.uid);
+    }
+    last.into_iter()
+}
+
+/// A repeat is explained by a kill that found the event on its way, or just delivered.
+fn judge_repeats(arrivals: &[Arrival], moments: &[(Instant, Instant)], found: &mut Found) {
+    let mut last = HashMap::<&str, &Arrival>::new();
+    for arrival in arrivals {
+        let Some(before) = last.insert(&arrival.uid, arrival) else { continue };
+        let explained = moments.iter().position(|(began, ended)| {
+            let settled = before.answered.is_some_and(|answered| answered + SETTLED_AFTER < *began);
+            before.at <= *ended && *began <= arrival.at && !settled
+        });
+        let kill =
+            explained.unwrap_or_else(|| panic!("repeated without a kill to explain it: {before:?}, {arrival:?}"));
+        found.repeats += 1;
+        if let Some(answered) = before.answered {
+            found.oldest_repeated = found.oldest_repeated.max(moments[kill].0.saturating_duration_since(answered));
+        }
+    }
+}
+
+/// Posts fresh triggers, many at once on each of four connections.
+pub fn fill(surgegate: &Surgegate, prefix: &str, count: usize) {
+    const AT_ONCE: usize = 50;
+    const FILLERS: usize = 4;
+    std::thread::scope(|scope| {
+        for filler in 0..FILLERS {
+            scope.spawn(move || {
+                let mut connection = surgegate.connect();
+                let numbers: Vec<usize> = (filler..count).step_by(FILLERS).collect();
+                for some in numbers.chunks(AT_ONCE) {
+                    let requests: Vec<u8> = some
+                        .iter()
+                        .flat_map(|number| {
+                            let body = crate::harness::trigger(&format!("{prefix}-{number}"));
+                            request("POST", PATH, &["Content-Type: application/json"], body)
+                        })
+                        .collect();
+                    connection.send(requests).unwrap();
+                    for _ in some {
+                        let answer = connection.answer().unwrap();
+                        assert_eq!(answer.status, 202, "{}", answer.text());
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn with_a_hundred_thousand_events_queued_it_is_ready_again_soon_after_a_kill() {
+    let _alone = alone();
+    let queued = figure("SURGEGATE_TORTURE_QUEUED", 100_000);
+    let upstream = Upstream::dead();
+    let config = configuration(&upstream.url(), "connections: 4");
+    // Only so that filling is quick: what is timed is the start.
+    let mut surgegate = Surgegate::start(&[&config, "spool: { durability: memory }\n"]);
+    fill(&surgegate, "queued", queued);
+    // Written within milliseconds; the queue is as long on disk when nothing has moved for a while.
+    std::thread::sleep(Duration::from_secs(1));
+    surgegate.kill();
+    let start = Instant::now();
+    surgegate.start_again();
+    let ready = start.elapsed();
+    eprintln!("ready {ready:?} after a kill with {queued} queued");
+    let scrape = surgegate.scrape();
+    assert_eq!(scrape.count("spool_events", &[]) as usize, queued);
+    scrape.assert_books_balance();
+    assert!(ready < Duration::from_secs(10), "ready only after {ready:?}");
+    wait_until("an answer after it", || surgegate.post(PATH, crate::harness::trigger("after")).outcome() == "created");
+}

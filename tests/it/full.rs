@@ -1,0 +1,150 @@
+//! No room for the log: at `spool.max_bytes`, and on a file system that is full. New events are refused with when to
+//! come back, forwarding goes on, nothing that was answered 2xx is lost.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::crash::configuration;
+use crate::faults::{Fault, Upstream, first_arrivals};
+use crate::harness::{Answer, PATH, Raw, Surgegate, alone, wait_for, wait_until};
+
+/// A refusal is promised within 100 ms; a busy machine may take longer.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+/// Bodies of 20 KB fill it soon.
+const PADDING: usize = 20_000;
+
+fn post(connection: &mut Raw, key: &str) -> Answer {
+    let body = format!(r#"{{"message":"disk full","description":"{}","event_id":"{key}"}}"#, "x".repeat(PADDING));
+    connection.post(PATH, body).unwrap_or_else(|error| panic!("no answer: {error}"))
+}
+
+/// Posts until a refusal; what was accepted, and that refusal with its time.
+fn fill(surgegate: &Surgegate, prefix: &str, accepted: &mut HashSet<String>) -> (Answer, Duration) {
+    let mut connection = surgegate.connect();
+    for number in 0..10_000 {
+        let key = format!("{prefix}-{number}");
+        let began = Instant::now();
+        let answer = post(&mut connection, &key);
+        if answer.status == 503 {
+            return (answer, began.elapsed());
+        }
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        accepted.insert(key);
+    }
+    panic!("it never fills");
+}
+
+fn is_refused_well(answer: &Answer, took: Duration) {
+    assert!(took < REFUSED_WITHIN, "refused only after {took:?}");
+    let retry_after: u64 = answer.header("retry-after").expect("a Retry-After").parse().unwrap();
+    assert!(retry_after >= 1);
+    assert!(answer.text().contains("spool_full"), "{}", answer.text());
+    eprintln!("refused within {took:?}");
+}
+
+fn readiness(surgegate: &Surgegate) -> (u16, String) {
+    let answer = surgegate.observe("/readyz").unwrap();
+    (answer.status, answer.text())
+}
+
+fn all_came(upstream: &Upstream, accepted: &HashSet<String>) {
+    let came: HashSet<String> = first_arrivals(&upstream.arrivals()).into_keys().collect();
+    let lost: Vec<_> = accepted.difference(&came).collect();
+    assert!(lost.is_empty(), "answered and lost: {lost:?}");
+    assert_eq!(came.len(), accepted.len(), "refused, and forwarded all the same");
+}
+
+#[test]
+fn at_max_bytes_new_events_are_refused_and_forwarding_goes_on() {
+    let _alone = alone();
+    let upstream = Upstream::scripted(|_| Fault::Answer(503));
+    let config = configuration(&upstream.url(), "connections: 4");
+    let mut surgegate = Surgegate::start(&[&config, "spool: { max_bytes: 16MiB }\n"]);
+    let mut accepted = HashSet::new();
+    let (refusal, took) = fill(&surgegate, "event", &mut accepted);
+    is_refused_well(&refusal, took);
+    assert!(accepted.len() > 100, "only {} were taken", accepted.len());
+    let (status, body) = readiness(&surgegate);
+    assert!(status == 503 && body.contains("spool_full"), "{status} {body}");
+    // A duplicate needs no room.
+    let known = accepted.iter().next().unwrap();
+    assert_eq!(post(&mut surgegate.connect(), known).outcome(), "duplicate");
+    upstream.tell(|_| Fault::Answer(200));
+    let scrape = surgegate.wait_until_delivered();
+    assert!(scrape.count("events_rejected_total", &[("reason", "spool_full")]) > 0);
+    all_came(&upstream, &accepted);
+    // What is settled stays settled, though the log was full to its end.
+    surgegate.kill();
+    surgegate.start_anyway();
+    surgegate.wait_until_delivered();
+    all_came(&upstream, &accepted);
+}
+
+/// A file system of a fixed size, unmounted when dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path, bytes: usize) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let size = format!("size={bytes}");
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status().unwrap();
+        assert!(status.success(), "a tmpfs must be mounted for this test: run it as root");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: the process may still be at its end.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_new_events_forwards_the_old_and_accepts_again_when_there_is_room() {
+    let _alone = alone();
+    let times = crate::crash::figure("SURGEGATE_TORTURE_FULL", 2);
+    let directory = tempfile::TempDir::new().unwrap();
+    let disk = Tmpfs::mount(&directory.path().join("disk"), 48 << 20);
+    let spool = format!("spool: {{ directory: '{}', max_bytes: 40MiB }}\n", disk.0.join("spool").display());
+    // Something else takes the room.
+    let ballast = disk.0.join("ballast");
+    let upstream = Upstream::scripted(|_| Fault::Answer(503));
+    let config = configuration(&upstream.url(), "connections: 4");
+    let mut surgegate = Surgegate::start(&[&config, &spool]);
+    let mut accepted = HashSet::new();
+    for time in 0..times {
+        eat(&ballast);
+        let (refusal, took) = fill(&surgegate, &format!("event-{time}"), &mut accepted);
+        is_refused_well(&refusal, took);
+        let (status, body) = readiness(&surgegate);
+        assert!(status == 503 && body.contains("spool_full"), "{status} {body}");
+        assert_eq!(surgegate.observe("/livez").unwrap().status, 200);
+        upstream.tell(|_| Fault::Answer(200));
+        surgegate.wait_until_delivered();
+        all_came(&upstream, &accepted);
+        std::fs::remove_file(&ballast).unwrap();
+        let space = Instant::now();
+        wait_until("readiness", || readiness(&surgegate).0 == 200);
+        eprintln!("ready {:?} after there was room", space.elapsed());
+        let key = format!("after-{time}");
+        wait_for("an answer with 202", || (post(&mut surgegate.connect(), &key).status == 202).then_some(()));
+        accepted.insert(key);
+        upstream.tell(|_| Fault::Answer(503));
+    }
+    upstream.tell(|_| Fault::Answer(200));
+    surgegate.kill();
+    surgegate.start_again();
+    surgegate.wait_until_delivered();
+    all_came(&upstream, &accepted);
+}
+
+/// Fills the file system to its last page.
+fn eat(ballast: &Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(ballast).unwrap();
+    let full = (0..100_000).find_map(|_| file.write_all(&[1; 4096]).err());
+    assert_eq!(full.expect("the disk fills").kind(), std::io::ErrorKind::StorageFull);
+}
