@@ -25,6 +25,7 @@ use super::connection::Wire;
 use super::watch::Watched;
 use super::{Seat, Shared};
 use crate::intake;
+use crate::metrics::Metrics;
 
 /// Between looks at a first byte that could begin either protocol; such a client is odd or slow.
 const PEEK_AGAIN: Duration = Duration::from_millis(10);
@@ -132,17 +133,32 @@ impl Handler {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let version = request.version();
         let _request = self.watched.begin(version == Version::HTTP_2);
-        let metrics = &self.shared.intake.metrics;
-        metrics.requests_in_flight.inc();
+        let in_flight = InFlight::new(&self.shared.intake.metrics);
         let work = self.shared.intake.answer(self.worker, self.source, request);
         // A defect in one request must not end the others of its connection, nor lose their answers.
         let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| intake::panicked());
-        metrics.requests_in_flight.dec();
+        drop(in_flight);
         let mut response = answer.response;
         if answer.close && version < Version::HTTP_2 {
             self.unread.store(true, Ordering::Relaxed);
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
+    }
+}
+
+/// A request in work; hyper drops the handler of a client that is gone, and that counts it out too.
+struct InFlight(Arc<Metrics>);
+
+impl InFlight {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.requests_in_flight.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.dec();
     }
 }

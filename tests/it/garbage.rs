@@ -180,9 +180,15 @@ fn any_bytes_leave_it_as_it_was() {
         statuses
     };
     let all_gone = |what: &str| {
+        let last = std::cell::Cell::default();
         wait_until(what, || {
             let scrape = surgegate.scrape();
-            scrape.count("http_connections", &[]) == 0 && scrape.count("http_requests_in_flight", &[]) == 0
+            let left = ["http_connections", "http_requests_in_flight"].map(|name| scrape.count(name, &[]));
+            if left != last.get() {
+                eprintln!("{what}: {left:?} connections and requests are left");
+                last.set(left);
+            }
+            left == [0, 0]
         });
     };
     // Buffers and pools have their size after the first storm.
