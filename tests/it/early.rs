@@ -1,6 +1,6 @@
 //! O8: a 413 reaches every client, however it uploads and however much: never a reset before it is read.
 
-use std::io::{Error, ErrorKind, Result, Write};
+use std::io::{Error, Result, Write};
 
 use crate::harness::{Answer, Http2, PATH, Raw, Recorder, Surgegate, alone, standard, trigger};
 
