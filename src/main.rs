@@ -50,6 +50,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Thousands of slow connections hold a few kilobytes each: in huge pages each would cost twice that. Best effort.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match arguments.verb.unwrap_or(Verb::Run(arguments.run)) {
         Verb::Run(files) => load(files).map_or_else(std::convert::identity, |config| run(config, None)),
         Verb::Validate(files) => load(files).map_or_else(std::convert::identity, |config| {

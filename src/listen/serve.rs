@@ -57,7 +57,8 @@ impl Connection {
                 watched: Arc::clone(&self.watched),
                 unread: Arc::clone(&unread),
             });
-            service_fn(move |request| Arc::clone(&handler).answer(request))
+            // Boxed: an idle connection must not hold the room of a request in work.
+            service_fn(move |request| Box::pin(Arc::clone(&handler).answer(request)))
         };
         if is_h2 {
             let connection = http2::Builder::new(TokioExecutor::new())
