@@ -144,4 +144,3 @@ pub fn intake(directory: &Path, durability: Durability) -> Intake {
         Box::new(|_| false),
     )
 }
-

@@ -16,10 +16,30 @@ mod store_recovery;
 
 /// Words that no byte change finds.
 const WORDS: [&str; 24] = [
-    "null", "true", "-0", "1E400", "18446744073709551616", "\"status\":\"resolve\"", "\"event_id\":", "\\u0000",
-    "\\ud800", "[[[[[[[[", "{\"a\":", "\u{FEFF}", "\r\n", "\r\n\r\n", "Content-Length: 5\r\n",
-    "Transfer-Encoding: chunked\r\n", "0\r\n\r\n", "HTTP/1.1", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "${A:-b}", "&a ", "*a",
-    "- ", ": ",
+    "null",
+    "true",
+    "-0",
+    "1E400",
+    "18446744073709551616",
+    "\"status\":\"resolve\"",
+    "\"event_id\":",
+    "\\u0000",
+    "\\ud800",
+    "[[[[[[[[",
+    "{\"a\":",
+    "\u{FEFF}",
+    "\r\n",
+    "\r\n\r\n",
+    "Content-Length: 5\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "0\r\n\r\n",
+    "HTTP/1.1",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "${A:-b}",
+    "&a ",
+    "*a",
+    "- ",
+    ": ",
 ];
 
 fn root() -> PathBuf {
