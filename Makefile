@@ -15,13 +15,16 @@ test: install-tools lint
 
 ## Long runs against the promises; resumable. TORTURE=full for the figures of the promises.
 torture: install-tools
+	scripts/fuzz.sh 60
 	scripts/torture.sh
 
 ## Requests per CPU-second beside a bare server, criterion benches, instruction counts.
 bench: install-tools
 	$(CARGO) build --release --locked --workspace
+	scripts/install-tools.sh bench
 	scripts/bench.py --goals-only
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench stages
+	scripts/instructions.py
 
 lint:
 	$(CARGO) fmt --all --check

@@ -23,13 +23,13 @@ use surgegate::metrics::Metrics;
 use surgegate::store::{self, Durability, Store};
 
 /// The key in the path of every request.
-pub const KEY: &str = "k0123456789abcdef0123456789abcdef";
+pub(crate) const KEY: &str = "k0123456789abcdef0123456789abcdef";
 
 /// Sizes of the goals: what the load tester sends, a body with a long text, and one just below the limit.
-pub const SIZES: [(&str, usize); 3] = [("362 B", 362), ("2 KB", 2048), ("29 KB", 29 * 1024)];
+pub(crate) const SIZES: [(&str, usize); 3] = [("362 B", 362), ("2 KB", 2048), ("29 KB", 29 * 1024)];
 
 /// A Squadcast body of exactly `bytes` bytes, as the load tester sends it.
-pub fn body(event_id: &str, bytes: usize) -> Bytes {
+pub(crate) fn body(event_id: &str, bytes: usize) -> Bytes {
     const FILLER: &str = "volume /data at 99 % on host db-7.eu-central-1, read latency above 250 ms; ";
     let start = format!(
         r##"{{"message":"disk full on db-7","event_id":"{event_id}","status":"trigger","tags":{{"severity":"high","team":{{"value":"storage","color":"#ff0000"}},"region":"eu-central-1"}},"description":""##
@@ -40,7 +40,7 @@ pub fn body(event_id: &str, bytes: usize) -> Bytes {
 }
 
 /// 24 bytes, as the load tester's.
-pub fn event_id(number: u64) -> String {
+pub(crate) fn event_id(number: u64) -> String {
     format!("lt-00000000-{number:012x}")
 }
 
@@ -54,16 +54,16 @@ fn config() -> Config {
 }
 
 /// Everything an event meets before the log.
-pub struct Desk {
-    pub metrics: Arc<Metrics>,
-    pub targets: Targets,
-    pub config: dedup::Config,
+pub(crate) struct Desk {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) targets: Targets,
+    pub(crate) config: dedup::Config,
     raw: Bytes,
     integration: Arc<str>,
 }
 
 impl Desk {
-    pub fn new(body_bytes: usize) -> Self {
+    pub(crate) fn new(body_bytes: usize) -> Self {
         let metrics = Metrics::new(1).unwrap();
         let targets = Arc::from([metrics.upstream("pager")]);
         let config = config().dedup;
@@ -71,7 +71,7 @@ impl Desk {
     }
 
     /// A trigger on the key of that number.
-    pub fn event(&self, number: u64) -> Event {
+    pub(crate) fn event(&self, number: u64) -> Event {
         let now = Micros::now();
         Event {
             uid: Uid::new(now),
@@ -88,7 +88,7 @@ impl Desk {
         }
     }
 
-    pub const RULES: dedup::Rules = dedup::Rules {
+    pub(crate) const RULES: dedup::Rules = dedup::Rules {
         life: KeyLife::OpenUntilResolved,
         policy: Policy {
             forward_duplicates: surgegate::machine::ForwardDuplicates::SeverityIncrease,
@@ -98,7 +98,7 @@ impl Desk {
     };
 
     /// A table in which the first `keys` keys are open.
-    pub fn dedup(&self, keys: u64) -> Arc<Dedup> {
+    pub(crate) fn dedup(&self, keys: u64) -> Arc<Dedup> {
         let dedup = Dedup::new(self.config.clone(), Arc::clone(&self.metrics));
         let Claimed::Owned(claim, _) = dedup.claim(&self.event(u64::MAX), &self.targets, Self::RULES) else {
             panic!("a fresh key is owned");
@@ -113,7 +113,7 @@ impl Desk {
     }
 
     /// A fresh event that stands before the log.
-    pub fn admitted(&self, dedup: &Arc<Dedup>, number: u64) -> Admitted {
+    pub(crate) fn admitted(&self, dedup: &Arc<Dedup>, number: u64) -> Admitted {
         let event = self.event(number);
         match dedup.claim(&event, &self.targets, Self::RULES) {
             Claimed::Owned(claim, pacing) => Admitted { claim, event, pacing, ticket: self.metrics.receive(0) },
@@ -123,7 +123,7 @@ impl Desk {
 }
 
 /// Intake before a log of that durability, which is open and not written: no other thread runs.
-pub fn intake(directory: &Path, durability: Durability) -> Intake {
+pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
     let config = config();
     let metrics = Metrics::new(1).unwrap();
     let dedup = Dedup::new(config.dedup, Arc::clone(&metrics));

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need where it is missing (Debian). A tool that cannot be had fails the run.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # command:package
 needed=(curl:curl python3:python3 promtool:prometheus strace:strace valgrind:valgrind mkfs.ext4:e2fsprogs)
@@ -26,3 +27,17 @@ done
 for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$part"
 done
+
+# Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`.
+tools=${CARGO_TARGET_DIR:-target}/tools
+case ${1:-} in
+bench)
+    # Must be the version of the library in Cargo.lock.
+    version=$(awk '/^name = "gungraun"$/ { getline; gsub(/[^0-9.]/, ""); print }' Cargo.lock)
+    [[ $("$tools/bin/gungraun-runner" --version 2>/dev/null) == *" $version" ]] ||
+        cargo install --locked --root "$tools" gungraun-runner --version "$version"
+    ;;
+fuzz)
+    [[ -x $tools/bin/cargo-fuzz ]] || cargo install --locked --root "$tools" cargo-fuzz
+    ;;
+esac
