@@ -58,6 +58,8 @@ struct Replay<'a> {
     targets: HashMap<Vec<Arc<str>>, Targets>,
     recovered: Recovered,
     highest_sequence: u64,
+    /// Highest sequence in what was replayed so far; the heads of later segments do not count.
+    replayed_sequence: u64,
     unread: u64,
 }
 
@@ -79,6 +81,7 @@ pub(super) fn recover(
         targets: HashMap::new(),
         recovered: Recovered::default(),
         highest_sequence: 0,
+        replayed_sequence: 0,
         unread: 0,
     };
     // Far-off names are not ours; a new segment only must not meet one.
@@ -166,7 +169,7 @@ impl Replay<'_> {
                 }
             }
         }
-        let watermark = self.lowest_outstanding().map_or(self.highest_sequence, |lowest| lowest.saturating_sub(1));
+        let watermark = self.lowest_outstanding().map_or(self.replayed_sequence, |lowest| lowest.saturating_sub(1));
         for upstream in self.upstreams.values_mut() {
             upstream.settled.raise(watermark);
         }
@@ -219,6 +222,7 @@ impl Replay<'_> {
             }
         });
         self.highest_sequence = self.highest_sequence.max(frame.sequence);
+        self.replayed_sequence = self.replayed_sequence.max(frame.sequence);
         if read.is_none() {
             tracing::warn!(
                 at = at.0,

@@ -256,6 +256,21 @@ fn endings_hold_over_a_restart() {
     }
 }
 
+/// With nothing outstanding at the end of a segment, all before it is settled for good: and nothing after it.
+#[test]
+fn what_a_later_process_settled_stays_settled_though_an_earlier_one_left_nothing_outstanding() {
+    let directory = TempDir::new().unwrap();
+    for start in 0..4 {
+        let rig = Rig::open(directory.path());
+        assert_eq!(rig.keys(), canon(&[]), "start {start}");
+        for number in 1..=3 {
+            rig.append(&Event { targets: vec!["pager"], ..rig.event(&format!("{start}-{number}")) }).unwrap();
+            rig.settle("pager", start * 3 + number, Ending::Delivered);
+        }
+        rig.store.close();
+    }
+}
+
 #[test]
 fn a_settlement_is_on_disk_within_its_time_without_another_event() {
     let directory = TempDir::new().unwrap();

@@ -269,6 +269,7 @@ fn two_hundred_thousand_mixed_posts_are_answered_and_forwarded_as_a_model_forete
     assert!(foretold > 50_000, "the model foretold only {foretold} forwards");
     assert_eq!(scrape.count("events_accepted_total", &[]) as usize, foretold);
     assert_eq!(scrape.count("events_delivered_total", &[]) as usize, foretold);
+    eprintln!("{repeated} came again after SIGKILL");
     // What was under way when it was killed, and what was settled in the 50 ms before (PROMISES D1).
     assert!(repeated <= 64 * 100 + 5_000, "{repeated} came again after SIGKILL");
 }
