@@ -9,7 +9,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -59,7 +59,6 @@ struct Worker {
 /// The running listener.
 pub struct Listener {
     address: SocketAddr,
-    stop: Arc<AtomicBool>,
     stopping: watch_channel::Sender<bool>,
     acceptor: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
@@ -77,7 +76,6 @@ impl Listener {
         let descriptors = raise_descriptor_limit();
         let cap = config.connections.unwrap_or_else(|| descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(64));
         let shared = Arc::new(Shared { config, intake, lingering: Arc::default() });
-        let stop = Arc::new(AtomicBool::new(false));
         let (stopping, stopped) = watch_channel::channel(false);
         let mut handles = Vec::new();
         let mut seats = Vec::new();
@@ -93,7 +91,7 @@ impl Listener {
         let acceptor = accept::Acceptor::bind(&shared, cap, seats, stopped)?;
         let address = acceptor.address();
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
-        Ok(Self { address, stop, stopping, acceptor: Some(thread), workers: handles })
+        Ok(Self { address, stopping, acceptor: Some(thread), workers: handles })
     }
 
     /// Where it listens; the port is known even if 0 was asked for.
@@ -104,7 +102,6 @@ impl Listener {
     /// Stops accepting, lets every request in flight end, and joins the threads. Blocks; a worker gives its
     /// connections at most [`DRAIN_MAX`].
     pub fn stop(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
         // Nobody listens any more only when the acceptor is gone already.
         let _ = self.stopping.send(true);
         for thread in self.acceptor.take().into_iter().chain(self.workers.drain(..)) {

@@ -19,11 +19,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Acceptor {
     runtime: tokio::runtime::Runtime,
+    stopped: watch::Receiver<bool>,
+    door: Door,
+}
+
+/// Where connections come from and go to.
+struct Door {
     listener: TcpListener,
     address: SocketAddr,
     free: Arc<Semaphore>,
     workers: Vec<Worker>,
-    stopped: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 }
 
@@ -45,31 +50,26 @@ impl Acceptor {
         let address = listener.local_addr()?;
         let free = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         let metrics = Arc::clone(&shared.intake.metrics);
-        Ok(Self { runtime, listener, address, free, workers, stopped, metrics })
+        Ok(Self { runtime, stopped, door: Door { listener, address, free, workers, metrics } })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.door.address
     }
 
     /// Accepts until told to stop. Dropping the workers' channels at the end lets them drain.
-    pub(super) fn run(mut self) {
-        let mut stopped = self.stopped.clone();
-        let runtime = std::mem::replace(
-            &mut self.runtime,
-            match tokio::runtime::Builder::new_current_thread().build() {
-                Ok(runtime) => runtime,
-                Err(_) => return,
-            },
-        );
+    pub(super) fn run(self) {
+        let Self { runtime, mut stopped, door } = self;
         runtime.block_on(async {
             tokio::select! {
-                () = self.accept_all() => {}
+                () = door.accept_all() => {}
                 _ = stopped.wait_for(|stopped| *stopped) => {}
             }
         });
     }
+}
 
+impl Door {
     async fn accept_all(&self) {
         loop {
             // At the cap the kernel's backlog holds the rest.
