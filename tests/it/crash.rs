@@ -21,10 +21,11 @@ const CLIENTS: usize = 8;
 const CONNECTIONS: usize = 8;
 /// A spool is made anew after so many kills, so that a long run stays within its disk.
 const KILLS_PER_SPOOL: usize = 50;
-/// A settlement rides on a commit at latest after 50 ms; a busy machine's sync may hold that commit up.
-const SETTLED_AFTER: Duration = Duration::from_millis(500);
-/// Clients are silent for so long before some of the kills.
-const QUIET: Duration = Duration::from_millis(900);
+/// A settlement rides on a commit at latest after 50 ms; a busy machine's sync may hold that commit up: one of over
+/// half a second was seen while others built on the same disk.
+const SETTLED_AFTER: Duration = Duration::from_millis(2000);
+/// Clients are silent for so long before some of the kills: longer than a settlement may take.
+const QUIET: Duration = Duration::from_millis(2500);
 const SCRAPE_EVERY: Duration = Duration::from_millis(100);
 
 /// A figure that a long run raises.
