@@ -109,7 +109,7 @@ fn a_thousand_slow_connections_cost_little_hold_up_nobody_and_are_closed() {
         let clients: Vec<_> = (0..4).map(|name| scope.spawn(move || good_client(address, name, stop, done))).collect();
         wait_until("good clients at work", || done.load(Ordering::Relaxed) > 2000);
         let mut open = Vec::new();
-        for (slow, count) in [(Slow::Head, SLOW * 9 / 20), (Slow::Body, SLOW * 9 / 20), (Slow::Read, SLOW / 10)] {
+        for (slow, count) in [(Slow::Head, SLOW * 19 / 40), (Slow::Body, SLOW * 19 / 40), (Slow::Read, SLOW / 20)] {
             let (opened, each) = open_slow(slow, count, &surgegate);
             open.extend(opened);
             assert!(each < BYTES_EACH_LEAKING, "{each} bytes a connection that is slow in {slow:?}");
