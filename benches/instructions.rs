@@ -60,9 +60,9 @@ fn request(number: u64, bytes: usize) -> Request<Full<Bytes>> {
 }
 
 /// An answer that waits for nothing, as in durability `memory` with the body there: no runtime is needed.
-fn answer(intake: &Intake, request: Request<Full<Bytes>>) -> Answer {
+fn answer(intake: &Intake, mut request: Request<Full<Bytes>>) -> Answer {
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    intake.answer(0, source, request).now_or_never().unwrap()
+    intake.answer(0, source, &mut request).now_or_never().unwrap()
 }
 
 /// The directory lives as long as the log in it.

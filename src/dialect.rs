@@ -133,6 +133,8 @@ pub fn plain_error(refusal: &Refusal, request_id: &str) -> Bytes {
 
 /// A path that some dialect serves, with the key it carries.
 pub struct Matched<'p> {
+    /// Its place in [`DIALECTS`].
+    pub index: usize,
     pub dialect: &'static dyn Dialect,
     pub route: &'static Route,
     /// Never logged (contracts 2.2).
@@ -141,11 +143,16 @@ pub struct Matched<'p> {
 
 /// Finds the dialect that serves a path, whatever the method. The query is not part of `path`.
 pub fn route(path: &str) -> Option<Matched<'_>> {
-    DIALECTS.iter().find_map(|dialect| {
+    DIALECTS.iter().enumerate().find_map(|(index, dialect)| {
         dialect.routes().iter().find_map(|route| {
             let rest = path.strip_prefix(route.prefix)?;
             let key = rest.strip_suffix('/').unwrap_or(rest);
-            (!key.is_empty() && !key.contains('/')).then_some(Matched { dialect: *dialect, route, key })
+            (!key.is_empty() && memchr::memchr(b'/', key.as_bytes()).is_none()).then_some(Matched {
+                index,
+                dialect: *dialect,
+                route,
+                key,
+            })
         })
     })
 }

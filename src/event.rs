@@ -139,6 +139,12 @@ impl Severity {
     }
 }
 
+/// Whether there is nothing but white space in a text. Nearly every text begins with what is none.
+pub fn is_blank(text: &str) -> bool {
+    let seen = text.bytes().next().is_some_and(|byte| byte.is_ascii_graphic());
+    !seen && text.trim().is_empty()
+}
+
 /// How the dedup key was written (contracts 3.1). The numbers are stored: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -159,14 +165,15 @@ impl KeyKind {
 /// A dedup key in canonical form: at most [`KEY_BYTES_MAX`] bytes, not only white space (contracts 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    canon: Box<str>,
+    /// Shared: the event keeps it and the answer shows it.
+    canon: Arc<str>,
     pub kind: KeyKind,
 }
 
 impl Key {
     /// `None` when `canon` is blank or longer than [`KEY_BYTES_MAX`] bytes.
     pub fn parse(canon: &str, kind: KeyKind) -> Option<Self> {
-        let fits = canon.len() <= KEY_BYTES_MAX && !canon.trim().is_empty();
+        let fits = canon.len() <= KEY_BYTES_MAX && !is_blank(canon);
         fits.then(|| Self { canon: canon.into(), kind })
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use keys::Keys;
 pub use rate::Rate;
+use tokio::time::Instant;
 
 use crate::claim::{Admitted, Claim, Pacing, Targets};
 use crate::event::{Event, Severity};
@@ -92,8 +93,8 @@ impl Integration {
     ///
     /// # Errors
     /// A refusal of class overload that says when to come back.
-    pub fn take_request(&self) -> Result<(), Refusal> {
-        self.requests.take().map_err(|wait| {
+    pub fn take_request(&self, now: Instant) -> Result<(), Refusal> {
+        self.requests.take(now).map_err(|wait| {
             Refusal::new(Reason::RequestLimit, "too many requests for this integration")
                 .retry_after(whole_seconds(wait))
         })
@@ -103,8 +104,8 @@ impl Integration {
     ///
     /// # Errors
     /// The time until a token is free.
-    pub fn take_event_token(&self) -> Result<(), Duration> {
-        self.events.as_ref().map_or(Ok(()), Limiter::take)
+    pub fn take_event_token(&self, now: Instant) -> Result<(), Duration> {
+        self.events.as_ref().map_or(Ok(()), |events| events.take(now))
     }
 
     /// Requests and burst a second, for the `RateLimit-Policy` of a 429.
@@ -128,10 +129,11 @@ impl Integration {
         ticket: Ticket,
         retries: bool,
         pacing: Pacing,
+        now: Instant,
     ) -> Result<Admitted, (Refusal, Ticket)> {
         let mut pacing = pacing;
         if claim.outcome == Outcome::Created
-            && let Err(wait) = self.take_event_token()
+            && let Err(wait) = self.take_event_token(now)
         {
             let refuses = match self.config.on_limit {
                 OnLimit::Reject => true,
@@ -157,8 +159,8 @@ impl UnauthenticatedBucket {
     }
 
     /// False when the bucket is empty.
-    pub fn take(&self) -> bool {
-        self.0.take().is_ok()
+    pub fn take(&self, now: Instant) -> bool {
+        self.0.take(now).is_ok()
     }
 }
 
@@ -226,7 +228,7 @@ pub(crate) mod tests {
         let admit = |integration: &Integration, outcome, retries| {
             let claim = Claim::new(None, None, outcome, Arc::from([]));
             let event = crate::event::tests::event("k");
-            integration.admit(claim, event, metrics.receive(0), retries, Pacing::default())
+            integration.admit(claim, event, metrics.receive(0), retries, Pacing::default(), Instant::now())
         };
         let mut config = config("a");
         config.event_rate = one_a_second();

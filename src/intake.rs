@@ -11,8 +11,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Body;
-use hyper::http::request::Parts;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use answer::RequestId;
@@ -21,12 +21,12 @@ pub use answer::{Answer, panicked};
 use crate::body::{self, Budget};
 use crate::claim::Pacing;
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Dialect, Ending, Matched, Rules, json};
+use crate::dialect::{self, Dialect, Ending, Matched, Route, Rules, json};
 use crate::event::{Action, Event, Incident, Key, Micros, Severity, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
-use crate::store::Store;
+use crate::store::{Append, Store};
 
 /// Longest time an event stands in its key's line (DESIGN 5.1).
 const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -46,6 +46,7 @@ pub struct Intake {
     /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
     unknown_line_is_full: UnknownLineIsFull,
     meters: Vec<DialectMeter>,
+    headers: answer::Headers,
 }
 
 /// Asks the forwarder, whom intake does not know.
@@ -59,6 +60,9 @@ struct Heard {
     notes: bool,
 }
 
+/// Most requests hold one event: no allocation for it.
+type Few<T> = SmallVec<[T; 1]>;
+
 /// How one event ended, with what its answer shows.
 struct Ended {
     outcome: Outcome,
@@ -66,13 +70,42 @@ struct Ended {
     key: Option<Key>,
 }
 
-/// A request's way so far, for its answer: who speaks, and whether body bytes were left unread.
+/// Where an event stands after its claim.
+enum Step {
+    Decided(Result<Decided, Refusal>),
+    Contended(Box<Contended>),
+}
+
+/// An event whose key another one holds.
+struct Contended {
+    line: dedup::Line,
+    event: Event,
+    rules: dedup::Rules,
+    ticket: Ticket,
+}
+
+/// How an event goes on.
+enum Decided {
+    Ended(Ended),
+    /// In the log's hands; with its key for the answer.
+    Stored(Append, Option<Key>),
+}
+
+/// A request's way so far, for its answer.
 #[derive(Default)]
 struct Trail {
     matched: Option<(usize, &'static dyn Dialect)>,
     /// The limit that refused it.
     limit: Option<Rate>,
+    /// Body bytes were left unread, or the sender is to lose its connection.
     close: bool,
+}
+
+/// A request that may be taken in: how it speaks, for whom, and what body it announces.
+struct Known {
+    dialect: &'static dyn Dialect,
+    route: &'static Route,
+    integration: Arc<Integration>,
 }
 
 impl Intake {
@@ -102,11 +135,12 @@ impl Intake {
             unauthenticated,
             unknown_line_is_full,
             meters,
+            headers: answer::Headers::new(),
         }
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
-    pub async fn answer<B>(&self, worker: usize, source: IpAddr, request: Request<B>) -> Answer
+    pub async fn answer<B>(&self, worker: usize, source: IpAddr, request: &mut Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -114,132 +148,148 @@ impl Intake {
         let request_id = RequestId::new();
         let request_id = request_id.as_str();
         let mut trail = Trail::default();
-        let taken = self.take_in(worker, source, request, &mut trail).await;
+        let taken = self.take_in(worker, source, began, request, &mut trail).await;
         let (index, dialect) = match trail.matched {
             Some((index, dialect)) => (index, Some(dialect)),
             None => (self.meters.len() - 1, None),
         };
-        let answer = match (taken, dialect) {
-            (Ok((ended, success)), Some(dialect)) => answer::accepted(dialect, &ended, success, request_id),
+        let response = match (taken, dialect) {
+            (Ok((ended, success)), Some(dialect)) => {
+                answer::accepted(&self.headers, dialect, &ended, success, request_id)
+            }
             (Err(refusal), _) => answer::refused(dialect, trail.limit, &refusal, request_id),
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
         if let Some(meter) = self.meters.get(index) {
-            meter.answered(answer.response.status().as_u16());
+            meter.answered(response.status().as_u16());
             meter.seconds.observe(began.elapsed().as_secs_f64());
         }
-        Answer { close: trail.close, ..answer }
+        Answer { response, close: trail.close }
     }
 
-    /// The way of a request (DESIGN 1).
+    /// The way of a request (DESIGN 1). `now`: when it came.
     async fn take_in<B>(
         &self,
         worker: usize,
         source: IpAddr,
-        request: Request<B>,
+        now: Instant,
+        request: &mut Request<B>,
         trail: &mut Trail,
-    ) -> Result<(Vec<Ended>, StatusCode), Refusal>
+    ) -> Result<(Few<Ended>, StatusCode), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (head, body) = request.into_parts();
-        let (matched, integration) = match self.know(&head, trail) {
+        let known = match self.know(request.method(), request.uri(), now, trail) {
             Ok(known) => known,
-            Err(refusal) => return Err(Box::pin(self.unread(&head, body, trail, refusal)).await),
+            Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
-        let taken = self.take_known(worker, source, &matched, &integration, &head, body, trail).await;
+        let taken = self.take_known(worker, source, now, &known, request, trail).await;
         if let Err(refusal) = &taken {
-            trail.limit = integration.limit_of(refusal.reason);
+            trail.limit = known.integration.limit_of(refusal.reason);
         }
         taken
     }
 
     /// From step 4 on: the sender is known, so what is refused is counted.
-    #[allow(clippy::too_many_arguments)]
     async fn take_known<B>(
         &self,
         worker: usize,
         source: IpAddr,
-        matched: &Matched<'_>,
-        integration: &Arc<Integration>,
-        head: &Parts,
-        mut body: B,
+        now: Instant,
+        known: &Known,
+        request: &mut Request<B>,
         trail: &mut Trail,
-    ) -> Result<(Vec<Ended>, StatusCode), Refusal>
+    ) -> Result<(Few<Ended>, StatusCode), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let ticket = self.metrics.receive(worker);
+        let integration = &*known.integration;
         let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
-        let declared = headers::content_length(head);
+        let said = headers::Said::of(request.headers());
         let checked = integration
-            .allows(matched.dialect.name(), source)
-            .and_then(|()| body::precheck(declared, cap))
-            .and_then(|()| headers::content(head, self.limits.gzip))
-            .and_then(|content| integration.take_request().map(|()| content));
+            .allows(known.dialect.name(), source)
+            .and_then(|()| body::precheck(said.length, cap))
+            .and_then(|()| said.content(self.limits.gzip))
+            .and_then(|content| integration.take_request(now).map(|()| content));
+        let declared = said.length;
         let (ticket, content) = match ticket.check(checked) {
             Ok(passed) => passed,
-            Err(refusal) => return Err(Box::pin(self.unread(head, body, trail, refusal)).await),
+            Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
-        let read = body::read(&mut body, declared, content.encoding, cap, &self.limits, &self.budget).await;
+        let body = request.body_mut();
+        let read = body::read(body, declared, content.encoding, cap, &self.limits, &self.budget).await;
         // A body that was not read to its end leaves the connection unusable.
-        trail.close |= read.is_err() && !body.is_end_stream();
+        trail.close |= read.is_err() && !request.body().is_end_stream();
         let (ticket, body) = ticket.check(read)?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
-        let (ticket, heard) = ticket.check(self.hear(matched, integration, body.bytes()))?;
-        let ended = self.accept_all(worker, matched, integration, body.bytes(), tolerated, heard, ticket).await?;
+        let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
         let success = StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED);
+        // Every event of the request, in order.
+        let mut ended = Few::with_capacity(heard.len());
+        let mut first = Some(ticket);
+        for heard in heard {
+            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(worker));
+            let decided = match self.accept(worker, now, known, body.bytes(), tolerated, heard, ticket) {
+                // Boxed: what waits rarely must not make every request's future larger.
+                Step::Contended(waits) => Box::pin(self.stand_in_line(worker, known, waits)).await?,
+                Step::Decided(decided) => decided?,
+            };
+            ended.push(match decided {
+                Decided::Ended(ended) => ended,
+                Decided::Stored(append, key) => match append.await {
+                    Ok(accepted) => Ended { outcome: accepted.outcome, incident: accepted.incident, key },
+                    Err(reason) => return Err(Refusal::new(reason, answer::why(reason))),
+                },
+            });
+        }
         Ok((ended, success))
     }
 
     /// Steps 1 to 3: path, method, key.
-    fn know<'p>(&self, head: &'p Parts, trail: &mut Trail) -> Result<(Matched<'p>, Arc<Integration>), Refusal> {
-        let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    fn know(&self, method: &Method, uri: &Uri, now: Instant, trail: &mut Trail) -> Result<Known, Refusal> {
+        let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
         if uri_bytes > self.uri_bytes_max {
-            return Err(Refusal::new(
-                Reason::UriTooLong,
-                format!("the path is longer than {} bytes", self.uri_bytes_max),
-            ));
+            let message = format!("the path is longer than {} bytes", self.uri_bytes_max);
+            return Err(Refusal::new(Reason::UriTooLong, message));
         }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
-        let matched = dialect::route(head.uri.path()).ok_or_else(no_route)?;
-        trail.matched = dialect::DIALECTS
-            .iter()
-            .position(|dialect| dialect.name() == matched.dialect.name())
-            .map(|index| (index, matched.dialect));
-        if head.method != matched.route.method {
-            return Err(Refusal::new(Reason::WrongMethod, format!("use {}", matched.route.method)));
+        let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
+        trail.matched = Some((index, dialect));
+        if method != route.method {
+            return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
         }
         let keys = self.keys.load();
-        let Some(integration) = keys.find(matched.key) else {
+        let Some(integration) = keys.find(key) else {
             // Same answer to all; only those beyond the global bucket lose their connection (DESIGN 5.8).
-            trail.close |= !self.unauthenticated.take();
+            trail.close |= !self.unauthenticated.take(now);
             return Err(Refusal::new(Reason::UnknownKey, "unknown key or path"));
         };
-        Ok((matched, Arc::clone(integration)))
+        Ok(Known { dialect, route, integration: Arc::clone(integration) })
     }
 
     /// An answer before the body was wanted: takes what is here, else the connection closes after it.
-    async fn unread<B>(&self, head: &Parts, body: B, trail: &mut Trail, refusal: Refusal) -> Refusal
+    async fn unread<B>(&self, request: &mut Request<B>, trail: &mut Trail, refusal: Refusal) -> Refusal
     where
         B: Body<Data = Bytes> + Unpin,
     {
         // Looking at the body of an expectant client would send it the 100 (DESIGN 5.8).
-        let waits = head.headers.contains_key(hyper::header::EXPECT);
-        trail.close |= waits || !body::discard_ready(body, self.limits.body_bytes).await;
+        let waits = request.headers().contains_key(hyper::header::EXPECT);
+        trail.close |= waits || !body::discard_ready(request.body_mut(), self.limits.body_bytes).await;
         refusal
     }
 
     /// Steps 8 and 9: parse and validate.
-    fn hear(&self, matched: &Matched<'_>, integration: &Integration, body: &Bytes) -> Result<Vec<Heard>, Refusal> {
-        let rules = Rules { require_description: integration.config.require_description, judge_only: true };
-        let mut heard = Vec::with_capacity(1);
+    fn hear(&self, known: &Known, body: &Bytes) -> Result<Few<Heard>, Refusal> {
+        let config = &known.integration.config;
+        let rules = Rules { require_description: config.require_description, judge_only: true };
+        let mut heard = Few::new();
         let decoded = json::with_document(body, |document| {
-            matched.dialect.decode(matched.route.endpoint, document, rules, &mut |said| {
+            known.dialect.decode(known.route.endpoint, document, rules, &mut |said| {
                 heard.push(Heard {
                     action: said.action,
                     key: said.key,
-                    severity: said.content.severity.or(integration.config.default_severity),
+                    severity: said.content.severity.or(config.default_severity),
                     notes: said.notes,
                 });
             })
@@ -255,119 +305,101 @@ impl Intake {
         }
     }
 
-    /// Every event of the request, in order.
+    /// Steps 10 to 12: claim, event limit, log.
     #[allow(clippy::too_many_arguments)]
-    async fn accept_all(
+    fn accept(
         &self,
         worker: usize,
-        matched: &Matched<'_>,
-        integration: &Arc<Integration>,
+        now: Instant,
+        known: &Known,
         raw: &Bytes,
         tolerated: Tolerated,
-        heard: Vec<Heard>,
-        first: Ticket,
-    ) -> Result<Vec<Ended>, Refusal> {
-        let mut ended = Vec::with_capacity(heard.len());
-        let mut first = Some(first);
-        for heard in heard {
-            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(worker));
-            let now = Micros::now();
-            let rules = dedup::Rules {
-                life: matched.dialect.key_life(),
-                policy: integration.config.policy,
-                notes: heard.notes,
-            };
-            let event = Event {
-                uid: Uid::new(now),
-                received_at: now,
-                integration: Arc::clone(&integration.config.name),
-                dialect: matched.dialect.name().into(),
-                endpoint: matched.route.endpoint.into(),
-                family: matched.dialect.family().into(),
-                action: heard.action,
-                key: heard.key,
-                severity: heard.severity,
-                tolerated,
-                raw: raw.clone(),
-            };
-            ended.push(self.accept(worker, matched.dialect, integration, rules, event, ticket).await?);
+        heard: Heard,
+        ticket: Ticket,
+    ) -> Step {
+        let Known { dialect, route, integration } = known;
+        let rules = dedup::Rules { life: dialect.key_life(), policy: integration.config.policy, notes: heard.notes };
+        let received_at = Micros::now();
+        let event = Event {
+            uid: Uid::new(received_at),
+            received_at,
+            integration: Arc::clone(&integration.config.name),
+            dialect: dialect.name().into(),
+            endpoint: route.endpoint.into(),
+            family: dialect.family().into(),
+            action: heard.action,
+            key: heard.key,
+            severity: heard.severity,
+            tolerated,
+            raw: raw.clone(),
+        };
+        match self.dedup.claim(&event, &integration.targets, rules) {
+            Claimed::Contended(line) => Step::Contended(Box::new(Contended { line, event, rules, ticket })),
+            claimed => Step::Decided(self.admit(worker, now, known, claimed, event, ticket)),
         }
-        Ok(ended)
     }
 
-    /// Steps 10 to 12: claim, event limit, log.
-    async fn accept(
+    /// Another change of the key is in flight: waits for the turn and claims again. Who waited in vain claims
+    /// once more, and is refused if that fails too.
+    async fn stand_in_line(&self, worker: usize, known: &Known, waits: Box<Contended>) -> Result<Decided, Refusal> {
+        let Contended { mut line, event, rules, ticket } = *waits;
+        let deadline = Instant::now() + LINE_WAIT_MAX;
+        loop {
+            let in_time = line.wait(deadline.saturating_duration_since(Instant::now())).await;
+            match self.dedup.claim(&event, &known.integration.targets, rules) {
+                Claimed::Contended(next) if in_time => line = next,
+                claimed => return self.admit(worker, Instant::now(), known, claimed, event, ticket),
+            }
+        }
+    }
+
+    /// Step 11, and the hand-over to the log.
+    fn admit(
         &self,
         worker: usize,
-        dialect: &dyn Dialect,
-        integration: &Integration,
-        rules: dedup::Rules,
+        now: Instant,
+        known: &Known,
+        claimed: Claimed,
         event: Event,
         ticket: Ticket,
-    ) -> Result<Ended, Refusal> {
-        let (claim, pacing) = match self.claim(integration, rules, &event).await {
-            Ok(Decided::Ours(claim, pacing)) if self.is_beyond_the_unknown_line(pacing, integration) => {
+    ) -> Result<Decided, Refusal> {
+        let Known { dialect, integration, .. } = known;
+        let (claim, pacing) = match claimed {
+            Claimed::Owned(claim, pacing) if self.is_beyond_the_unknown_line(pacing, integration) => {
                 // The claim is released: a resolve of a key nobody knows changes nothing here.
                 self.metrics.unknown_absorbed.inc();
                 ticket.absorb(claim.outcome);
-                return Ok(Ended { outcome: claim.outcome, incident: None, key: event.key });
+                return Ok(Decided::Ended(Ended { outcome: claim.outcome, incident: None, key: event.key }));
             }
-            Ok(Decided::Ours(claim, pacing)) => (claim, pacing),
-            Ok(Decided::Absorbed(outcome, incident)) => {
+            Claimed::Owned(claim, pacing) => (claim, pacing),
+            Claimed::Absorbed { outcome, incident } => {
                 ticket.absorb(outcome);
-                return Ok(Ended { outcome, incident, key: event.key });
+                return Ok(Decided::Ended(Ended { outcome, incident, key: event.key }));
             }
-            Err(refusal) => {
-                ticket.reject(refusal.reason);
-                return Err(refusal);
+            Claimed::Refused => {
+                ticket.reject(Reason::UnknownResolve);
+                let refusal = Refusal::new(Reason::UnknownResolve, "no open incident has this key");
+                return Err(refusal.with_errors(vec!["event_id: names no open incident".into()]));
+            }
+            Claimed::Contended(_) => {
+                ticket.reject(Reason::KeyContended);
+                return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
             }
         };
         let key = event.key.clone();
-        let admitted = match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing) {
-            Ok(admitted) => admitted,
+        match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
+            // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
+            Ok(admitted) => Ok(Decided::Stored(self.store.append(worker, admitted), key)),
             Err((refusal, ticket)) => {
                 ticket.reject(refusal.reason);
-                return Err(refusal);
+                Err(refusal)
             }
-        };
-        // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
-        match self.store.append(worker, admitted).await {
-            Ok(accepted) => Ok(Ended { outcome: accepted.outcome, incident: accepted.incident, key }),
-            Err(reason) => Err(Refusal::new(reason, answer::why(reason))),
         }
     }
 
     fn is_beyond_the_unknown_line(&self, pacing: Pacing, integration: &Integration) -> bool {
         pacing.has(Pacing::UNKNOWN) && (self.unknown_line_is_full)(&integration.config.name)
     }
-
-    /// Claims the event's key, waiting in its line where another change is in flight.
-    async fn claim(&self, integration: &Integration, rules: dedup::Rules, event: &Event) -> Result<Decided, Refusal> {
-        let mut deadline = None;
-        loop {
-            match self.dedup.claim(event, &integration.targets, rules) {
-                Claimed::Owned(claim, pacing) => return Ok(Decided::Ours(claim, pacing)),
-                Claimed::Absorbed { outcome, incident } => return Ok(Decided::Absorbed(outcome, incident)),
-                Claimed::Refused => {
-                    let refusal = Refusal::new(Reason::UnknownResolve, "no open incident has this key");
-                    return Err(refusal.with_errors(vec!["event_id: names no open incident".into()]));
-                }
-                Claimed::Contended(line) => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + LINE_WAIT_MAX);
-                    // Boxed: what waits rarely must not make every request's future larger.
-                    if !Box::pin(line.wait(deadline.saturating_duration_since(Instant::now()))).await {
-                        return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A claim that did not have to wait any longer.
-enum Decided {
-    Ours(crate::claim::Claim, Pacing),
-    Absorbed(Outcome, Option<Incident>),
 }
 
 impl Ended {

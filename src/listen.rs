@@ -82,7 +82,12 @@ impl Listener {
         for index in 0..workers.max(1) {
             let (arrivals, incoming) = mpsc::unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let [rests, goes_on] = [(); 2].map(|()| Arc::clone(&shared.intake.store));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(move || rests.worker_rests(index))
+                .on_thread_unpark(move || goes_on.worker_goes_on(index))
+                .build()?;
             let worker = Running { index, shared: Arc::clone(&shared), open: Arc::clone(&open), incoming };
             let thread = std::thread::Builder::new().name(format!("ingest-{index}"));
             handles.push(thread.spawn(move || runtime.block_on(worker.run()))?);

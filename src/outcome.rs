@@ -2,6 +2,8 @@
 //! refused ([`Reason`]). Dialects turn a [`Class`] into the status their senders understand
 //! (contracts 2.6); metrics and logs use the names here. A new refusal is one row.
 
+use std::ops::Deref;
+
 use serde::Serialize;
 
 /// What an event did (INTERFACE 4, `X-Surgegate-Outcome`). The numbers are stored: never renumber.
@@ -192,7 +194,11 @@ impl Reason {
 
 /// A refusal on its way to the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refusal(Box<Why>);
+
+/// What a refusal says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
     pub reason: Reason,
     /// For the sender: what is wrong and what to do. Never holds a key or a path.
     pub message: String,
@@ -208,17 +214,25 @@ impl Refusal {
             Class::Overload | Class::Unavailable => Some(1),
             _ => None,
         };
-        Self { reason, message: message.into(), errors: Vec::new(), retry_after_s }
+        Self(Box::new(Why { reason, message: message.into(), errors: Vec::new(), retry_after_s }))
     }
 
     pub fn with_errors(mut self, errors: Vec<String>) -> Self {
-        self.errors = errors;
+        self.0.errors = errors;
         self
     }
 
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds.max(1));
+        self.0.retry_after_s = Some(seconds.max(1));
         self
+    }
+}
+
+impl Deref for Refusal {
+    type Target = Why;
+
+    fn deref(&self) -> &Why {
+        &self.0
     }
 }
 

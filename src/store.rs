@@ -20,7 +20,8 @@
 //! passes for a record. `sequence` names the event that the record is about; only an `Accepted` takes a new
 //! one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted.
 //!
-//! Limits: a payload 1 MiB, a segment 4 GiB, 64 MiB in memory on the way to the disk.
+//! Limits: a payload 1 MiB, a segment 4 GiB, 64 MiB in memory on the way to the disk, and the last 8 MiB written
+//! stay there for the forwarder.
 //!
 //! # Invariants
 //!
@@ -51,6 +52,7 @@ mod frame;
 mod linger;
 mod pending;
 mod reader;
+mod recent;
 mod record;
 mod recovery;
 mod scan;
@@ -64,8 +66,10 @@ mod doubles;
 mod tests;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{Notify, oneshot};
@@ -73,6 +77,7 @@ use tokio::sync::{Notify, oneshot};
 use self::files::Disk;
 use self::pending::{Health, Pending, Waiting};
 use self::reader::Reader;
+use self::recent::Recent;
 use self::shelf::Shelf;
 use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
@@ -197,6 +202,8 @@ type Answer = (oneshot::Sender<Result<Accepted, Reason>>, Result<Accepted, Reaso
 struct Mailbox {
     answers: Mutex<Vec<Answer>>,
     arrived: Notify,
+    /// The runtime has something to do.
+    busy: AtomicBool,
 }
 
 impl Mailbox {
@@ -219,6 +226,9 @@ struct Core {
     pending: Mutex<Pending>,
     /// The writer sleeps on it.
     wake: Condvar,
+    /// It waits for company though few are there.
+    few_wait: AtomicBool,
+    recent: Recent,
     mailboxes: Vec<Mailbox>,
     metrics: Arc<Metrics>,
     durability: Durability,
@@ -226,10 +236,22 @@ struct Core {
     closed: AtomicBool,
 }
 
-/// How an append goes on.
-enum HandedOver {
-    Accepted(Accepted),
+/// An event in the log's hands.
+#[must_use = "only its end tells whether the event may be answered 2xx"]
+pub enum Append {
+    Ended(Result<Accepted, Reason>),
     Waits(oneshot::Receiver<Result<Accepted, Reason>>),
+}
+
+impl Future for Append {
+    type Output = Result<Accepted, Reason>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ended(ended) => Poll::Ready(*ended),
+            Self::Waits(answer) => Pin::new(answer).poll(cx).map(|ended| ended.unwrap_or(Err(Reason::SpoolFailed))),
+        }
+    }
 }
 
 /// The event ends here: its sender's retry is a new one.
@@ -265,7 +287,7 @@ impl Core {
         if self.disk.bytes() > self.max_bytes { Err(Reason::SpoolFull) } else { Ok(()) }
     }
 
-    fn hand_over(&self, worker: usize, admitted: Admitted) -> Result<HandedOver, Reason> {
+    fn hand_over(&self, worker: usize, admitted: Admitted) -> Append {
         let lane = record::lane(&admitted.event, &admitted.claim);
         let mut pending = self.lock();
         let segment = pending.tail().0;
@@ -278,20 +300,20 @@ impl Core {
             Err(reason) => {
                 drop(pending);
                 refuse(admitted, reason);
-                return Err(reason);
+                return Append::Ended(Err(reason));
             }
         };
         let handed_over = match self.durability {
             Durability::Fsync => {
                 let (answer, receiver) = oneshot::channel();
                 pending.batch.waiting.push(Waiting { admitted, sequence, at, lane, worker, answer });
-                HandedOver::Waits(receiver)
+                Append::Waits(receiver)
             }
             Durability::Memory => {
                 let queued = pending::queued(&admitted, sequence, at, lane);
                 pending.batch.queued.extend(queued);
                 // Under the lock: the writer must not hand it on before the books and the state know it.
-                HandedOver::Accepted(admitted.accept(at))
+                Append::Ended(Ok(admitted.accept(at)))
             }
         };
         let wake = pending.should_wake();
@@ -299,7 +321,12 @@ impl Core {
         if wake {
             self.wake.notify_one();
         }
-        Ok(handed_over)
+        handed_over
+    }
+
+    /// Whether no request thread has anything to do.
+    fn is_idle(&self) -> bool {
+        !self.mailboxes.iter().any(|mailbox| mailbox.busy.load(Ordering::Acquire))
     }
 
     fn settle(&self, upstream: &str, sequence: u64, ending: Ending) {
@@ -324,6 +351,8 @@ const FIRST_BYTES: u32 = 8 << 20;
 const ROOM_FOR_ONE: u64 = 64 << 10;
 /// Smallest segment that makes sense: its head and a page.
 const SEGMENT_BYTES_MIN: u32 = 12 << 10;
+/// Offsets are 32 bits wide.
+const SEGMENT_BYTES_MAX: u32 = u32::MAX - (1 << 20);
 
 #[derive(Default)]
 struct Threads {
@@ -354,7 +383,7 @@ impl Store {
     ) -> Result<(Arc<Self>, Recovered), OpenError> {
         let disk = Disk::open(&config.directory, metrics)?;
         let (recovered, resume) = recovery::recover(&disk, metrics, transition)?;
-        let segment_bytes = config.segment_bytes.max(SEGMENT_BYTES_MIN);
+        let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(4096);
         let first_bytes = segment_bytes.min(FIRST_BYTES);
         let first = resume.next_segment;
         let written = config.durability == Durability::Fsync;
@@ -374,6 +403,8 @@ impl Store {
             shelf,
             pending: Mutex::new(pending),
             wake: Condvar::new(),
+            few_wait: AtomicBool::new(false),
+            recent: Recent::default(),
             mailboxes: (0..workers.max(1)).map(|_| Mailbox::default()).collect(),
             metrics: Arc::clone(metrics),
             durability: config.durability,
@@ -409,17 +440,14 @@ impl Store {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands an admitted event to the log. Resolves when it is durable; dropping the future once it was
-    /// polled changes nothing.
+    /// Hands an admitted event to the log, at once. The future resolves when it is durable; dropping it changes
+    /// nothing.
     ///
     /// # Errors
     /// `SpoolFull`, `SpoolFailed`, `Stopping`, or `Internal` for a record above 1 MiB. The event has then
     /// ended in the books and its key is free.
-    pub async fn append(&self, worker: usize, admitted: Admitted) -> Result<Accepted, Reason> {
-        match self.core.hand_over(worker, admitted)? {
-            HandedOver::Accepted(accepted) => Ok(accepted),
-            HandedOver::Waits(answer) => answer.await.unwrap_or(Err(Reason::SpoolFailed)),
-        }
+    pub fn append(&self, worker: usize, admitted: Admitted) -> Append {
+        self.core.hand_over(worker, admitted)
     }
 
     /// Wakes the waiting requests of one worker's runtime as a batch; each worker runs one. Ends when the
@@ -444,6 +472,26 @@ impl Store {
         }
     }
 
+    /// The runtime of `worker` has nothing to do: a commit that waits for company need not wait for it.
+    pub fn worker_rests(&self, worker: usize) {
+        let Some(mailbox) = self.core.mailboxes.get(worker) else { return };
+        mailbox.busy.store(false, Ordering::Release);
+        if self.core.durability == Durability::Fsync && self.core.few_wait.load(Ordering::Acquire) {
+            let pending = self.core.lock();
+            if pending.sleeping && (1..linger::FEW).contains(&pending.batch.waiting.len()) {
+                drop(pending);
+                self.core.wake.notify_one();
+            }
+        }
+    }
+
+    /// The runtime of `worker` goes on.
+    pub fn worker_goes_on(&self, worker: usize) {
+        if let Some(mailbox) = self.core.mailboxes.get(worker) {
+            mailbox.busy.store(true, Ordering::Release);
+        }
+    }
+
     /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused; after `close` it is
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
@@ -455,7 +503,10 @@ impl Store {
     /// # Errors
     /// The record is not there, damaged, or cannot be read.
     pub fn read(&self, at: Position) -> Result<Stored, ReadError> {
-        self.reader.event(&self.core.disk, at)
+        match self.core.recent.event(at) {
+            Some(stored) => Ok(stored),
+            None => self.reader.event(&self.core.disk, at),
+        }
     }
 
     /// Whether new events can be accepted durably now; for `/readyz`.

@@ -9,8 +9,9 @@ const WORD_BYTES_MAX: usize = 13;
 /// matter. Bare digits are not words: scales run in both directions.
 pub fn severity_of_word(word: &str) -> Option<Severity> {
     let mut buffer = [0; WORD_BYTES_MAX];
-    let lower = buffer.get_mut(..word.trim().len())?;
-    lower.copy_from_slice(word.trim().as_bytes());
+    let word = trimmed(word);
+    let lower = buffer.get_mut(..word.len())?;
+    lower.copy_from_slice(word.as_bytes());
     lower.make_ascii_lowercase();
     Severity::new(match &*lower {
         b"critical" | b"crit" | b"fatal" | b"emergency" | b"emerg" | b"alert" | b"disaster" | b"page" | b"blocker"
@@ -24,9 +25,16 @@ pub fn severity_of_word(word: &str) -> Option<Severity> {
     })
 }
 
+/// As `trim`, which decodes characters even where there is nothing to trim.
+fn trimmed(word: &str) -> &str {
+    let is_bare = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    let bytes = word.as_bytes();
+    if is_bare(bytes.first()) && is_bare(bytes.last()) { word } else { word.trim() }
+}
+
 /// `P1` (worst) to `P5`, in either case: Squadcast's and Opsgenie's scale.
 pub fn severity_of_priority(text: &str) -> Option<Severity> {
-    let [b'p' | b'P', digit @ b'1'..=b'5'] = text.trim().as_bytes() else { return None };
+    let [b'p' | b'P', digit @ b'1'..=b'5'] = trimmed(text).as_bytes() else { return None };
     Severity::new(6 - (digit - b'0'))
 }
 

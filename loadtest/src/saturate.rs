@@ -162,14 +162,6 @@ async fn measure(arguments: &Arguments, shared: &Rc<Shared>) -> anyhow::Result<R
             }
         });
     }
-    if arguments.spin {
-        // A task that is always ready keeps the runtime polling; it ends with it.
-        tokio::task::spawn_local(async {
-            loop {
-                tokio::task::yield_now().await;
-            }
-        });
-    }
     tokio::time::sleep(arguments.warmup).await;
     let server = arguments.server_pid.map(Process::Pid);
     // From here to the clock reading nothing else runs on this thread: counts and times fit.

@@ -113,6 +113,11 @@ fn nests_too_deep(original: &[u8]) -> bool {
 
 /// What the parser itself lets pass: nesting past the limit, and numbers that overflowed to infinity.
 fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
+    let is_infinite = |node: &Node<'_>| matches!(node, Node::Static(StaticNode::F64(number)) if !number.is_finite());
+    if nodes.len() <= DEPTH_MAX {
+        // Too few to nest too deep.
+        return if nodes.iter().any(is_infinite) { Err(JsonError::NumberRange) } else { Ok(()) };
+    }
     let mut ends = [0usize; DEPTH_MAX];
     let mut depth = 0;
     for (index, node) in nodes.iter().enumerate() {
@@ -127,7 +132,7 @@ fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
                 ends[depth] = index + count + 1;
                 depth += 1;
             }
-            Node::Static(StaticNode::F64(number)) if !number.is_finite() => return Err(JsonError::NumberRange),
+            node if is_infinite(node) => return Err(JsonError::NumberRange),
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use super::json::{Document, Kind, Value, clean};
 use super::{Decoded, Dialect, Ending, Faults, Route, Rules, plain_error};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
+    is_blank,
 };
 use crate::outcome::Refusal;
 use crate::vendor;
@@ -236,7 +237,7 @@ impl<'d> Reading<'d> {
     fn texts(&mut self, members: &Members<'d>, action: Option<Action>, rules: Rules) {
         let triggers = action == Some(Action::Trigger);
         match members.message.map(Value::kind) {
-            Some(Kind::String(text)) if !text.trim().is_empty() => self.title(text),
+            Some(Kind::String(text)) if !is_blank(text) => self.title(text),
             Some(Kind::String(_)) if triggers => self.fault("message", "must not be blank"),
             Some(_) if triggers => self.fault("message", "must be a string"),
             None if triggers => self.fault("message", "is required on trigger"),

@@ -214,13 +214,29 @@ impl Desk {
             let Some(upstream) = self.upstreams.get_mut(place) else { continue };
             upstream.ages.add(queued.sequence, since);
             let waiting = Waiting::new(queued.sequence, queued.at, queued.pacing);
-            if !upstream.lanes.push(queued.lane, integration, waiting) {
-                // A follower on the key: an unknown resolve before it goes at once (contracts 5.5).
-                let head = upstream.lanes.get(queued.lane).map(|lane| lane.head);
-                if let Some(head) = head.filter(|head| head.waits_for(Pacing::UNKNOWN)) {
-                    self.grant(queued.lane, head.sequence(), integration, Pacing::UNKNOWN);
-                }
+            if upstream.lanes.has_room_for(queued.lane, integration, waiting) {
+                self.join_lane(place, queued.lane, integration, waiting);
             }
+        }
+    }
+
+    fn join_lane(&mut self, place: usize, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) {
+        let Some(Upstream { lanes, .. }) = self.upstreams.get_mut(place) else { return };
+        if !lanes.push(key, integration, waiting) {
+            // A follower on the key: an unknown resolve before it goes at once (contracts 5.5).
+            let head = lanes.get(key).map(|lane| lane.head);
+            if let Some(head) = head.filter(|head| head.waits_for(Pacing::UNKNOWN)) {
+                self.grant(key, head.sequence(), integration, Pacing::UNKNOWN);
+            }
+        }
+    }
+
+    /// Events of the backlogs get lanes where there is room for them.
+    fn move_up(&mut self, place: usize) {
+        while let Some((key, integration, waiting)) =
+            self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.moves_up())
+        {
+            self.join_lane(place, key, integration, waiting);
         }
     }
 
@@ -231,7 +247,9 @@ impl Desk {
         let mut soonest = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         for place in 0..self.upstreams.len() {
             let mut turns = 0;
-            while let Some(upstream) = self.upstreams.get_mut(place) {
+            loop {
+                self.move_up(place);
+                let Some(upstream) = self.upstreams.get_mut(place) else { break };
                 upstream.lanes.wake_due(now);
                 match upstream.door(now) {
                     Door::Open if turns < TURNS_MAX => {
@@ -287,7 +305,7 @@ impl Desk {
     pub(super) fn grant(&mut self, lane: LaneKey, sequence: u64, integration: IntegrationNumber, pacing: Pacing) {
         let mut granted = false;
         for upstream in &mut self.upstreams {
-            granted |= upstream.lanes.grant(lane, sequence, pacing);
+            granted |= upstream.lanes.grant(lane, integration, sequence, pacing);
         }
         if let (true, true, Some(name)) = (
             granted,
@@ -306,7 +324,9 @@ impl Desk {
         let mut turns = 0;
         while cargo.len() < events_max && turns < TURNS_MAX {
             turns += 1;
-            let Some(lane) = self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.pop_ready()) else {
+            let Some(lane) =
+                self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.pop_ready(!cargo.is_empty()))
+            else {
                 break;
             };
             let alone =

@@ -1,6 +1,9 @@
-//! The lanes of one upstream (DESIGN 5.2): what waits, in order, and whose turn it is. 16 B a waiting
-//! event; a lane without events takes nothing. Turns go round the integrations, and within one first in,
-//! first out over its lanes, so a storm in one integration delays no other.
+//! The lanes of one upstream (DESIGN 5.2): what waits, in order, and whose turn it is. Turns go round the
+//! integrations, and within one first in, first out over its lanes, so a storm in one integration delays no other.
+//!
+//! A lane takes about 100 B, so an integration has no more of them ready than can be sent soon: what comes beyond
+//! waits in its backlog, in the order of the log, 32 B an event, and moves up as lanes end. Lanes that wait for
+//! something of their own (a retry, a token) do not count: they hold up nobody.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -99,12 +102,45 @@ impl Lane {
     }
 }
 
+/// Ready lanes that an integration has before what comes for it waits in its backlog.
+const READY_MAX: usize = 256;
+/// However many requests an upstream may have under way, and however many events each.
+const READY_LIMIT: usize = 10_000;
+
+/// The ready lanes of an integration. Those that failed before take every second turn at most: however many there
+/// are, they neither hold up the others nor follow each other so closely that the upstream seems down.
+#[derive(Default)]
+struct Queue {
+    fresh: VecDeque<LaneKey>,
+    again: VecDeque<LaneKey>,
+    again_had_its_turn: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.again.is_empty()
+    }
+
+    fn pop(&mut self, prefers_fresh: bool) -> Option<LaneKey> {
+        let fresh_first = self.again_had_its_turn || prefers_fresh;
+        let again = !self.again.is_empty() && (self.fresh.is_empty() || !fresh_first);
+        self.again_had_its_turn = again;
+        if again { self.again.pop_front() } else { self.fresh.pop_front() }
+    }
+}
+
 /// Lanes, turns and timers of one upstream.
 #[derive(Default)]
 pub(super) struct Lanes {
     by_key: Map<LaneKey, Lane>,
     turns: VecDeque<IntegrationNumber>,
-    queues: Map<IntegrationNumber, VecDeque<LaneKey>>,
+    queues: Map<IntegrationNumber, Queue>,
+    /// Events that have no lane yet, in the order of the log. None is empty.
+    backlogs: Map<IntegrationNumber, VecDeque<(LaneKey, Waiting)>>,
+    /// Integrations with a backlog and few lanes ready.
+    hungry: Vec<IntegrationNumber>,
+    /// More than [`READY_MAX`] where more can be under way at once.
+    ready_max: usize,
     ready_lanes: usize,
     waiting_events: usize,
     timers: BinaryHeap<Reverse<(Instant, LaneKey)>>,
@@ -118,6 +154,53 @@ impl Lanes {
 
     pub(super) fn ready_lanes(&self) -> usize {
         self.ready_lanes
+    }
+
+    /// So many lanes can be under way at once.
+    pub(super) fn expect_in_flight(&mut self, lanes: usize) {
+        self.ready_max = lanes.min(READY_LIMIT);
+    }
+
+    fn fresh_lanes(&self, integration: IntegrationNumber) -> usize {
+        self.queues.get(&integration).map_or(0, |queue| queue.fresh.len())
+    }
+
+    fn ready_max(&self) -> usize {
+        self.ready_max.max(READY_MAX)
+    }
+
+    /// Whether a lane is to be made for an event that comes; else it waits in its integration's backlog.
+    pub(super) fn has_room_for(&mut self, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) -> bool {
+        let room = self.fresh_lanes(integration) < self.ready_max();
+        match self.backlogs.entry(integration) {
+            // What comes behind others stays behind them.
+            Entry::Occupied(mut backlog) => backlog.get_mut().push_back((key, waiting)),
+            Entry::Vacant(_) if room => return true,
+            Entry::Vacant(backlog) => drop(backlog.insert(VecDeque::from([(key, waiting)]))),
+        }
+        self.waiting_events += 1;
+        false
+    }
+
+    /// The next event out of a backlog whose integration has few lanes ready; the caller pushes it.
+    pub(super) fn moves_up(&mut self) -> Option<(LaneKey, IntegrationNumber, Waiting)> {
+        while let Some(integration) = self.hungry.last().copied() {
+            let room = self.fresh_lanes(integration) < self.ready_max();
+            if room && let Some(backlog) = self.backlogs.get_mut(&integration) {
+                let first = backlog.pop_front();
+                if backlog.is_empty() {
+                    self.backlogs.remove(&integration);
+                } else if backlog.len() * 4 < backlog.capacity() {
+                    backlog.shrink_to(backlog.len() * 2);
+                }
+                if let Some((key, waiting)) = first {
+                    self.waiting_events -= 1;
+                    return Some((key, integration, waiting));
+                }
+            }
+            self.hungry.pop();
+        }
+        None
     }
 
     pub(super) fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
@@ -193,25 +276,37 @@ impl Lanes {
         if queue.is_empty() {
             self.turns.push_back(lane.integration);
         }
+        let failed_before = lane.attempts > 0;
+        let line = if failed_before { &mut queue.again } else { &mut queue.fresh };
         if first {
-            queue.push_front(key)
+            line.push_front(key);
+            queue.again_had_its_turn = !failed_before;
         } else {
-            queue.push_back(key)
+            line.push_back(key);
         }
         self.ready_lanes += 1;
     }
 
-    /// The lane whose turn it is. The caller gives it its next stage.
-    pub(super) fn pop_ready(&mut self) -> Option<LaneKey> {
+    /// The lane whose turn it is. The caller gives it its next stage. `joins`: it goes into a request with others,
+    /// so one that must go alone is passed over if there is another.
+    pub(super) fn pop_ready(&mut self, joins: bool) -> Option<LaneKey> {
         let integration = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&integration)?;
-        let key = queue.pop_front()?;
+        let is_alone = |key: &LaneKey| self.by_key.get(key).is_some_and(|lane| lane.alone);
+        let key = queue.pop(joins && queue.again.front().is_some_and(is_alone))?;
+        let left = queue.fresh.len();
         if queue.is_empty() {
             self.queues.remove(&integration);
         } else {
             self.turns.push_back(integration);
         }
         self.ready_lanes -= 1;
+        if left <= self.ready_max() / 2
+            && self.hungry.last() != Some(&integration)
+            && self.backlogs.contains_key(&integration)
+        {
+            self.hungry.push(integration);
+        }
         if let Some(lane) = self.by_key.get_mut(&key) {
             lane.stage = Stage::Chosen;
         }
@@ -234,9 +329,9 @@ impl Lanes {
                 self.make_ready(key);
             }
         }
-        if self.by_key.is_empty() {
+        if self.waiting_events == 0 {
             // A drained upstream gives back what its rush took.
-            *self = Self::default();
+            *self = Self { ready_max: self.ready_max, ..Self::default() };
         }
     }
 
@@ -286,13 +381,25 @@ impl Lanes {
     }
 
     /// Takes a pacing off an event wherever it stands in its lane; true when it was on.
-    pub(super) fn grant(&mut self, key: LaneKey, sequence: u64, pacing: Pacing) -> bool {
-        let Some(lane) = self.by_key.get_mut(&key) else { return false };
-        let granted = lane.find(sequence).is_some_and(|waiting| waiting.grant(pacing));
-        if granted && lane.stage == Stage::InLine && lane.head.sequence() == sequence {
-            self.make_ready(key);
+    pub(super) fn grant(
+        &mut self,
+        key: LaneKey,
+        integration: IntegrationNumber,
+        sequence: u64,
+        pacing: Pacing,
+    ) -> bool {
+        if let Some(lane) = self.by_key.get_mut(&key)
+            && let Some(waiting) = lane.find(sequence)
+        {
+            let granted = waiting.grant(pacing);
+            if granted && lane.stage == Stage::InLine && lane.head.sequence() == sequence {
+                self.make_ready(key);
+            }
+            return granted;
         }
-        granted
+        let Some(backlog) = self.backlogs.get_mut(&integration) else { return false };
+        let place = backlog.binary_search_by_key(&sequence, |(_, waiting)| waiting.sequence());
+        place.ok().and_then(|place| backlog.get_mut(place)).is_some_and(|(_, waiting)| waiting.grant(pacing))
     }
 
     /// Marks the heads of the `lanes` oldest lanes as possibly delivered before a restart.

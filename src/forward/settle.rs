@@ -252,7 +252,7 @@ impl Desk {
     fn give_up_unsent(&mut self, place: usize, give_up_after: Duration) {
         let mut kept = Vec::new();
         for _ in 0..GIVEN_UP_UNSENT_MAX {
-            let Some(key) = self.with_lanes(place, super::lanes::Lanes::pop_ready) else { break };
+            let Some(key) = self.with_lanes(place, |lanes| lanes.pop_ready(false)) else { break };
             let Some(head) = self.with_lanes(place, |lanes| lanes.get(key).map(|lane| lane.head)) else { continue };
             // What cannot be read is dealt with when it is sent.
             let overdue = self.log.read(head.at).ok().and_then(|stored| {

@@ -85,6 +85,8 @@ impl Upstream {
         // A changed address or credential may be the cure: what was held against the old one is forgotten.
         (self.health, self.held_until, self.holds) = (Health::default(), None, 0);
         self.lanes.outage_is_over();
+        self.lanes
+            .expect_in_flight(config.connections.saturating_mul(config.batch.map_or(1, |batch| batch.max_events)));
         self.route = Some(Route { config: Arc::clone(config), wire: dial.dial(config) });
     }
 

@@ -2,15 +2,41 @@
 
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use hyper::http::request::Parts;
 
 use crate::body::Encoding;
 use crate::event::Tolerated;
 use crate::outcome::{Reason, Refusal};
 
-/// The declared length; hyper has refused malformed and differing ones.
-pub(super) fn content_length(head: &Parts) -> Option<u64> {
-    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// What the headers say of the body, gathered in one look over them.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'h> {
+    headers: &'h HeaderMap,
+    /// The declared length; malformed and repeated ones never come this far.
+    pub(super) length: Option<u64>,
+    kind: Option<&'h HeaderValue>,
+    is_encoded: bool,
+}
+
+impl<'h> Said<'h> {
+    pub(super) fn of(headers: &'h HeaderMap) -> Self {
+        let mut said = Self { headers, length: None, kind: None, is_encoded: false };
+        for (name, value) in headers {
+            if *name == CONTENT_LENGTH {
+                said.length = value.to_str().ok().and_then(|digits| digits.parse().ok());
+            } else if *name == CONTENT_TYPE {
+                said.kind = said.kind.or(Some(value));
+            } else if *name == CONTENT_ENCODING {
+                said.is_encoded = true;
+            }
+        }
+        said
+    }
+
+    /// Step 5 of contracts 2.1.
+    pub(super) fn content(self, gzip: bool) -> Result<Content, Refusal> {
+        let encoding = if self.is_encoded { encoding(self.headers, gzip)? } else { Encoding::Identity };
+        Ok(Content { encoding, label: label(self.kind)? })
+    }
 }
 
 /// How a body is labelled.
@@ -25,11 +51,6 @@ enum Label {
     Json,
     /// Accepted when the body begins like JSON: several vendors' own scripts send that, once.
     Wrong,
-}
-
-/// Step 5 of contracts 2.1.
-pub(super) fn content(head: &Parts, gzip: bool) -> Result<Content, Refusal> {
-    Ok(Content { encoding: encoding(&head.headers, gzip)?, label: label(&head.headers)? })
 }
 
 fn encoding(headers: &HeaderMap, gzip: bool) -> Result<Encoding, Refusal> {
@@ -51,8 +72,8 @@ fn encoding(headers: &HeaderMap, gzip: bool) -> Result<Encoding, Refusal> {
     Ok(encoding)
 }
 
-fn label(headers: &HeaderMap) -> Result<Label, Refusal> {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Label::Wrong) };
+fn label(kind: Option<&HeaderValue>) -> Result<Label, Refusal> {
+    let Some(value) = kind else { return Ok(Label::Wrong) };
     // Nearly every request says exactly this.
     if value.as_bytes() == b"application/json" {
         return Ok(Label::Json);
@@ -108,7 +129,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        content(&request.body(()).unwrap().into_parts().0, true).map_err(|refusal| refusal.reason)
+        Said::of(request.body(()).unwrap().headers()).content(true).map_err(|refusal| refusal.reason)
     }
 
     #[test]

@@ -194,6 +194,12 @@ impl Framing {
     fn watch(&mut self, block: &[u8]) -> Result<(), Violation> {
         let mut rest = block;
         while let Some(&byte) = rest.first() {
+            if self.state == State::Start
+                && let Some(taken) = self.clean_head(rest)
+            {
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
+            }
             let taken = match self.step(byte, rest) {
                 Ok(taken) => taken,
                 Err(Stop { taken, fault }) => {
@@ -204,6 +210,54 @@ impl Framing {
             rest = rest.get(taken..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Takes a whole head at once, as nearly every one comes. Anything that could be a fault, or that is rare,
+    /// is `None`: the byte-wise watch begins at the head's start and judges it.
+    fn clean_head(&mut self, rest: &[u8]) -> Option<usize> {
+        let line_end = |from: usize| {
+            let end = from + memchr::memchr(b'\r', rest.get(from..)?)?;
+            (rest.get(end + 1) == Some(&b'\n')).then_some(end)
+        };
+        let mut end = line_end(0)?;
+        if !rest.get(..end)?.ends_with(b"HTTP/1.1") {
+            return None;
+        }
+        let (mut lines, mut length) = (1, None);
+        loop {
+            let line = rest.get(end + 2..)?;
+            let name = name_len(line);
+            lines += 1;
+            match line.get(name)? {
+                b':' if name > 0 => {}
+                b'\r' if line.starts_with(b"\r\n") => break,
+                _ => return None,
+            }
+            let begin = end + 2;
+            end = line_end(begin + name)?;
+            let is = |field: Field| line.get(..name).is_some_and(|said| said.eq_ignore_ascii_case(field.name()));
+            if name == Field::Coding.name().len() && is(Field::Coding) {
+                return None;
+            }
+            if name == Field::Length.name().len() && is(Field::Length) {
+                if length.is_some() {
+                    return None;
+                }
+                length = Some(digits(rest.get(begin + name + 1..end)?)?);
+            }
+        }
+        let taken = end + 4;
+        // The ends of the lines are the only control bytes.
+        if controls(rest.get(..taken)?) != 2 * lines {
+            return None;
+        }
+        self.is_1_1 = true;
+        self.has_length = length.is_some();
+        self.has_coding = false;
+        self.in_trailers = false;
+        self.number = length.unwrap_or(0);
+        self.state = if self.number > 0 { State::Body } else { State::Start };
+        Some(taken)
     }
 
     /// Takes one or more bytes of `rest`, which begins with `byte`, and says how many.
@@ -487,6 +541,21 @@ fn run(bytes: &[u8], marks: impl Fn(u64) -> u64, stops: impl Fn(u8) -> bool) -> 
     }
     let rest = bytes.get(taken..).unwrap_or_default();
     taken + rest.iter().position(|&byte| stops(byte)).unwrap_or(rest.len())
+}
+
+/// The number that a length's value is: 1 to 19 digits with blanks around.
+fn digits(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii();
+    let fits = (1..=usize::from(LENGTH_DIGITS_MAX)).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    fits.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// How many control bytes there are, tabs included.
+fn controls(bytes: &[u8]) -> usize {
+    // In blocks whose count fits a byte: that is counted many bytes at a time.
+    let is_one = |byte: u8| u8::from((byte < 0x20) | (byte == 0x7f));
+    let count = |block: &[u8]| block.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(is_one(byte)));
+    bytes.chunks(255).map(|block| usize::from(count(block))).sum()
 }
 
 /// Bytes before the first control byte; a tab is text.

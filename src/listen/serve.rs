@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -25,7 +24,6 @@ use super::connection::Wire;
 use super::watch::Watched;
 use super::{Seat, Shared};
 use crate::intake;
-use crate::metrics::Metrics;
 
 /// Between looks at a first byte that could begin either protocol; such a client is odd or slow.
 const PEEK_AGAIN: Duration = Duration::from_millis(10);
@@ -131,35 +129,45 @@ struct Handler {
 }
 
 impl Handler {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-        let version = request.version();
-        let _request = self.watched.begin(version == Version::HTTP_2);
-        let in_flight = InFlight::new(&self.shared.intake.metrics);
-        let work = self.shared.intake.answer(self.worker, self.source, request);
-        // A defect in one request must not end the others of its connection, nor lose their answers.
-        let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| intake::panicked());
-        drop(in_flight);
-        let mut response = answer.response;
-        if answer.close && version < Version::HTTP_2 {
-            self.unread.store(true, Ordering::Relaxed);
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    // No `async fn`: that would hold its arguments twice, in each connection.
+    fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> impl Future<Output = Answered> {
+        async move {
+            let version = request.version();
+            let in_work = InWork::begin(&self, version);
+            let mut work = pin!(self.shared.intake.answer(self.worker, self.source, &mut request));
+            let answer = poll_fn(|cx| {
+                // A defect in one request must not end the others of its connection, nor lose their answers.
+                let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+                polled.unwrap_or_else(|_| Poll::Ready(intake::panicked()))
+            })
+            .await;
+            drop(in_work);
+            let mut response = answer.response;
+            if answer.close && version < Version::HTTP_2 {
+                self.unread.store(true, Ordering::Relaxed);
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
         }
-        Ok(response)
     }
 }
 
-/// A request in work; hyper drops the handler of a client that is gone, and that counts it out too.
-struct InFlight(Arc<Metrics>);
+type Answered = Result<Response<Full<Bytes>>, Infallible>;
 
-impl InFlight {
-    fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.requests_in_flight.inc();
-        Self(Arc::clone(metrics))
+/// A request in work; hyper drops the handler of a client that is gone, and that ends it too.
+struct InWork<'h>(&'h Handler);
+
+impl<'h> InWork<'h> {
+    fn begin(handler: &'h Handler, version: Version) -> Self {
+        handler.watched.begin(version == Version::HTTP_2);
+        handler.shared.intake.metrics.requests_in_flight.inc();
+        Self(handler)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InWork<'_> {
     fn drop(&mut self) {
-        self.0.requests_in_flight.dec();
+        self.0.watched.end();
+        self.0.shared.intake.metrics.requests_in_flight.dec();
     }
 }

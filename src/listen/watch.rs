@@ -62,14 +62,19 @@ impl Watched {
         self.active_ms.store(self.now(), Relaxed);
     }
 
-    /// A request's head is complete.
-    pub(super) fn begin(self: &Arc<Self>, is_h2: bool) -> Request {
+    /// A request's head is complete: the connection is not idle until its [`end`](Self::end).
+    pub(super) fn begin(&self, is_h2: bool) {
         self.requests.fetch_add(1, Relaxed);
         self.head_since_ms.store(0, Relaxed);
         if is_h2 {
             self.is_h2.store(true, Relaxed);
         }
-        Request(Arc::clone(self))
+    }
+
+    /// A request has ended.
+    pub(super) fn end(&self) {
+        self.active_ms.store(self.now(), Relaxed);
+        self.requests.fetch_sub(1, Relaxed);
     }
 
     /// Registers the connection's task once, to be woken when it is asked to close.
@@ -79,16 +84,6 @@ impl Watched {
 
     pub(super) fn is_asked_to_close(&self) -> bool {
         self.asked_to_close.load(Relaxed)
-    }
-}
-
-/// A request in work; the connection is not idle while one lives.
-pub(super) struct Request(Arc<Watched>);
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        self.0.active_ms.store(self.0.now(), Relaxed);
-        self.0.requests.fetch_sub(1, Relaxed);
     }
 }
 
@@ -186,7 +181,7 @@ mod tests {
         watch.started(tokio::spawn(std::future::pending()));
         let busy = watch.enter();
         watch.started(tokio::spawn(std::future::pending()));
-        let _request = busy.begin(false);
+        busy.begin(false);
         slow.read();
         run_for(&watch, Duration::from_secs(4)).await;
         assert_eq!(watch.connections().running.len(), 2);
@@ -201,7 +196,8 @@ mod tests {
         let watch = Watch::new(Duration::from_secs(5), Duration::from_secs(60));
         let idle = watch.enter();
         watch.started(tokio::spawn(std::future::pending()));
-        drop(idle.begin(false));
+        idle.begin(false);
+        idle.end();
         run_for(&watch, Duration::from_secs(59)).await;
         assert_eq!(watch.connections().running.len(), 1);
         run_for(&watch, Duration::from_secs(3)).await;

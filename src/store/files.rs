@@ -16,6 +16,8 @@ const FILL_STEP: usize = 1 << 20;
 /// What the page cache and direct writes work in. A commit is filled up to it with zeros, so that the kernel never
 /// has to read the rest of a page from disk before it can take a part of it.
 const PAGE: usize = 4096;
+/// Most bytes of one direct write; a larger commit takes several.
+const DIRECT_STEP: usize = 1 << 20;
 /// Damaged bytes kept for a look at them (DESIGN 4).
 const QUARANTINE_BYTES_MAX: u64 = 64 << 20;
 
@@ -37,6 +39,100 @@ pub(super) struct Disk {
     metrics: Arc<Metrics>,
     #[cfg(test)]
     pub(super) faults: super::doubles::Faults,
+}
+
+/// A segment that is being written.
+pub(super) struct Segment {
+    file: File,
+    /// `None` where the file system takes no direct writes.
+    direct: Option<Direct>,
+}
+
+/// Writes past the page cache: copying into fresh pages of it cost more than all else the writer does. Whole pages
+/// are written, so the one that the last write ended in is kept and written again with what follows.
+struct Direct {
+    file: File,
+    aligned: Aligned,
+    /// Where the last write ended; what stands before it in its page stands at the start of `aligned`.
+    end: u64,
+}
+
+impl Segment {
+    fn new(file: File, direct: Option<File>) -> Self {
+        Self { file, direct: direct.map(|file| Direct { file, aligned: Aligned::default(), end: 0 }) }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes `bytes` at `at`, and zeros up to the end of the last page, where there are zeros already.
+    fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        if let Some(direct) = &mut self.direct {
+            match direct.write(&self.file, bytes, at) {
+                // Opened, but not written directly: some file systems say so only now.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.direct = None,
+                result => return result,
+            }
+        }
+        let end = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(bytes.len());
+        let padding = &[0; PAGE][..end.next_multiple_of(PAGE) - end];
+        let both = [io::IoSlice::new(bytes), io::IoSlice::new(padding)];
+        let written = rustix::io::pwritev(&self.file, &both, at).unwrap_or(0);
+        // The zeros are there already: only the bytes matter.
+        let rest = bytes.get(written..).unwrap_or_default();
+        self.file.write_all_at(rest, at + (bytes.len() - rest.len()) as u64)
+    }
+}
+
+impl Direct {
+    fn write(&mut self, file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+        let in_page = |at: u64| usize::try_from(at % PAGE as u64).unwrap_or_default();
+        if self.end != at {
+            // Written again after a failure, or the first write: what stands before it is on disk.
+            let page = self.aligned.bytes(PAGE);
+            file.read_exact_at(&mut page[..in_page(at)], at - in_page(at) as u64)?;
+        }
+        // Until all is written nothing is known of the page it ends in.
+        self.end = u64::MAX;
+        while !bytes.is_empty() {
+            let kept = in_page(at);
+            let (now, later) = bytes.split_at(bytes.len().min(DIRECT_STEP - kept));
+            let filled = kept + now.len();
+            let whole = filled.next_multiple_of(PAGE);
+            let buffer = self.aligned.bytes(whole);
+            buffer[kept..filled].copy_from_slice(now);
+            buffer[filled..].fill(0);
+            self.file.write_all_at(buffer, at - kept as u64)?;
+            // The page it ends in begins the next write.
+            let last = filled - filled % PAGE;
+            buffer.copy_within(last..filled, 0);
+            (bytes, at) = (later, at + now.len() as u64);
+        }
+        self.end = at;
+        Ok(())
+    }
+}
+
+/// A buffer that begins at a page's border in memory, as direct writes want it.
+#[derive(Default)]
+struct Aligned(Vec<u8>);
+
+impl Aligned {
+    /// The first `count` bytes; what was written there before still stands there.
+    fn bytes(&mut self, count: usize) -> &mut [u8] {
+        let start = |buffer: &Vec<u8>| buffer.as_ptr().align_offset(PAGE);
+        if self.0.len() < start(&self.0).saturating_add(count) {
+            let mut larger = vec![0; count.max(64 << 10).next_power_of_two() + PAGE];
+            let (from, to) = (start(&self.0), start(&larger));
+            if let Some(page) = self.0.get(from..from.saturating_add(PAGE)) {
+                larger[to..to + PAGE].copy_from_slice(page);
+            }
+            self.0 = larger;
+        }
+        let from = start(&self.0);
+        &mut self.0[from..from + count]
+    }
 }
 
 /// Makes `path` and its parents for the owner alone.
@@ -137,10 +233,12 @@ impl Disk {
         bytes: u32,
         written: bool,
         cancelled: &dyn Fn() -> bool,
-    ) -> io::Result<File> {
+    ) -> io::Result<Segment> {
         let path = self.path(id);
         let file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(&path)?;
-        let filled = self.fill(&file, &path, bytes, written, cancelled);
+        // Not every file system takes direct writes.
+        let mut direct = OpenOptions::new().write(true).custom_flags(direct_flag()).open(&path).ok();
+        let filled = self.fill(&file, &mut direct, bytes, written, cancelled);
         if let Err(error) = filled {
             drop(file);
             // A leftover is empty of records; the next start removes it.
@@ -148,13 +246,13 @@ impl Disk {
             return Err(error);
         }
         self.grow(u64::from(bytes));
-        Ok(file)
+        Ok(Segment::new(file, direct))
     }
 
     fn fill(
         &self,
         file: &File,
-        path: &Path,
+        direct: &mut Option<File>,
         bytes: u32,
         written: bool,
         cancelled: &dyn Fn() -> bool,
@@ -169,13 +267,13 @@ impl Disk {
         }
         if written {
             // Past the page cache: copying zeros through it was the largest single cost of an append.
-            let direct = OpenOptions::new().write(true).custom_flags(direct_flag()).open(path);
-            let direct = direct.ok().map(|direct| write_zeros(&direct, bytes, cancelled));
-            match direct {
+            match direct.as_ref().map(|direct| write_zeros(direct, bytes, cancelled)) {
                 Some(Ok(())) => {}
-                // Not every file system takes direct writes.
                 Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
-                Some(Err(_)) | None => write_zeros(file, bytes, cancelled)?,
+                Some(Err(_)) | None => {
+                    *direct = None;
+                    write_zeros(file, bytes, cancelled)?;
+                }
             }
         }
         file.sync_all()?;
@@ -186,16 +284,10 @@ impl Disk {
         File::open(&self.spool)?.sync_all()
     }
 
-    pub(super) fn write(&self, file: &File, bytes: &[u8], at: u32) -> io::Result<()> {
+    pub(super) fn write(&self, segment: &mut Segment, bytes: &[u8], at: u32) -> io::Result<()> {
         #[cfg(test)]
-        self.faults.write(file, bytes, at)?;
-        let end = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(bytes.len());
-        let padding = &[0; PAGE][..end.next_multiple_of(PAGE) - end];
-        let both = [io::IoSlice::new(bytes), io::IoSlice::new(padding)];
-        let written = rustix::io::pwritev(file, &both, u64::from(at)).unwrap_or(0);
-        // The zeros are there already: only the bytes matter.
-        let rest = bytes.get(written..).unwrap_or_default();
-        file.write_all_at(rest, u64::from(at) + (bytes.len() - rest.len()) as u64)
+        self.faults.write(&segment.file, bytes, at)?;
+        segment.write(bytes, u64::from(at))
     }
 
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
@@ -266,9 +358,8 @@ fn direct_flag() -> i32 {
 
 /// Writes `bytes` zeros from a buffer that is aligned as direct writes want it.
 fn write_zeros(file: &File, bytes: u32, cancelled: &dyn Fn() -> bool) -> io::Result<()> {
-    let buffer = vec![0; FILL_STEP + PAGE];
-    let aligned = buffer.as_ptr().align_offset(PAGE);
-    let zeros = buffer.get(aligned..aligned.saturating_add(FILL_STEP)).unwrap_or_default();
+    let mut aligned = Aligned::default();
+    let zeros = aligned.bytes(FILL_STEP);
     let mut at = 0;
     while at < u64::from(bytes) {
         if cancelled() {
@@ -284,4 +375,57 @@ fn write_zeros(file: &File, bytes: u32, cancelled: &dyn Fn() -> bool) -> io::Res
 /// No space, or no more allowed: the disk is full rather than broken.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes one behind the other; each failed one is written again, as after a full disk.
+    fn written(direct: bool, sizes: &[(usize, bool)]) -> (Vec<u8>, Vec<u8>) {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("log");
+        let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path).unwrap();
+        file.set_len(8 << 20).unwrap();
+        let direct = OpenOptions::new().write(true).custom_flags(direct_flag()).open(&path).ok().filter(|_| direct);
+        let mut segment = Segment::new(file, direct);
+        let mut expected = vec![];
+        for (index, (size, again)) in sizes.iter().enumerate() {
+            let bytes = vec![u8::try_from(index % 255).unwrap() + 1; *size];
+            let at = expected.len() as u64;
+            if *again {
+                segment.write(&vec![0xff; size / 2], at).unwrap();
+            }
+            segment.write(&bytes, at).unwrap();
+            expected.extend_from_slice(&bytes);
+        }
+        let mut found = fs::read(&path).unwrap();
+        assert_eq!(found.len(), 8 << 20, "never longer than it was made");
+        found.truncate(expected.len());
+        (found, expected)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50))]
+
+        #[test]
+        fn what_is_written_stands_there_whatever_its_size(
+            sizes in prop::collection::vec((prop_oneof![1..9000_usize, 1..3_usize, Just(PAGE)], any::<bool>()), 1..60),
+            direct: bool,
+        ) {
+            let (found, expected) = written(direct, &sizes);
+            prop_assert!(found == expected);
+        }
+    }
+
+    #[test]
+    fn a_write_larger_than_a_step_arrives_whole() {
+        for direct in [true, false] {
+            let (found, expected) = written(direct, &[(77, false), (DIRECT_STEP * 3 + 1, true), (5, false)]);
+            assert!(found == expected);
+        }
+    }
 }

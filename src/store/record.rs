@@ -37,13 +37,15 @@ fn put_text(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 fn put_incident(out: &mut Vec<u8>, incident: &Incident) {
-    out.extend_from_slice(&incident.iid.0.to_le_bytes());
-    out.extend_from_slice(&incident.number.to_le_bytes());
-    out.extend_from_slice(&incident.generation.to_le_bytes());
-    out.extend_from_slice(&[incident.state as u8, level(incident.severity)]);
-    out.extend_from_slice(&incident.count.to_le_bytes());
-    out.extend_from_slice(&incident.last_seen.0.to_le_bytes());
-    out.extend_from_slice(&incident.changed_at.0.to_le_bytes());
+    let mut bytes = [0; 50];
+    bytes[..16].copy_from_slice(&incident.iid.0.to_le_bytes());
+    bytes[16..24].copy_from_slice(&incident.number.to_le_bytes());
+    bytes[24..28].copy_from_slice(&incident.generation.to_le_bytes());
+    bytes[28..30].copy_from_slice(&[incident.state as u8, level(incident.severity)]);
+    bytes[30..34].copy_from_slice(&incident.count.to_le_bytes());
+    bytes[34..42].copy_from_slice(&incident.last_seen.0.to_le_bytes());
+    bytes[42..].copy_from_slice(&incident.changed_at.0.to_le_bytes());
+    out.extend_from_slice(&bytes);
 }
 
 /// 0 is none.
@@ -57,7 +59,8 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
     let tracked = if claim.key().is_some() { TRACKED } else { 0 };
     let has_incident = if claim.next.is_some() { HAS_INCIDENT } else { 0 };
     out.reserve(512 + event.raw.len());
-    out.extend_from_slice(&[
+    let mut head = [0; 56];
+    head[..8].copy_from_slice(&[
         tracked | has_incident,
         event.action as u8,
         claim.outcome as u8,
@@ -67,10 +70,11 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
         event.key.as_ref().map_or(0, |key| key.kind as u8),
         0,
     ]);
-    out.extend_from_slice(&event.uid.0.to_le_bytes());
-    out.extend_from_slice(&event.received_at.0.to_le_bytes());
-    out.extend_from_slice(&lane.0.to_le_bytes());
-    out.extend_from_slice(&previous.to_le_bytes());
+    head[8..24].copy_from_slice(&event.uid.0.to_le_bytes());
+    head[24..32].copy_from_slice(&event.received_at.0.to_le_bytes());
+    head[32..48].copy_from_slice(&lane.0.to_le_bytes());
+    head[48..].copy_from_slice(&previous.to_le_bytes());
+    out.extend_from_slice(&head);
     if let Some(incident) = &claim.next {
         put_incident(out, incident);
     }

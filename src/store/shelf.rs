@@ -1,12 +1,11 @@
 //! Segments made ahead of time: a thread fills the next one with zeros while the current one is used.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::files::Disk;
+use super::files::{Disk, Segment};
 
 /// After a segment could not be made. Accepting again must come within 1 s of space (PROMISES D5).
 const AGAIN: Duration = Duration::from_millis(100);
@@ -14,7 +13,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 #[derive(Default)]
 struct Shelves {
     /// Made and not yet used.
-    ready: BTreeMap<u32, File>,
+    ready: BTreeMap<u32, Segment>,
     /// Highest that was made.
     made: u32,
     /// Highest that is wanted.
@@ -52,7 +51,7 @@ impl Shelf {
     }
 
     /// Puts one that was made elsewhere.
-    pub(super) fn put(&self, id: u32, file: File) {
+    pub(super) fn put(&self, id: u32, file: Segment) {
         let mut shelves = self.lock();
         shelves.made = shelves.made.max(id);
         shelves.wanted = shelves.wanted.max(id);
@@ -74,7 +73,7 @@ impl Shelf {
     }
 
     /// Takes a segment; waits while it is being made, and has it made beyond `max_bytes` if need be.
-    pub(super) fn take(&self, id: u32) -> io::Result<File> {
+    pub(super) fn take(&self, id: u32) -> io::Result<Segment> {
         let mut shelves = self.lock();
         shelves.wanted = shelves.wanted.max(id);
         shelves.forced = shelves.forced.max(id);

@@ -88,6 +88,10 @@ impl Rig {
         self.store.settle(&self.metrics.upstream(upstream), sequence, ending);
     }
 
+    fn read_from_disk(&self, at: Position) -> Result<super::Stored, ReadError> {
+        self.store.reader.event(&self.store.core.disk, at)
+    }
+
     fn keys(&self) -> Vec<String> {
         let read = |queued: &super::Queued| {
             let stored = self.store.read(queued.at).unwrap();
@@ -690,7 +694,29 @@ fn a_damaged_record_is_not_served() {
     // The last byte of the uid.
     let byte = (at.0 & 0xffff_ffff) + 24 + 8 + 15;
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xff], byte).unwrap();
-    assert!(matches!(rig.store.read(at), Err(ReadError::Damaged(_))));
+    assert!(matches!(rig.read_from_disk(at), Err(ReadError::Damaged(_))));
+}
+
+#[test]
+fn what_was_written_last_is_read_from_memory_and_the_rest_from_disk() {
+    let directory = TempDir::new().unwrap();
+    let rig = Rig::open(directory.path());
+    let event = |n: usize| Event { raw: vec![b'x'; 30 << 10], ..rig.event(&format!("key-{n}")) };
+    // More than is kept, over several segments, several events a commit.
+    for round in 0..40 {
+        let events: Vec<_> = (0..8).map(|n| event(round * 8 + n)).collect();
+        assert!(rig.append_all(&events).iter().all(Result::is_ok));
+    }
+    let places: Vec<_> = rig.kept.0.lock().unwrap().iter().map(|queued| (queued.at, queued.sequence)).collect();
+    let in_memory: Vec<_> = places.iter().map(|(at, _)| rig.store.core.recent.event(*at).is_some()).collect();
+    assert!(!in_memory[0] && in_memory[319], "the oldest went, the newest stays");
+    assert!(in_memory.is_sorted(), "only the oldest went");
+    for (at, sequence) in places {
+        let (read, on_disk) = (rig.store.read(at).unwrap(), rig.read_from_disk(at).unwrap());
+        assert_eq!((read.sequence, on_disk.sequence), (sequence, sequence));
+        assert_eq!(read.event.key, on_disk.event.key);
+        assert_eq!(read.event.raw, on_disk.event.raw);
+    }
 }
 
 #[test]
@@ -700,7 +726,7 @@ fn a_read_sees_what_was_written_after_its_block_was_cached() {
     for n in 0..100 {
         rig.append(&rig.event(&format!("key-{n}"))).unwrap();
         let at = rig.kept.0.lock().unwrap()[n].at;
-        assert_eq!(rig.store.read(at).unwrap().event.key.unwrap().canon(), format!("key-{n}"));
+        assert_eq!(rig.read_from_disk(at).unwrap().event.key.unwrap().canon(), format!("key-{n}"));
     }
     let first = rig.kept.0.lock().unwrap()[0].at;
     assert!(matches!(rig.store.read(Position(first.0 + 8)), Err(ReadError::Damaged(_))));

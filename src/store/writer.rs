@@ -1,14 +1,15 @@
 //! The writer thread: takes what has gathered, writes it with one call, syncs once, and tells everybody.
 //! Only here an event is committed or refused after its hand-over (DESIGN 5.1).
 
-use std::fs::File;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::linger::{Linger, STEP};
+use super::files::{self, Segment};
+use super::linger::{FEW, Linger};
 use super::pending::{Batch, Health, Waiting, queued};
-use super::{Answer, Core, Durability, Outlet, Queued, files};
+use super::{Answer, Core, Durability, Outlet, Queued};
 use crate::outcome::Reason;
 
 /// Latest a settlement is committed: what a crash repeats is what was in flight plus this (DESIGN 4).
@@ -24,7 +25,7 @@ pub(super) struct Writer {
     core: Arc<Core>,
     outlet: Option<Arc<dyn Outlet>>,
     /// The segment that is written now.
-    file: Option<(u32, File)>,
+    file: Option<(u32, Segment)>,
     /// Highest segment that was ever written to.
     attempted: u32,
     /// Something was written since the start.
@@ -85,7 +86,7 @@ impl Writer {
             Durability::Memory => MEMORY_WITHIN,
         };
         let mut pending = core.lock();
-        let (mut lingers, mut before) = (None, 0);
+        let mut lingers = None;
         loop {
             if pending.health == Health::Closing {
                 return (!pending.batch.is_empty()).then(|| pending.swap(&mut self.spare));
@@ -93,9 +94,8 @@ impl Writer {
             let waiting = pending.batch.waiting.len();
             let nap = if waiting > 0 {
                 let since = *lingers.get_or_insert_with(Instant::now);
-                let target = self.linger.wait_for(waiting, waiting.saturating_sub(before), since.elapsed());
-                before = waiting;
-                target.map(|target| (Some(STEP), target, usize::MAX))
+                let wait = self.linger.wait_for(waiting, core.is_idle(), since.elapsed());
+                wait.map(|wait| (Some(wait.at_most), wait.gathered, usize::MAX))
             } else if let Some(since) = pending.batch.since {
                 let left = within.saturating_sub(since.elapsed());
                 let due = left.is_zero() || pending.batch.buffer.len() >= WRITE_AT;
@@ -107,6 +107,7 @@ impl Writer {
                 return Some(pending.swap(&mut self.spare));
             };
             pending.sleeping = true;
+            core.few_wait.store((1..FEW).contains(&waiting), Ordering::Release);
             pending.wake_waiting = wake_waiting;
             pending.wake_bytes = wake_bytes;
             pending = match time {
@@ -114,6 +115,7 @@ impl Writer {
                 None => core.wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
             };
             pending.sleeping = false;
+            core.few_wait.store(false, Ordering::Release);
         }
     }
 
@@ -124,7 +126,7 @@ impl Writer {
                 left => {
                     // Answered without sync; at least the order of segments holds on disk.
                     if let Some((_, file)) = left.filter(|_| self.core.durability == Durability::Memory) {
-                        self.core.disk.sync(&file)?;
+                        self.core.disk.sync(file.file())?;
                     }
                     let file = self.core.shelf.take(chunk.segment)?;
                     self.attempted = self.attempted.max(chunk.segment);
@@ -134,7 +136,7 @@ impl Writer {
             let (_, file) = self.file.insert((chunk.segment, file));
             self.core.disk.write(file, bytes, chunk.at)?;
             if self.core.durability == Durability::Fsync {
-                self.core.disk.sync(file)?;
+                self.core.disk.sync(file.file())?;
             }
         }
         Ok(())
@@ -142,6 +144,7 @@ impl Writer {
 
     /// The batch is durable: first the states and the forwarder know, then the senders.
     fn finish(&mut self, mut batch: Batch) {
+        self.core.recent.put(&mut batch);
         self.queued.append(&mut batch.queued);
         for Waiting { admitted, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
             self.queued.extend(queued(&admitted, sequence, at, lane));
@@ -241,7 +244,7 @@ impl Writer {
         let (segment, end) = self.core.lock().tail();
         if let Some((id, file)) = self.file
             && id == segment
-            && self.core.disk.sync(&file).is_ok()
+            && self.core.disk.sync(file.file()).is_ok()
         {
             self.core.disk.cut(id, u64::from(end));
         }

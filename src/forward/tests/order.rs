@@ -254,3 +254,41 @@ async fn what_the_upstream_has_no_word_for_is_a_dead_letter() {
     assert!(world.dead().iter().all(|(_, reason)| *reason == DeadReason::NotExpressible));
     assert!(world.upstream("up").seen().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_keeps_its_order_within_every_key_and_forgets_nothing() {
+    let batch = Batch { max_events: 700, max_wait: Duration::from_millis(10) };
+    for batch in [None, Some(batch)] {
+        let mut world = World::started(&[UpstreamConfig { connections: 3, batch, ..config() }]);
+        world.upstream("up").answers(|_| if fastrand::u8(..20) == 0 { status(500) } else { status(200) });
+        *world.upstream("up").latency.lock().unwrap() = Duration::from_millis(1);
+        // Far more keys than lanes are made for, each said again behind all the others; one key in between all.
+        let mut all: Vec<_> = (0..3_000).map(|index| trigger(&format!("key-{}", index % 1_000))).collect();
+        (0..3_000).step_by(100).for_each(|place| all[place] = trigger("everywhere"));
+        let names: Vec<_> = all.iter().map(|says| says.key.clone()).collect();
+        let first = world.push_all(&all);
+        assert_eq!(world.metrics.upstream("up").book().spool_events, 3_000);
+        world.until_endings(3_000).await;
+        let mut of_key: HashMap<_, Vec<u64>> = HashMap::new();
+        for sequence in world.delivered() {
+            let name = &names[usize::try_from(sequence - first).unwrap()];
+            of_key.entry(name).or_default().push(sequence);
+        }
+        assert!(of_key.values().all(|lane| lane.is_sorted()), "in order within each key");
+        assert_eq!(of_key.values().map(Vec::len).sum::<usize>(), 3_000);
+        world.check_books();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_that_wait_for_a_retry_do_not_hold_up_what_stands_behind_them() {
+    let mut world = World::started(&[UpstreamConfig { connections: 4, ..config() }]);
+    world.upstream("up").answers(|seen| status(if seen.keys[0].starts_with("poison") { 500 } else { 200 }));
+    let kinds = ["poison", "fine"];
+    let mixed: Vec<_> = (0..1_200).map(|index| trigger(&format!("{}-{index}", kinds[index % 2]))).collect();
+    world.push_all(&mixed);
+    let good = world.push(&trigger("good"));
+    // The stand-in answers about 400 requests a second, and every second one is poisoned.
+    world.pass(4.0).await;
+    assert!(world.delivered().contains(&good), "600 poisoned keys before it, more than lanes are made for");
+}

@@ -1,0 +1,75 @@
+//! What was written last, still in memory: a forwarder that keeps up never reads the disk.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Stored;
+use super::frame::{self, Kind};
+use super::pending::{Batch, Chunk};
+use super::reader::{join, split};
+use super::record::{Accepted, VERSION};
+use crate::claim::Position;
+
+/// About a second of a storm on one core; then the reader's own blocks serve.
+const BYTES_MAX: usize = 8 << 20;
+
+/// One commit as it was written.
+struct Commit {
+    buffer: Vec<u8>,
+    chunks: Vec<Chunk>,
+}
+
+impl Commit {
+    fn begins(&self) -> Option<Position> {
+        self.chunks.first().map(|chunk| join(chunk.segment, chunk.at))
+    }
+
+    /// The bytes from `at` on, if they stand here.
+    fn from(&self, at: Position) -> Option<&[u8]> {
+        let (segment, offset) = split(at);
+        let chunk = self.chunks.iter().rev().find(|chunk| join(chunk.segment, chunk.at) <= at)?;
+        let inside = usize::try_from(offset.checked_sub(u64::from(chunk.at))?).ok()?;
+        (chunk.segment == segment).then(|| self.buffer.get(chunk.from.saturating_add(inside)..))?
+    }
+}
+
+#[derive(Default)]
+struct Commits {
+    /// In the order of the log.
+    kept: VecDeque<Commit>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Recent(Mutex<Commits>);
+
+impl Recent {
+    fn lock(&self) -> MutexGuard<'_, Commits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a commit wrote; `batch` gets the oldest one's room in exchange.
+    pub(super) fn put(&self, batch: &mut Batch) {
+        let mut commits = self.lock();
+        commits.bytes += batch.buffer.len();
+        commits
+            .kept
+            .push_back(Commit { buffer: std::mem::take(&mut batch.buffer), chunks: std::mem::take(&mut batch.chunks) });
+        while commits.bytes > BYTES_MAX {
+            let Some(Commit { mut buffer, mut chunks }) = commits.kept.pop_front() else { break };
+            commits.bytes -= buffer.len();
+            buffer.clear();
+            chunks.clear();
+            (batch.buffer, batch.chunks) = (buffer, chunks);
+        }
+    }
+
+    /// The event at `at`, if it was written lately.
+    pub(super) fn event(&self, at: Position) -> Option<Stored> {
+        let commits = self.lock();
+        let after = commits.kept.partition_point(|commit| commit.begins() <= Some(at));
+        let frame = frame::view(commits.kept.get(after.checked_sub(1)?)?.from(at)?)?;
+        let accepted = frame.kind == Kind::Accepted as u8 && frame.version == VERSION;
+        accepted.then(|| Accepted::decode(frame.payload)?.to_stored(frame.sequence))?
+    }
+}
