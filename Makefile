@@ -17,7 +17,6 @@ test: install-tools lint
 torture: install-tools
 	scripts/install-tools.sh deny
 	scripts/deny.sh
-	scripts/fuzz.sh 60
 	scripts/torture.sh
 
 ## Requests per CPU-second beside a bare server, criterion benches, instruction counts.
