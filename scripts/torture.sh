@@ -41,6 +41,14 @@ for ((round = 1; round <= rounds; round++)); do
 done
 parts+=("crash:1")
 
+# Takes away what a part left that ran out of time in the middle: mounts, spools.
+clear() {
+    awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts | xargs --no-run-if-empty umount --lazy
+    rm -rf "$work"
+}
+work=$(mktemp -d)
+trap clear EXIT
+
 started=$SECONDS
 passed=0 failed=0 before=0 left=0
 summary=()
@@ -63,8 +71,10 @@ for part in "${parts[@]}"; do
         fuzz:*) run=(scripts/fuzz.sh "$fuzz" "${part#*:}") ;;
         *) run=(cargo test --locked --test it -- --nocapture --test-threads=1 "${part%%:*}::") ;;
     esac
-    "${limit[@]}" "${run[@]}" >"$log" 2>&1
+    mkdir -p "$work"
+    TMPDIR=$work "${limit[@]}" "${run[@]}" >"$log" 2>&1
     status=$?
+    clear
     grep -aoE '(TEST_SEED=|Found|ready [0-9]|refused within|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|another key waited.*|number_of_executed_units: .*' "$log" | sed 's/^/   /'
     if ((status == 0)); then
         echo "passed $part" >>"$state"
