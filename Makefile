@@ -15,7 +15,8 @@ test: install-tools lint
 
 ## Long runs against the promises; resumable. TORTURE=full for the figures of the promises.
 torture: install-tools
-	scripts/fuzz.sh 60
+	scripts/install-tools.sh deny
+	scripts/deny.sh
 	scripts/torture.sh
 
 ## Requests per CPU-second beside a bare server, criterion benches, instruction counts.
@@ -29,6 +30,7 @@ bench: install-tools
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	scripts/deny.sh
 
 install-tools:
 	scripts/install-tools.sh

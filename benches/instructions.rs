@@ -19,6 +19,10 @@ use surgegate::dialect::{self, Rules, json};
 use surgegate::intake::{Answer, Intake};
 use surgegate::store::Durability;
 
+/// The product's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Events that come before the counted one: buffers have grown, labels are resolved.
 const WARM_UP: u64 = 200;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for so many seconds (60): scripts/fuzz.sh [SECONDS [TARGET...]]
+# Runs each fuzz target for so many seconds (60): scripts/fuzz.sh [SECONDS [TARGET...]]; 0 only builds them.
 # What it finds is kept in fuzz/artifacts, what it learns in fuzz/corpus; seeds are only read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +20,11 @@ if ! cargo "+$nightly" --version >/dev/null 2>&1; then
     exit 1
 fi
 command -v cargo-fuzz >/dev/null || scripts/install-tools.sh fuzz
+
+if ((seconds == 0)); then
+    # libFuzzer takes 0 for ever.
+    CARGO_TARGET_DIR="$target_dir/fuzz" exec cargo "+$nightly" fuzz build --fuzz-dir fuzz
+fi
 
 failed=()
 for target in "${targets[@]}"; do

@@ -28,7 +28,7 @@ for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$part"
 done
 
-# Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`.
+# Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`, `install-tools.sh deny`.
 tools=${CARGO_TARGET_DIR:-target}/tools
 case ${1:-} in
 bench)
@@ -39,5 +39,10 @@ bench)
     ;;
 fuzz)
     [[ -x $tools/bin/cargo-fuzz ]] || cargo install --locked --root "$tools" cargo-fuzz
+    ;;
+deny)
+    # Minutes to build: CI does without (scripts/deny.sh).
+    command -v cargo-deny >/dev/null || [[ -x $tools/bin/cargo-deny ]] ||
+        cargo install --locked --root "$tools" cargo-deny --version 0.20.2
     ;;
 esac

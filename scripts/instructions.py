@@ -15,8 +15,13 @@ COUNT = re.compile(r"^\s+Instructions:\s+([0-9]+)\|")
 
 
 def main():
-    tools = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools" / "bin"
-    environment = dict(os.environ, GUNGRAUN_RUNNER=str(tools / "gungraun-runner"), NO_COLOR="1")
+    # Absolute, for cargo, the bench and the runner each start somewhere else.
+    target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+    runner = target / "tools" / "bin" / "gungraun-runner"
+    if not runner.exists():
+        print(f"instructions: {runner} is missing: scripts/install-tools.sh bench", file=sys.stderr)
+        return 1
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(target), GUNGRAUN_RUNNER=str(runner), NO_COLOR="1")
     run = subprocess.run(["cargo", "bench", "--locked", "--bench", "instructions"], cwd=ROOT,
                          env=environment, stdout=subprocess.PIPE, text=True)
     rows, name = [], None

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Long runs of the crash tests against the promises. TORTURE=full takes the figures of the promises, however long that
+# Long runs of the fuzz targets and the crash tests against the promises. TORTURE=full takes the figures of the promises, however long that
 # is; otherwise as much of it as the budget (TORTURE_MINUTES, 30) allows. A part that has passed is not run again until
 # all have: the state file lists them. TORTURE_STATE names it, TORTURE_FRESH=1 begins anew.
 set -uo pipefail
@@ -10,8 +10,8 @@ minutes=${TORTURE_MINUTES:-30}
 logs=${TORTURE_LOGS:-target/torture}
 mode=${TORTURE:-usual}
 case $mode in
-    full) kills=1000 queued=100000 full=20 outage=1000000 rounds=20 ;;
-    usual) kills=200 queued=100000 full=10 outage=100000 rounds=3 ;;
+    full) kills=1000 queued=100000 full=20 outage=1000000 rounds=20 fuzz=600 ;;
+    usual) kills=200 queued=100000 full=10 outage=100000 rounds=3 fuzz=60 ;;
     *) echo "TORTURE is full or not set" >&2; exit 2 ;;
 esac
 # Figures given by name win.
@@ -20,22 +20,34 @@ export SURGEGATE_TORTURE_QUEUED=${SURGEGATE_TORTURE_QUEUED:-$queued}
 export SURGEGATE_TORTURE_FULL=${SURGEGATE_TORTURE_FULL:-$full}
 export SURGEGATE_TORTURE_OUTAGE=${SURGEGATE_TORTURE_OUTAGE:-$outage}
 rounds=${TORTURE_ROUNDS:-$rounds}
+fuzz=${TORTURE_FUZZ:-$fuzz}
 
 mkdir -p "$(dirname "$state")" "$logs"
 # Other figures or other code: what has passed says nothing.
-this="mode=$mode kills=$SURGEGATE_TORTURE_KILLS queued=$SURGEGATE_TORTURE_QUEUED full=$SURGEGATE_TORTURE_FULL outage=$SURGEGATE_TORTURE_OUTAGE rounds=$rounds tree=$(git rev-parse HEAD 2>/dev/null || echo none)"
+this="mode=$mode kills=$SURGEGATE_TORTURE_KILLS queued=$SURGEGATE_TORTURE_QUEUED full=$SURGEGATE_TORTURE_FULL outage=$SURGEGATE_TORTURE_OUTAGE rounds=$rounds fuzz=$fuzz tree=$(git rev-parse --short HEAD 2>/dev/null || echo none)-$(git diff HEAD 2>/dev/null | sha1sum | cut -c 1-8)"
 if [[ ${TORTURE_FRESH:-} == 1 || ! -f $state || $(head -n 1 "$state") != "$this" ]]; then
     echo "$this" >"$state"
 fi
 
+# Building is not on the budget. A fuzzer that cannot be built fails as its parts do.
 cargo test --locked --test it --no-run || exit 1
+scripts/fuzz.sh 0
 
 # Cheap parts first: what does not fit the budget is left for the next call.
 parts=()
+for file in fuzz/fuzz_targets/*.rs; do parts+=("fuzz:$(basename "$file" .rs)"); done
 for ((round = 1; round <= rounds; round++)); do
     parts+=("config:$round" "full:$round" "drain:$round" "outage:$round")
 done
 parts+=("crash:1")
+
+# Takes away what a part left that ran out of time in the middle: mounts, spools.
+clear() {
+    awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts | xargs --no-run-if-empty umount --lazy
+    rm -rf "$work"
+}
+work=$(mktemp -d)
+trap clear EXIT
 
 started=$SECONDS
 passed=0 failed=0 before=0 left=0
@@ -55,9 +67,15 @@ for part in "${parts[@]}"; do
     log=$logs/${part/:/-}.log
     echo "== $part"
     began=$SECONDS
-    "${limit[@]}" cargo test --locked --test it -- --nocapture --test-threads=1 "${part%%:*}::" >"$log" 2>&1
+    case $part in
+        fuzz:*) run=(scripts/fuzz.sh "$fuzz" "${part#*:}") ;;
+        *) run=(cargo test --locked --test it -- --nocapture --test-threads=1 "${part%%:*}::") ;;
+    esac
+    mkdir -p "$work"
+    TMPDIR=$work "${limit[@]}" "${run[@]}" >"$log" 2>&1
     status=$?
-    grep -aoE '(TEST_SEED=|Found|ready [0-9]|refused within|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|another key waited.*' "$log" | sed 's/^/   /'
+    clear
+    grep -aoE '(TEST_SEED=|Found|ready [0-9]|refused within|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|another key waited.*|number_of_executed_units: .*' "$log" | sed 's/^/   /'
     if ((status == 0)); then
         echo "passed $part" >>"$state"
         passed=$((passed + 1))

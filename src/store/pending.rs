@@ -225,10 +225,12 @@ impl Pending {
         }
         self.may_take(size as u64)?;
         let sequence = self.next_sequence;
+        // Only a damaged log has come so far: it takes no more.
+        let next_sequence = sequence.checked_add(1).ok_or(Reason::SpoolFailed)?;
         let at = self.place(Kind::Accepted as u8, sequence, true, &|out| {
             record::put_accepted(out, admitted, lane, 0);
         })?;
-        self.next_sequence += 1;
+        self.next_sequence = next_sequence;
         self.owed = self.owed.saturating_add(admitted.claim.targets.len() as u64);
         Ok((sequence, at))
     }

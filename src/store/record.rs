@@ -304,8 +304,10 @@ pub(super) fn put_void(out: &mut Vec<u8>, last: u64) {
     out.extend_from_slice(&last.to_le_bytes());
 }
 
-pub(super) fn void_last(payload: &[u8]) -> Option<u64> {
-    Steps(payload).u64()
+/// The end of a void range that begins at `first`. One of more sequences than can ever wait for the disk was not
+/// written by a log: it would void what comes later, and leave no numbers for it.
+pub(super) fn void_last(first: u64, payload: &[u8]) -> Option<u64> {
+    Steps(payload).u64().filter(|last| last.saturating_sub(first) <= u64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -374,7 +376,7 @@ mod tests {
                 for kind in [Kind::Settled, Kind::Dead, Kind::Replayed, Kind::Void] {
                     Ended::decode(kind, payload);
                 }
-                void_last(payload);
+                void_last(1, payload);
             };
             decode(&payload);
             let mut damaged = vec![];

@@ -145,7 +145,7 @@ impl Replay<'_> {
         let mut scan = Scan::new(&file, segment.bytes, segment.head.salt);
         let before = self.voids.len();
         while let Next::Frame { frame, .. } = scan.next() {
-            let last = void_last(frame.payload).filter(|_| frame.kind == Kind::Void as u8);
+            let last = void_last(frame.sequence, frame.payload).filter(|_| frame.kind == Kind::Void as u8);
             let Some(last) = last else { break };
             self.voids.push((frame.sequence, last));
         }
@@ -217,7 +217,7 @@ impl Replay<'_> {
                 Some(())
             }
             Kind::Void => {
-                self.highest_sequence = self.highest_sequence.max(void_last(frame.payload)?);
+                self.highest_sequence = self.highest_sequence.max(void_last(frame.sequence, frame.payload)?);
                 Some(())
             }
         });

@@ -673,6 +673,29 @@ fn memory_keeps_what_it_answered_while_the_disk_fails() {
 }
 
 #[test]
+fn memory_goes_on_when_there_is_space_though_settlements_began_a_segment_that_could_not_be_had() {
+    let directory = TempDir::new().unwrap();
+    let rig = Rig::with(Config { durability: Durability::Memory, ..config(directory.path()) });
+    rig.store.core.disk.faults.full.store(true, Ordering::SeqCst);
+    let mut accepted = 0;
+    while rig.append(&rig.event(&format!("key-{accepted}"))).is_ok() {
+        accepted += 1;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    // More than a segment's reserve, twice over.
+    for round in 0..2_000 {
+        rig.settle("pager", round % accepted + 1, Ending::Delivered);
+    }
+    wait_until("the writer meets the full disk", || rig.append(&rig.event("b")).is_err());
+    std::thread::sleep(Duration::from_millis(300));
+    rig.store.core.disk.faults.full.store(false, Ordering::SeqCst);
+    wait_until("it accepts again", || rig.append(&rig.event("c")).is_ok());
+    rig.store.close();
+    drop((rig.store, rig.runtime));
+    assert_eq!(Rig::open(directory.path()).keys().last().unwrap(), "c");
+}
+
+#[test]
 fn a_record_above_its_limit_is_refused_and_its_key_is_free() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());

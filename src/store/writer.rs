@@ -61,7 +61,8 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(batch) = self.gather() {
             let started = Instant::now();
-            match self.write(&batch) {
+            let mut written = 0;
+            match self.write(&batch, &mut written) {
                 Ok(()) => {
                     self.core.metrics.spool_sync_seconds.observe(started.elapsed().as_secs_f64());
                     if !self.proven {
@@ -71,7 +72,7 @@ impl Writer {
                     }
                     self.finish(batch);
                 }
-                Err(error) if self.core.durability == Durability::Memory => self.retry(batch, &error),
+                Err(error) if self.core.durability == Durability::Memory => self.retry(batch, written, &error),
                 Err(error) => self.begin_again(batch, error),
             }
         }
@@ -119,8 +120,10 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> io::Result<()> {
-        for (chunk, bytes) in batch.parts() {
+    /// Writes the chunks behind the first `written`, and counts them there: a segment that is done is not to be had
+    /// again.
+    fn write(&mut self, batch: &Batch, written: &mut usize) -> io::Result<()> {
+        for (chunk, bytes) in batch.parts().skip(*written) {
             let file = match self.file.take() {
                 Some((id, file)) if id == chunk.segment => file,
                 left => {
@@ -138,6 +141,7 @@ impl Writer {
             if self.core.durability == Durability::Fsync {
                 self.core.disk.sync(file.file())?;
             }
+            *written += 1;
         }
         Ok(())
     }
@@ -199,7 +203,7 @@ impl Writer {
             };
             self.refuse(refused, reason);
             let before = self.attempted;
-            match self.write(&batch) {
+            match self.write(&batch, &mut 0) {
                 Ok(()) => {
                     core.lock().resume();
                     tracing::warn!(segment = self.attempted, "the spool is written again");
@@ -220,7 +224,7 @@ impl Writer {
     }
 
     /// `durability: memory`: these are answered, so they stay and are tried again where they belong.
-    fn retry(&mut self, batch: Batch, error: &io::Error) {
+    fn retry(&mut self, batch: Batch, mut written: usize, error: &io::Error) {
         tracing::error!(%error, "the spool cannot be written; accepted events wait in memory");
         loop {
             {
@@ -232,7 +236,7 @@ impl Writer {
                 pending.health = Health::Failed(reason_of(error));
             }
             std::thread::sleep(AGAIN);
-            if self.write(&batch).is_ok() {
+            if self.write(&batch, &mut written).is_ok() {
                 self.core.lock().resume();
                 return self.finish(batch);
             }
