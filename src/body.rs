@@ -94,45 +94,56 @@ pub fn precheck(declared: Option<u64>, cap: usize) -> Result<(), Refusal> {
     if over { Err(too_large(cap)) } else { Ok(()) }
 }
 
-/// Steps 6 and 7 of contracts 2.1: reserves the body's bytes in `budget` and reads it, at most `cap` decoded bytes.
+/// A body that is to be read. One value by reference: what a reading holds, every slow connection holds.
+pub struct Expected<'l> {
+    /// The length it declares.
+    pub declared: Option<u64>,
+    pub encoding: Encoding,
+    /// Most decoded bytes.
+    pub cap: usize,
+    pub limits: &'l Limits,
+    pub budget: &'l Arc<Budget>,
+}
+
+impl Expected<'_> {
+    /// Bytes it takes from the budget.
+    fn bytes(&self) -> usize {
+        match (self.encoding, self.declared) {
+            (Encoding::Identity, Some(bytes)) => usize::try_from(bytes).map_or(self.cap, |bytes| bytes.min(self.cap)),
+            _ => self.cap,
+        }
+    }
+}
+
+/// Steps 6 and 7 of contracts 2.1: reserves the body's bytes in the budget and reads it, at most `cap` decoded bytes.
 ///
 /// # Errors
 /// Too large, too slow, not what it says it is, broken off; or no room for more body bytes just now.
-pub async fn read<B>(
-    mut body: B,
-    declared: Option<u64>,
-    encoding: Encoding,
-    cap: usize,
-    limits: &Limits,
-    budget: &Arc<Budget>,
-) -> Result<CappedBody, Refusal>
+pub async fn read<B>(mut body: B, expected: &Expected<'_>) -> Result<CappedBody, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let expected = match (encoding, declared) {
-        (Encoding::Identity, Some(bytes)) => usize::try_from(bytes).map_or(cap, |bytes| bytes.min(cap)),
-        _ => cap,
-    };
-    let reserved = budget
-        .reserve(expected)
+    let reserved = expected
+        .budget
+        .reserve(expected.bytes())
         .ok_or_else(|| Refusal::new(Reason::BodyBudget, "too many request bodies are being read"))?;
-    let mut gathered = Gathered::new(encoding, cap, expected);
+    let mut gathered = Gathered::new(expected);
     let mut pace = Pace { started: None, received: 0 };
     loop {
         // Most bodies are here already: only one that is not pays for a timer.
         let frame = match poll_immediate(body.frame()).await {
             Some(frame) => frame,
-            None => Box::pin(pace.wait(body.frame(), limits)).await?,
+            None => Box::pin(pace.wait(body.frame(), expected.limits)).await?,
         };
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {
                 pace.received = pace.received.saturating_add(data.len());
-                gathered.add(data)?;
+                gathered.add(data, expected)?;
             }
             // Trailers say nothing that any dialect reads.
             Some(Ok(Err(_))) => {}
             Some(Err(_)) => return Err(Refusal::new(Reason::BodyIncomplete, "the body broke off")),
-            None => return Ok(CappedBody { bytes: gathered.finish()?, _reserved: reserved }),
+            None => return Ok(CappedBody { bytes: gathered.finish(expected)?, _reserved: reserved }),
         }
     }
 }
@@ -172,59 +183,54 @@ impl Pace {
 enum Gathered {
     /// One frame needs no copy.
     Plain {
-        cap: usize,
-        expected: usize,
         first: Bytes,
         rest: BytesMut,
     },
-    Gzip {
-        cap: usize,
-        decoder: Box<flate2::write::MultiGzDecoder<CappedWriter>>,
-    },
+    Gzip(Box<flate2::write::MultiGzDecoder<CappedWriter>>),
 }
 
 impl Gathered {
-    fn new(encoding: Encoding, cap: usize, expected: usize) -> Self {
-        match encoding {
-            Encoding::Identity => Self::Plain { cap, expected, first: Bytes::new(), rest: BytesMut::new() },
+    fn new(expected: &Expected<'_>) -> Self {
+        match expected.encoding {
+            Encoding::Identity => Self::Plain { first: Bytes::new(), rest: BytesMut::new() },
             Encoding::Gzip => {
-                let writer = CappedWriter { cap, bytes: Vec::new(), over: false };
-                Self::Gzip { cap, decoder: Box::new(flate2::write::MultiGzDecoder::new(writer)) }
+                let writer = CappedWriter { cap: expected.cap, bytes: Vec::new(), over: false };
+                Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(writer)))
             }
         }
     }
 
-    fn add(&mut self, data: Bytes) -> Result<(), Refusal> {
+    fn add(&mut self, data: Bytes, expected: &Expected<'_>) -> Result<(), Refusal> {
         match self {
-            Self::Plain { cap, expected, first, rest } => {
+            Self::Plain { first, rest } => {
                 let held = if rest.is_empty() { first.len() } else { rest.len() };
-                if data.len() > cap.saturating_sub(held) {
-                    return Err(too_large(*cap));
+                if data.len() > expected.cap.saturating_sub(held) {
+                    return Err(too_large(expected.cap));
                 }
                 if first.is_empty() && rest.is_empty() {
                     *first = data;
                     return Ok(());
                 }
                 if rest.is_empty() {
-                    rest.reserve((*expected).max(first.len() + data.len()));
+                    rest.reserve(expected.bytes().max(first.len() + data.len()));
                     rest.extend_from_slice(first);
                 }
                 rest.extend_from_slice(&data);
                 Ok(())
             }
-            Self::Gzip { cap, decoder } => {
+            Self::Gzip(decoder) => {
                 let written = decoder.write_all(&data);
-                Self::judge(written, decoder.get_ref().over, *cap)
+                Self::judge(written, decoder.get_ref().over, expected.cap)
             }
         }
     }
 
-    fn finish(self) -> Result<Bytes, Refusal> {
+    fn finish(self, expected: &Expected<'_>) -> Result<Bytes, Refusal> {
         match self {
-            Self::Plain { first, rest, .. } => Ok(if rest.is_empty() { first } else { rest.freeze() }),
-            Self::Gzip { cap, mut decoder } => {
+            Self::Plain { first, rest } => Ok(if rest.is_empty() { first } else { rest.freeze() }),
+            Self::Gzip(mut decoder) => {
                 let ended = decoder.try_finish();
-                Self::judge(ended, decoder.get_ref().over, cap)?;
+                Self::judge(ended, decoder.get_ref().over, expected.cap)?;
                 Ok(std::mem::take(&mut decoder.get_mut().bytes).into())
             }
         }
@@ -283,11 +289,15 @@ mod tests {
         }
     }
 
+    fn expected<'l>(encoding: Encoding, limits: &'l Limits, budget: &'l Arc<Budget>) -> Expected<'l> {
+        Expected { declared: None, encoding, cap: CAP, limits, budget }
+    }
+
     async fn read_frames(frames: Vec<Vec<u8>>, encoding: Encoding) -> Result<Vec<u8>, Reason> {
         let frames = frames.into_iter().map(|data| Ok::<_, Infallible>(Frame::data(Bytes::from(data))));
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let budget = Budget::new(250);
-        let read = read(body, None, encoding, CAP, &limits(), &budget).await;
+        let read = read(body, &expected(encoding, &limits(), &budget)).await;
         assert_eq!(budget.free.load(Ordering::Relaxed), if read.is_ok() { 250 - CAP } else { 250 });
         read.map(|body| body.bytes().to_vec()).map_err(|refusal| refusal.reason)
     }
@@ -326,10 +336,10 @@ mod tests {
         let budget = Budget::new(150);
         let held = budget.reserve(100).unwrap();
         let body = || StreamBody::new(futures_util::stream::iter(Vec::<Result<Frame<Bytes>, Infallible>>::new()));
-        let refused = read(body(), None, Encoding::Identity, CAP, &limits(), &budget).await;
+        let refused = read(body(), &expected(Encoding::Identity, &limits(), &budget)).await;
         assert_eq!(refused.unwrap_err().reason, Reason::BodyBudget);
         drop(held);
-        assert!(read(body(), None, Encoding::Identity, CAP, &limits(), &budget).await.is_ok());
+        assert!(read(body(), &expected(Encoding::Identity, &limits(), &budget)).await.is_ok());
     }
 
     /// A body that gives one byte each `interval`.
@@ -345,13 +355,13 @@ mod tests {
     async fn a_body_below_the_least_pace_ends_after_the_grace_and_any_body_after_its_time_out() {
         let began = Instant::now();
         let budget = Budget::new(10_000_000);
-        let slow = read(dripping(Duration::from_millis(500)), None, Encoding::Identity, CAP, &limits(), &budget).await;
+        let slow = read(dripping(Duration::from_millis(500)), &expected(Encoding::Identity, &limits(), &budget)).await;
         assert_eq!(slow.unwrap_err().reason, Reason::BodyTimeout);
         assert!(began.elapsed() < Duration::from_millis(2100), "{:?}", began.elapsed());
         let began = Instant::now();
         let mut limits = limits();
         limits.body_bytes_per_second = 1;
-        let long = read(dripping(Duration::from_millis(500)), None, Encoding::Identity, CAP, &limits, &budget).await;
+        let long = read(dripping(Duration::from_millis(500)), &expected(Encoding::Identity, &limits, &budget)).await;
         assert_eq!(long.unwrap_err().reason, Reason::BodyTimeout);
         assert_eq!(began.elapsed(), Duration::from_secs(10));
     }

@@ -11,14 +11,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Body;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use answer::RequestId;
 pub use answer::{Answer, panicked};
 
-use crate::body::{self, Budget};
+use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::Pacing;
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Dialect, Ending, Matched, Route, Rules, json};
@@ -91,6 +91,13 @@ enum Decided {
     Stored(Append, Option<Key>),
 }
 
+/// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
+struct Came {
+    worker: usize,
+    source: IpAddr,
+    at: Instant,
+}
+
 /// A request's way so far, for its answer.
 #[derive(Default)]
 struct Trail {
@@ -144,11 +151,11 @@ impl Intake {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let began = Instant::now();
+        let came = Came { worker, source, at: Instant::now() };
         let request_id = RequestId::new();
         let request_id = request_id.as_str();
         let mut trail = Trail::default();
-        let taken = self.take_in(worker, source, began, request, &mut trail).await;
+        let taken = self.take_in(&came, request, &mut trail).await;
         let (index, dialect) = match trail.matched {
             Some((index, dialect)) => (index, Some(dialect)),
             None => (self.meters.len() - 1, None),
@@ -162,28 +169,26 @@ impl Intake {
         };
         if let Some(meter) = self.meters.get(index) {
             meter.answered(response.status().as_u16());
-            meter.seconds.observe(began.elapsed().as_secs_f64());
+            meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
         Answer { response, close: trail.close }
     }
 
-    /// The way of a request (DESIGN 1). `now`: when it came.
+    /// The way of a request (DESIGN 1).
     async fn take_in<B>(
         &self,
-        worker: usize,
-        source: IpAddr,
-        now: Instant,
+        came: &Came,
         request: &mut Request<B>,
         trail: &mut Trail,
     ) -> Result<(Few<Ended>, StatusCode), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let known = match self.know(request.method(), request.uri(), now, trail) {
+        let known = match self.know(request.method(), request.uri(), came.at, trail) {
             Ok(known) => known,
             Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
-        let taken = self.take_known(worker, source, now, &known, request, trail).await;
+        let taken = self.take_known(came, &known, request, trail).await;
         if let Err(refusal) = &taken {
             trail.limit = known.integration.limit_of(refusal.reason);
         }
@@ -193,9 +198,7 @@ impl Intake {
     /// From step 4 on: the sender is known, so what is refused is counted.
     async fn take_known<B>(
         &self,
-        worker: usize,
-        source: IpAddr,
-        now: Instant,
+        came: &Came,
         known: &Known,
         request: &mut Request<B>,
         trail: &mut Trail,
@@ -203,36 +206,54 @@ impl Intake {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let ticket = self.metrics.receive(worker);
+        let ticket = self.metrics.receive(came.worker);
         let integration = &*known.integration;
         let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
         let said = headers::Said::of(request.headers());
         let checked = integration
-            .allows(known.dialect.name(), source)
+            .allows(known.dialect.name(), came.source)
             .and_then(|()| body::precheck(said.length, cap))
             .and_then(|()| said.content(self.limits.gzip))
-            .and_then(|content| integration.take_request(now).map(|()| content));
+            .and_then(|content| integration.take_request(came.at).map(|()| content));
         let declared = said.length;
         let (ticket, content) = match ticket.check(checked) {
             Ok(passed) => passed,
             Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
-        let body = request.body_mut();
-        let read = body::read(body, declared, content.encoding, cap, &self.limits, &self.budget).await;
+        // All that the head says is known: a body that comes slowly must not hold its room too.
+        *request.headers_mut() = HeaderMap::new();
+        *request.uri_mut() = Uri::default();
+        let encoding = content.encoding;
+        let expected = Expected { declared, encoding, cap, limits: &self.limits, budget: &self.budget };
+        let read = body::read(request.body_mut(), &expected).await;
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
         let (ticket, body) = ticket.check(read)?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
         let success = StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED);
-        // Every event of the request, in order.
+        // Boxed: a connection that waits for its body has no room for what comes after it.
+        let ended = Box::pin(self.accept_all(came, known, body, tolerated, heard, ticket)).await?;
+        Ok((ended, success))
+    }
+
+    /// Every event of the request, in order.
+    async fn accept_all(
+        &self,
+        came: &Came,
+        known: &Known,
+        body: CappedBody,
+        tolerated: Tolerated,
+        heard: Few<Heard>,
+        first: Ticket,
+    ) -> Result<Few<Ended>, Refusal> {
         let mut ended = Few::with_capacity(heard.len());
-        let mut first = Some(ticket);
+        let mut first = Some(first);
         for heard in heard {
-            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(worker));
-            let decided = match self.accept(worker, now, known, body.bytes(), tolerated, heard, ticket) {
+            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(came.worker));
+            let decided = match self.accept(came, known, body.bytes(), tolerated, heard, ticket) {
                 // Boxed: what waits rarely must not make every request's future larger.
-                Step::Contended(waits) => Box::pin(self.stand_in_line(worker, known, waits)).await?,
+                Step::Contended(waits) => Box::pin(self.stand_in_line(came.worker, known, waits)).await?,
                 Step::Decided(decided) => decided?,
             };
             ended.push(match decided {
@@ -243,7 +264,7 @@ impl Intake {
                 },
             });
         }
-        Ok((ended, success))
+        Ok(ended)
     }
 
     /// Steps 1 to 3: path, method, key.
@@ -306,11 +327,9 @@ impl Intake {
     }
 
     /// Steps 10 to 12: claim, event limit, log.
-    #[allow(clippy::too_many_arguments)]
     fn accept(
         &self,
-        worker: usize,
-        now: Instant,
+        came: &Came,
         known: &Known,
         raw: &Bytes,
         tolerated: Tolerated,
@@ -335,7 +354,7 @@ impl Intake {
         };
         match self.dedup.claim(&event, &integration.targets, rules) {
             Claimed::Contended(line) => Step::Contended(Box::new(Contended { line, event, rules, ticket })),
-            claimed => Step::Decided(self.admit(worker, now, known, claimed, event, ticket)),
+            claimed => Step::Decided(self.admit(came.worker, came.at, known, claimed, event, ticket)),
         }
     }
 

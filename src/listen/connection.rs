@@ -124,9 +124,16 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data))?;
-        self.watched.wrote();
-        Poll::Ready(Ok(written))
+        match Pin::new(&mut self.stream).poll_write(cx, data) {
+            Poll::Ready(written) => {
+                self.watched.wrote();
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                self.watched.stuck();
+                Poll::Pending
+            }
+        }
     }
 
     /// An answer is small: copied behind its head it leaves by `send`, cheaper than `writev` on the kernel's side.

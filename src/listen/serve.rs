@@ -59,27 +59,29 @@ impl Connection {
             service_fn(move |request| Box::pin(Arc::clone(&handler).answer(request)))
         };
         if is_h2 {
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
+            let mut h2 = http2::Builder::new(TokioExecutor::new());
+            h2.timer(TokioTimer::new())
                 .max_concurrent_streams(H2_STREAMS_MAX)
                 .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-                .max_header_list_size(u32::try_from(config.header_bytes).unwrap_or(u32::MAX))
-                .serve_connection(TokioIo::new(stream), service);
-            self.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+                .max_header_list_size(u32::try_from(config.header_bytes).unwrap_or(u32::MAX));
+            // Boxed: an HTTP/1 connection must not hold its room.
+            let mut connection = Box::pin(h2.serve_connection(TokioIo::new(stream), service));
+            self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
         } else {
             let metrics = Arc::clone(&self.shared.intake.metrics);
             let lingering = Arc::clone(&self.shared.lingering);
             let wire = Wire::new(stream, Arc::clone(&self.watched), unread, metrics, lingering);
-            let connection = http1::Builder::new()
-                // Our own watch holds heads to their time: hyper's timer costs 5% (PERFORMANCE 1).
-                .header_read_timeout(None)
+            let mut h1 = http1::Builder::new();
+            // Our own watch holds heads to their time: hyper's timer costs 5% (PERFORMANCE 1).
+            h1.header_read_timeout(None)
                 // A half-close after a whole request still gets its answer (DESIGN 5.8).
                 .half_close(true)
                 .max_headers(config.headers)
-                .max_buf_size(config.header_bytes.max(8192))
-                .serve_connection(TokioIo::new(wire), service);
-            self.drive(pin!(connection), |connection| connection.graceful_shutdown()).await;
+                .max_buf_size(config.header_bytes.max(8192));
+            // Pinned where it is made, and boxed: as a local it would stand in the task twice.
+            let mut connection = Box::pin(h1.serve_connection(TokioIo::new(wire), service));
+            self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
         }
         drop(self.seat);
     }
@@ -133,6 +135,7 @@ impl Handler {
     fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> impl Future<Output = Answered> {
         async move {
             let version = request.version();
+            self.watched.until_it_reads().await;
             let in_work = InWork::begin(&self, version);
             let mut work = pin!(self.shared.intake.answer(self.worker, self.source, &mut request));
             let answer = poll_fn(|cx| {

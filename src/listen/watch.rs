@@ -3,8 +3,10 @@
 //! that take too long.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -43,6 +45,9 @@ pub(super) struct Watched {
     is_h2: AtomicBool,
     asked_to_close: AtomicBool,
     waker: AtomicWaker,
+    /// The other side does not read: an answer could not be written.
+    is_stuck: AtomicBool,
+    written: AtomicWaker,
 }
 
 impl Watched {
@@ -60,6 +65,28 @@ impl Watched {
     /// Bytes left.
     pub(super) fn wrote(&self) {
         self.active_ms.store(self.now(), Relaxed);
+        if self.is_stuck.load(Relaxed) {
+            self.is_stuck.store(false, Relaxed);
+            self.written.wake();
+        }
+    }
+
+    /// Bytes could not leave.
+    pub(super) fn stuck(&self) {
+        self.is_stuck.store(true, Relaxed);
+    }
+
+    /// Waits while the other side does not read: answers must not heap up in front of it. Such a wait counts as
+    /// idleness.
+    pub(super) async fn until_it_reads(&self) {
+        if self.is_stuck.load(Relaxed) {
+            self.head_since_ms.store(0, Relaxed);
+            poll_fn(|cx| {
+                self.written.register(cx.waker());
+                if self.is_stuck.load(Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+        }
     }
 
     /// A request's head is complete: the connection is not idle until its [`end`](Self::end).
@@ -114,6 +141,8 @@ impl Watch {
             is_h2: AtomicBool::new(false),
             asked_to_close: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            is_stuck: AtomicBool::new(false),
+            written: AtomicWaker::new(),
         });
         let mut connections = self.connections();
         connections.next += 1;
