@@ -269,8 +269,7 @@ impl Core {
     /// A new segment is being filled: has its successor made, if there is room for one.
     fn segment_began(&self, pending: &mut Pending) {
         let next = pending.tail().0.saturating_add(1);
-        let expected = self.shelf.is_ready(next) || self.shelf.has_room(&self.disk);
-        pending.no_next = (!expected).then_some(Reason::SpoolFull);
+        pending.no_next = (!self.shelf.can_be_had(next, &self.disk)).then_some(Reason::SpoolFull);
         self.shelf.want(next);
     }
 

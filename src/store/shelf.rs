@@ -46,7 +46,7 @@ impl Shelf {
     }
 
     /// Whether one more segment stays within `max_bytes`.
-    pub(super) fn has_room(&self, disk: &Disk) -> bool {
+    fn has_room(&self, disk: &Disk) -> bool {
         disk.bytes().saturating_add(u64::from(self.segment_bytes)) <= self.max_bytes
     }
 
@@ -67,9 +67,11 @@ impl Shelf {
         }
     }
 
-    /// Whether `id` is there or can be expected.
-    pub(super) fn is_ready(&self, id: u32) -> bool {
-        self.lock().ready.contains_key(&id)
+    /// Whether `id` is there or can be expected: those before it that are still being made need room too.
+    pub(super) fn can_be_had(&self, id: u32, disk: &Disk) -> bool {
+        let shelves = self.lock();
+        let missing = u64::from(id.saturating_sub(shelves.made)) * u64::from(self.segment_bytes);
+        shelves.ready.contains_key(&id) || disk.bytes().saturating_add(missing) <= self.max_bytes
     }
 
     /// Takes a segment; waits while it is being made, and has it made beyond `max_bytes` if need be.
