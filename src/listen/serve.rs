@@ -131,7 +131,8 @@ struct Handler {
 }
 
 impl Handler {
-    // No `async fn`: that would hold its arguments twice, in each connection.
+    /// No `async fn`: that would hold its arguments twice, in each connection.
+    #[allow(clippy::manual_async_fn)]
     fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> impl Future<Output = Answered> {
         async move {
             let version = request.version();
