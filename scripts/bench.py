@@ -35,7 +35,7 @@ import time
 KEYS = [f"{n:040x}" for n in range(0xB0000, 0xB0000 + 100)]
 READY_WITHIN_S = 20
 DRAINED_WITHIN_S = 60
-FASTEST_RATE = 10_000_000
+FASTEST_RATE = 1_000_000
 # Below this share of the cores something else than the server was the limit (client, disk):
 # requests per CPU-second still hold, but an idle server batches less. Shown, not judged.
 BUSY_ENOUGH = 0.85

@@ -277,6 +277,10 @@ impl Core {
     fn segment_made(&self, id: u32, made: Result<(), &std::io::Error>) {
         let mut pending = self.lock();
         if id == pending.tail().0.saturating_add(1) {
+            if let (Err(error), None) = (made, pending.no_next) {
+                // Told once: the next try is soon.
+                tracing::warn!(%error, segment = id, "the next segment of the spool cannot be made");
+            }
             pending.no_next =
                 made.err().map(|error| if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed });
         }
