@@ -3,7 +3,8 @@
 //! runtime of its own owns everything here, so its state needs no lock; the admin API asks by message.
 //!
 //! Limits: a lane has one event under way, an upstream at most `connections` requests; 32 B a waiting
-//! event in a backlog, about 100 B in a lane; at the head of a lane the event is read from the log, again for each attempt.
+//! event in a backlog, about 100 B in a lane; at the head of a lane the event is read from the log,
+//! again for each attempt.
 //!
 //! Order: an event leaves its lane only when it was delivered, dropped or buried, so nothing overtakes.
 //! Giving up: `give_up_after` runs from the event's receipt (for a replay, from the replay); an event is

@@ -25,7 +25,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A segment is written front to back, in positions' order, and its bytes never change. A start never
+//! 1. A segment is written front to back, in positions' order, and its bytes never change (the page that
+//!    a commit ends in is written again, as it stands, with what follows). A start never
 //!    appends to a segment of the process before it.
 //! 2. An event is answered when the write that holds it is synced, and the head and all segments before it.
 //! 3. An ending of an event stands behind the event.

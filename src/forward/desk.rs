@@ -214,7 +214,7 @@ impl Desk {
             let Some(upstream) = self.upstreams.get_mut(place) else { continue };
             upstream.ages.add(queued.sequence, since);
             let waiting = Waiting::new(queued.sequence, queued.at, queued.pacing);
-            if upstream.lanes.has_room_for(queued.lane, integration, waiting) {
+            if !upstream.lanes.hold_back(queued.lane, integration, waiting) {
                 self.join_lane(place, queued.lane, integration, waiting);
             }
         }

@@ -169,17 +169,17 @@ impl Lanes {
         self.ready_max.max(READY_MAX)
     }
 
-    /// Whether a lane is to be made for an event that comes; else it waits in its integration's backlog.
-    pub(super) fn has_room_for(&mut self, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) -> bool {
+    /// Puts an event that comes into its integration's backlog; false where there is none and room for a lane.
+    pub(super) fn hold_back(&mut self, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) -> bool {
         let room = self.fresh_lanes(integration) < self.ready_max();
         match self.backlogs.entry(integration) {
             // What comes behind others stays behind them.
             Entry::Occupied(mut backlog) => backlog.get_mut().push_back((key, waiting)),
-            Entry::Vacant(_) if room => return true,
+            Entry::Vacant(_) if room => return false,
             Entry::Vacant(backlog) => drop(backlog.insert(VecDeque::from([(key, waiting)]))),
         }
         self.waiting_events += 1;
-        false
+        true
     }
 
     /// The next event out of a backlog whose integration has few lanes ready; the caller pushes it.
