@@ -75,7 +75,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{Notify, oneshot};
 
-use self::files::Disk;
+use self::files::{Disk, Files, Real};
 use self::pending::{Health, Pending, Waiting};
 use self::reader::Reader;
 use self::recent::Recent;
@@ -385,7 +385,19 @@ impl Store {
         workers: usize,
         transition: &mut dyn FnMut(StateKey, Incident, Position),
     ) -> Result<(Arc<Self>, Recovered), OpenError> {
-        let disk = Disk::open(&config.directory, metrics)?;
+        let files = Arc::new(Real::below(&config.directory));
+        Self::open_on(files, config, metrics, workers, transition)
+    }
+
+    /// On a file system of the tests' choice.
+    fn open_on(
+        files: Arc<dyn Files>,
+        config: Config,
+        metrics: &Arc<Metrics>,
+        workers: usize,
+        transition: &mut dyn FnMut(StateKey, Incident, Position),
+    ) -> Result<(Arc<Self>, Recovered), OpenError> {
+        let disk = Disk::open(files, &config.directory, metrics)?;
         let (recovered, resume) = recovery::recover(&disk, metrics, transition)?;
         let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(4096);
         let first_bytes = segment_bytes.min(FIRST_BYTES);

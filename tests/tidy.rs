@@ -29,7 +29,7 @@ const HOMES: [(&str, &str); 13] = [
     ("redis", "redis"),
     ("flate2", "body"),
     ("crc32fast", "store"),
-    ("fs4", "store"),
+    ("fs4", "store/files/real.rs"),
     ("roaring", "store"),
     ("hyper_rustls", "forward"),
     ("hmac", "sink"),
@@ -154,6 +154,22 @@ fn each_outside_crate_has_one_home() {
             if uses && !at_home && !is_test_file(&file) {
                 faults.push(format!("src/{file}: {name} lives in src/{home}: use what that room offers"));
             }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_log_calls_the_file_system_in_one_file() {
+    let mut faults = Vec::new();
+    for (file, text) in sources() {
+        let elsewhere = room(&file) == "store" && file != "store/files/real.rs" && !is_test_file(&file);
+        let code = without_tests(&text);
+        let calls = |name: &String| ["fs", "os"].contains(&name.as_str());
+        if elsewhere && (code.contains("rustix::") || named_after(code, "std::").iter().any(calls)) {
+            faults.push(format!(
+                "src/{file}: only src/store/files/real.rs calls the file system: elsewhere the tests could not make it fail. Use files::Files"
+            ));
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));

@@ -1,14 +1,13 @@
 //! Stand-ins for the tests of this room: events, a ledger that remembers, and a disk that fails on demand.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use super::files::calls::{Access, Entry, File, Files, Held};
 use super::{Outlet, Queued};
 use crate::claim::{Admitted, Claim, Ledger, Pacing, Position};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
@@ -122,23 +121,114 @@ impl Faults {
         self.hit.fetch_add(u32::from(struck), Ordering::SeqCst);
         struck
     }
+}
 
-    /// Writes half, then fails.
-    pub(super) fn write(&self, file: &File, bytes: &[u8], at: u32) -> io::Result<()> {
-        if self.strike(&self.writes) {
-            file.write_all_at(&bytes[..bytes.len() / 2], u64::from(at))?;
+/// A file system whose commits meet the faults; segments are filled without one.
+pub(super) struct Failing {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) faults: Arc<Faults>,
+}
+
+struct FailingFile {
+    file: Box<dyn File>,
+    path: String,
+    files: Arc<dyn Files>,
+    faults: Arc<Faults>,
+}
+
+impl Failing {
+    fn wrap(&self, path: &str, file: io::Result<Box<dyn File>>) -> io::Result<Box<dyn File>> {
+        let (files, faults) = (Arc::clone(&self.files), Arc::clone(&self.faults));
+        Ok(Box::new(FailingFile { file: file?, path: path.to_owned(), files, faults }))
+    }
+}
+
+impl Files for Failing {
+    fn make_directory(&self, path: &str) -> io::Result<()> {
+        self.files.make_directory(path)
+    }
+
+    fn list(&self, directory: &str) -> io::Result<Vec<Entry>> {
+        self.files.list(directory)
+    }
+
+    fn sync_directory(&self, path: &str) -> io::Result<()> {
+        self.files.sync_directory(path)
+    }
+
+    fn size(&self, path: &str) -> io::Result<u64> {
+        self.files.size(path)
+    }
+
+    fn create(&self, path: &str) -> io::Result<Box<dyn File>> {
+        self.wrap(path, self.files.create(path))
+    }
+
+    fn open(&self, path: &str, access: Access) -> io::Result<Box<dyn File>> {
+        self.wrap(path, self.files.open(path, access))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.files.remove(path)
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Held>>> {
+        self.files.lock(path)
+    }
+}
+
+impl FailingFile {
+    /// Writes half of what the write would have changed.
+    fn write_half(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let mut before = vec![0; bytes.len()];
+        self.files.open(&self.path, Access::Read)?.read_exact_at(&mut before, at)?;
+        let differs = || bytes.iter().zip(&before).enumerate().filter(|(_, (new, old))| new != old);
+        let Some((from, to)) = differs().next().zip(differs().next_back()) else { return Ok(()) };
+        let half = &bytes[from.0..usize::midpoint(from.0, to.0 + 1)];
+        self.files.open(&self.path, Access::Write)?.write_all_at(half, at + from.0 as u64)
+    }
+}
+
+impl File for FailingFile {
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, at)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let fills = bytes.iter().all(|byte| *byte == 0);
+        if !fills && self.faults.strike(&self.faults.writes) {
+            self.write_half(bytes, at)?;
             return Err(io::Error::other("injected"));
         }
-        Ok(())
+        self.file.write_at(bytes, at)
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
-        let struck = self.strike(&self.syncs);
-        std::thread::sleep(std::time::Duration::from_millis(self.sync_millis.load(Ordering::SeqCst).into()));
-        if struck { Err(io::Error::other("injected")) } else { Ok(()) }
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        if self.faults.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.allocate(bytes)
     }
 
-    pub(super) fn space(&self) -> io::Result<()> {
-        if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let struck = self.faults.strike(&self.faults.syncs);
+        std::thread::sleep(std::time::Duration::from_millis(self.faults.sync_millis.load(Ordering::SeqCst).into()));
+        if struck { Err(io::Error::other("injected")) } else { self.file.sync_data() }
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 }

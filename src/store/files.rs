@@ -1,13 +1,17 @@
-//! The directory: every call of the log to the file system stands here (and in `scan`, which reads).
-//! The tests inject faults at this seam.
+//! The directory: what stands in it under which name, how much, and how a segment is made and written.
+//! `calls` is the seam to the file system, where the tests put theirs; `real` is the one file that calls it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+pub(super) mod calls;
+mod real;
+
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use self::calls::{Access, Held};
+pub(super) use self::calls::{File, Files};
+pub(super) use self::real::Real;
 use super::OpenError;
 use crate::metrics::Metrics;
 
@@ -16,10 +20,13 @@ const FILL_STEP: usize = 1 << 20;
 /// What the page cache and direct writes work in. A commit is filled up to it with zeros, so that the kernel never
 /// has to read the rest of a page from disk before it can take a part of it.
 const PAGE: usize = 4096;
-/// Most bytes of one direct write; a larger commit takes several.
-const DIRECT_STEP: usize = 1 << 20;
+/// Most bytes of one write; a larger commit takes several.
+const WRITE_STEP: usize = 1 << 20;
 /// Damaged bytes kept for a look at them (DESIGN 4).
 const QUARANTINE_BYTES_MAX: u64 = 64 << 20;
+const SPOOL: &str = "spool";
+const QUARANTINE: &str = "quarantine";
+const LOCK: &str = "spool/lock";
 
 /// A segment found on disk.
 pub(super) struct Found {
@@ -29,81 +36,75 @@ pub(super) struct Found {
 }
 
 pub(super) struct Disk {
-    spool: PathBuf,
-    quarantine: PathBuf,
+    files: Arc<dyn Files>,
+    /// For messages.
+    directory: PathBuf,
     /// Held as long as the store lives.
-    _lock: File,
+    _lock: Box<dyn Held>,
     /// Bytes of all files, those set aside included.
     bytes: AtomicU64,
     quarantined: AtomicU64,
     metrics: Arc<Metrics>,
-    #[cfg(test)]
-    pub(super) faults: super::doubles::Faults,
 }
 
 /// A segment that is being written.
 pub(super) struct Segment {
-    file: File,
-    /// `None` where the file system takes no direct writes.
-    direct: Option<Direct>,
+    file: Box<dyn File>,
+    /// Writes past the page cache: copying into fresh pages of it cost more than all else the writer does. `None`
+    /// where the file system takes no such writes.
+    direct: Option<Box<dyn File>>,
+    pages: Pages,
 }
 
-/// Writes past the page cache: copying into fresh pages of it cost more than all else the writer does. Whole pages
-/// are written, so the one that the last write ended in is kept and written again with what follows.
-struct Direct {
-    file: File,
+/// Whole pages are written, so the one that the last write ended in is kept and written again with what follows.
+struct Pages {
     aligned: Aligned,
     /// Where the last write ended; what stands before it in its page stands at the start of `aligned`.
     end: u64,
 }
 
 impl Segment {
-    fn new(file: File, direct: Option<File>) -> Self {
-        Self { file, direct: direct.map(|file| Direct { file, aligned: Aligned::default(), end: 0 }) }
+    fn new(file: Box<dyn File>, direct: Option<Box<dyn File>>) -> Self {
+        Self { file, direct, pages: Pages { aligned: Aligned::default(), end: 0 } }
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    pub(super) fn file(&self) -> &dyn File {
+        &*self.file
     }
 
     /// Writes `bytes` at `at`, and zeros up to the end of the last page, where there are zeros already.
     fn write(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-        if let Some(direct) = &mut self.direct {
-            match direct.write(&self.file, bytes, at) {
+        if let Some(direct) = &self.direct {
+            match self.pages.write(&**direct, &*self.file, bytes, at) {
                 // Opened, but not written directly: some file systems say so only now.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.direct = None,
                 result => return result,
             }
         }
-        let end = usize::try_from(at).unwrap_or(usize::MAX).saturating_add(bytes.len());
-        let padding = &[0; PAGE][..end.next_multiple_of(PAGE) - end];
-        let both = [io::IoSlice::new(bytes), io::IoSlice::new(padding)];
-        let written = rustix::io::pwritev(&self.file, &both, at).unwrap_or(0);
-        // The zeros are there already: only the bytes matter.
-        let rest = bytes.get(written..).unwrap_or_default();
-        self.file.write_all_at(rest, at + (bytes.len() - rest.len()) as u64)
+        self.pages.write(&*self.file, &*self.file, bytes, at)
     }
 }
 
-impl Direct {
-    fn write(&mut self, file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
+impl Pages {
+    /// Writes to `file`; `source` is the same one, to be read.
+    fn write(&mut self, file: &dyn File, source: &dyn File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
         let in_page = |at: u64| usize::try_from(at % PAGE as u64).unwrap_or_default();
         if self.end != at {
             // Written again after a failure, or the first write: what stands before it is on disk.
             let page = self.aligned.bytes(PAGE);
-            file.read_exact_at(&mut page[..in_page(at)], at - in_page(at) as u64)?;
+            source.read_exact_at(&mut page[..in_page(at)], at - in_page(at) as u64)?;
         }
         // Until all is written nothing is known of the page it ends in.
         self.end = u64::MAX;
         while !bytes.is_empty() {
             let kept = in_page(at);
-            let (now, later) = bytes.split_at(bytes.len().min(DIRECT_STEP - kept));
+            let (now, later) = bytes.split_at(bytes.len().min(WRITE_STEP - kept));
             let filled = kept + now.len();
             let whole = filled.next_multiple_of(PAGE);
             let buffer = self.aligned.bytes(whole);
             buffer[kept..filled].copy_from_slice(now);
             buffer[filled..].fill(0);
-            self.file.write_all_at(buffer, at - kept as u64)?;
+            file.write_all_at(buffer, at - kept as u64)?;
             // The page it ends in begins the next write.
             let last = filled - filled % PAGE;
             buffer.copy_within(last..filled, 0);
@@ -135,53 +136,41 @@ impl Aligned {
     }
 }
 
-/// Makes `path` and its parents for the owner alone.
-fn make_directory(path: &Path) -> Result<(), OpenError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| OpenError::Io { path: path.to_owned(), source })
-}
-
-fn file_sizes(directory: &Path) -> u64 {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+fn path(id: u32) -> String {
+    format!("{SPOOL}/{id:010}.log")
 }
 
 impl Disk {
-    /// Makes what is missing and takes the owner's lock.
-    pub(super) fn open(directory: &Path, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
-        let (spool, quarantine) = (directory.join("spool"), directory.join("quarantine"));
-        make_directory(&spool)?;
-        make_directory(&quarantine)?;
-        let path = spool.join("lock");
-        let io = |source| OpenError::Io { path: path.clone(), source };
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io)?;
-        match fs4::FileExt::try_lock(&lock) {
-            Ok(()) => {}
-            Err(fs4::TryLockError::WouldBlock) => return Err(OpenError::Locked(directory.to_owned())),
-            Err(fs4::TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
-        }
+    /// Makes what is missing and takes the owner's lock. `directory` is what `files` calls "", for messages.
+    pub(super) fn open(files: Arc<dyn Files>, directory: &Path, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
+        let io = |path: &str| {
+            let path = directory.join(path);
+            |source| OpenError::Io { path, source }
+        };
+        files.make_directory(SPOOL).map_err(io(SPOOL))?;
+        files.make_directory(QUARANTINE).map_err(io(QUARANTINE))?;
+        let lock = files.lock(LOCK).map_err(io(LOCK))?.ok_or_else(|| OpenError::Locked(directory.to_owned()))?;
         // The entries of both directories, before anything is promised to be in them.
-        for made in [directory, &spool] {
-            File::open(made)
-                .and_then(|entry| entry.sync_all())
-                .map_err(|source| OpenError::Io { path: made.to_owned(), source })?;
+        for made in ["", SPOOL] {
+            files.sync_directory(made).map_err(io(made))?;
         }
-        let quarantined = file_sizes(&quarantine);
         let disk = Self {
             bytes: AtomicU64::new(0),
-            quarantined: AtomicU64::new(quarantined),
-            spool,
-            quarantine,
+            quarantined: AtomicU64::new(0),
+            files,
+            directory: directory.to_owned(),
             _lock: lock,
             metrics: Arc::clone(metrics),
-            #[cfg(test)]
-            faults: super::doubles::Faults::default(),
         };
-        disk.grow(file_sizes(&disk.spool).saturating_add(quarantined));
+        let quarantined = disk.file_sizes(QUARANTINE);
+        disk.quarantined.store(quarantined, Ordering::Relaxed);
+        disk.grow(disk.file_sizes(SPOOL).saturating_add(quarantined));
         Ok(disk)
+    }
+
+    fn file_sizes(&self, directory: &str) -> u64 {
+        let entries = self.files.list(directory).unwrap_or_default();
+        entries.into_iter().filter_map(|entry| entry.bytes).sum()
     }
 
     /// Bytes of all files in the directory.
@@ -200,29 +189,22 @@ impl Disk {
         self.metrics.spool_bytes.set(i64::try_from(before.saturating_sub(by)).unwrap_or(i64::MAX));
     }
 
-    fn path(&self, id: u32) -> PathBuf {
-        self.spool.join(format!("{id:010}.log"))
-    }
-
     /// Every file that is named like a segment, in order.
     pub(super) fn segments(&self) -> Result<Vec<Found>, OpenError> {
-        let io = |source| OpenError::Io { path: self.spool.clone(), source };
+        let io = |source| OpenError::Io { path: self.directory.join(SPOOL), source };
         let mut found = vec![];
-        for entry in fs::read_dir(&self.spool).map_err(io)? {
-            let Ok(entry) = entry else { continue };
-            let name = entry.file_name();
-            let Some(digits) = name.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
+        for entry in self.files.list(SPOOL).map_err(io)? {
+            let Some(digits) = entry.name.strip_suffix(".log") else { continue };
             let all_digits = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
             let Some(id) = digits.parse().ok().filter(|_| all_digits) else { continue };
-            let bytes = entry.metadata().ok().filter(fs::Metadata::is_file).map(|file| file.len());
-            found.push(Found { id, bytes });
+            found.push(Found { id, bytes: entry.bytes });
         }
         found.sort_unstable_by_key(|segment| segment.id);
         Ok(found)
     }
 
-    pub(super) fn open_segment(&self, id: u32) -> io::Result<File> {
-        File::open(self.path(id))
+    pub(super) fn open_segment(&self, id: u32) -> io::Result<Box<dyn File>> {
+        self.files.open(&path(id), Access::Read)
     }
 
     /// Makes a segment of `bytes` zeros, on disk with its directory entry. On failure nothing of it is left.
@@ -234,15 +216,15 @@ impl Disk {
         written: bool,
         cancelled: &dyn Fn() -> bool,
     ) -> io::Result<Segment> {
-        let path = self.path(id);
-        let file = OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(&path)?;
+        let path = path(id);
+        let file = self.files.create(&path)?;
         // Not every file system takes direct writes.
-        let mut direct = OpenOptions::new().write(true).custom_flags(direct_flag()).open(&path).ok();
-        let filled = self.fill(&file, &mut direct, bytes, written, cancelled);
+        let mut direct = self.files.open(&path, Access::Direct).ok();
+        let filled = self.fill(&*file, &mut direct, bytes, written, cancelled);
         if let Err(error) = filled {
             drop(file);
             // A leftover is empty of records; the next start removes it.
-            let _ = fs::remove_file(&path);
+            let _ = self.files.remove(&path);
             return Err(error);
         }
         self.grow(u64::from(bytes));
@@ -251,23 +233,17 @@ impl Disk {
 
     fn fill(
         &self,
-        file: &File,
-        direct: &mut Option<File>,
+        file: &dyn File,
+        direct: &mut Option<Box<dyn File>>,
         bytes: u32,
         written: bool,
         cancelled: &dyn Fn() -> bool,
     ) -> io::Result<()> {
-        #[cfg(test)]
-        self.faults.space()?;
         // Asks for all the space first: on a full disk it fails at once and takes nothing from others.
-        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, u64::from(bytes)) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(u64::from(bytes))?,
-            Err(error) => return Err(error.into()),
-        }
+        file.allocate(u64::from(bytes))?;
         if written {
             // Past the page cache: copying zeros through it was the largest single cost of an append.
-            match direct.as_ref().map(|direct| write_zeros(direct, bytes, cancelled)) {
+            match direct.as_ref().map(|direct| write_zeros(&**direct, bytes, cancelled)) {
                 Some(Ok(())) => {}
                 Some(Err(error)) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
                 Some(Err(_)) | None => {
@@ -277,30 +253,22 @@ impl Disk {
             }
         }
         file.sync_all()?;
-        self.sync_directory()
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.spool)?.sync_all()
+        self.files.sync_directory(SPOOL)
     }
 
     pub(super) fn write(&self, segment: &mut Segment, bytes: &[u8], at: u32) -> io::Result<()> {
-        #[cfg(test)]
-        self.faults.write(&segment.file, bytes, at)?;
         segment.write(bytes, u64::from(at))
     }
 
-    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
-        #[cfg(test)]
-        self.faults.sync()?;
+    pub(super) fn sync(&self, file: &dyn File) -> io::Result<()> {
         file.sync_data()
     }
 
     /// Removes a segment that holds nothing anybody was promised. Best effort: it would only take space.
     pub(super) fn remove(&self, id: u32) {
-        let path = self.path(id);
-        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        if fs::remove_file(&path).is_ok() {
+        let path = path(id);
+        let bytes = self.files.size(&path).unwrap_or(0);
+        if self.files.remove(&path).is_ok() {
             self.shrink(bytes);
         }
     }
@@ -308,8 +276,8 @@ impl Disk {
     /// Cuts a segment behind its last record. Best effort: what is behind is never read as a record.
     pub(super) fn cut(&self, id: u32, bytes: u64) {
         let cut = || -> io::Result<u64> {
-            let file = OpenOptions::new().write(true).open(self.path(id))?;
-            let before = file.metadata()?.len();
+            let file = self.files.open(&path(id), Access::Write)?;
+            let before = file.size()?;
             file.set_len(bytes)?;
             file.sync_all()?;
             Ok(before.saturating_sub(bytes))
@@ -323,8 +291,9 @@ impl Disk {
     /// Moves a whole file that cannot be read out of the log's way, or leaves it when there is no room.
     pub(super) fn set_aside_file(&self, id: u32, bytes: u64) -> bool {
         let room = self.quarantined.load(Ordering::Relaxed).saturating_add(bytes) <= QUARANTINE_BYTES_MAX;
-        let target = self.quarantine.join(format!("{id:010}.log"));
-        let moved = room && !target.exists() && fs::rename(self.path(id), target).is_ok();
+        let target = format!("{QUARANTINE}/{id:010}.log");
+        let taken = self.files.size(&target).is_ok();
+        let moved = room && !taken && self.files.rename(&path(id), &target).is_ok();
         if moved {
             self.quarantined.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -332,17 +301,17 @@ impl Disk {
     }
 
     /// Copies damaged bytes of a segment, once however often it is read. Best effort, bounded.
-    pub(super) fn set_aside(&self, file: &File, id: u32, from: u64, to: u64) {
-        let target = self.quarantine.join(format!("{id:010}-{from}.bin"));
+    pub(super) fn set_aside(&self, file: &dyn File, id: u32, from: u64, to: u64) {
+        let target = format!("{QUARANTINE}/{id:010}-{from}.bin");
         let room = QUARANTINE_BYTES_MAX.saturating_sub(self.quarantined.load(Ordering::Relaxed));
         let wanted = to.saturating_sub(from).min(room);
-        let Ok(mut copy) = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&target) else { return };
+        let Ok(copy) = self.files.create(&target) else { return };
         let mut block = vec![0; 64 << 10];
         let mut done = 0;
         while done < wanted {
             let step = usize::try_from(wanted - done).unwrap_or(block.len()).min(block.len());
             let Ok(read @ 1..) = file.read_at(&mut block[..step], from + done) else { break };
-            if io::Write::write_all(&mut copy, &block[..read]).is_err() {
+            if copy.write_all_at(&block[..read], done).is_err() {
                 break;
             }
             done += read as u64;
@@ -352,12 +321,8 @@ impl Disk {
     }
 }
 
-fn direct_flag() -> i32 {
-    i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or(0)
-}
-
 /// Writes `bytes` zeros from a buffer that is aligned as direct writes want it.
-fn write_zeros(file: &File, bytes: u32, cancelled: &dyn Fn() -> bool) -> io::Result<()> {
+fn write_zeros(file: &dyn File, bytes: u32, cancelled: &dyn Fn() -> bool) -> io::Result<()> {
     let mut aligned = Aligned::default();
     let zeros = aligned.bytes(FILL_STEP);
     let mut at = 0;
@@ -387,10 +352,10 @@ mod tests {
     /// Writes one behind the other; each failed one is written again, as after a full disk.
     fn written(direct: bool, sizes: &[(usize, bool)]) -> (Vec<u8>, Vec<u8>) {
         let directory = TempDir::new().unwrap();
-        let path = directory.path().join("log");
-        let file = OpenOptions::new().create_new(true).read(true).write(true).open(&path).unwrap();
+        let files = Real::below(directory.path());
+        let file = files.create("log").unwrap();
         file.set_len(8 << 20).unwrap();
-        let direct = OpenOptions::new().write(true).custom_flags(direct_flag()).open(&path).ok().filter(|_| direct);
+        let direct = files.open("log", Access::Direct).ok().filter(|_| direct);
         let mut segment = Segment::new(file, direct);
         let mut expected = vec![];
         for (index, (size, again)) in sizes.iter().enumerate() {
@@ -402,7 +367,7 @@ mod tests {
             segment.write(&bytes, at).unwrap();
             expected.extend_from_slice(&bytes);
         }
-        let mut found = fs::read(&path).unwrap();
+        let mut found = std::fs::read(directory.path().join("log")).unwrap();
         assert_eq!(found.len(), 8 << 20, "never longer than it was made");
         found.truncate(expected.len());
         (found, expected)
@@ -424,7 +389,7 @@ mod tests {
     #[test]
     fn a_write_larger_than_a_step_arrives_whole() {
         for direct in [true, false] {
-            let (found, expected) = written(direct, &[(77, false), (DIRECT_STEP * 3 + 1, true), (5, false)]);
+            let (found, expected) = written(direct, &[(77, false), (WRITE_STEP * 3 + 1, true), (5, false)]);
             assert!(found == expected);
         }
     }

@@ -1,12 +1,10 @@
 //! Reads single records back for the forwarder and for `details`. A reader in log order costs about one
 //! system call for each block.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::files::Disk;
+use super::files::{Disk, File};
 use super::frame::{self, HEADER, Kind, Seed};
 use super::record::{Accepted, VERSION};
 use super::{ReadError, Stored, scan};
@@ -48,7 +46,7 @@ impl Block {
 #[derive(Clone)]
 struct Handle {
     segment: u32,
-    file: Arc<File>,
+    file: Arc<dyn File>,
     seed: Seed,
 }
 
@@ -70,8 +68,8 @@ impl Cache {
             return Ok(handle);
         }
         let file = disk.open_segment(segment)?;
-        let head = scan::head(&file).ok_or(io::ErrorKind::InvalidData)?;
-        let handle = Handle { segment, file: Arc::new(file), seed: Seed::of(head.salt) };
+        let head = scan::head(&*file).ok_or(io::ErrorKind::InvalidData)?;
+        let handle = Handle { segment, file: Arc::from(file), seed: Seed::of(head.salt) };
         if self.handles.len() >= FILES_MAX {
             self.handles.remove(0);
         }

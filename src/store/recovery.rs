@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::files::{Disk, Found};
+use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
 use super::reader::join;
 use super::record::{Accepted, Ended, VERSION, void_last};
@@ -123,11 +123,11 @@ impl Replay<'_> {
                 return None;
             }
         };
-        if let Some(head) = scan::head(&file).filter(|head| head.id == found.id) {
+        if let Some(head) = scan::head(&*file).filter(|head| head.id == found.id) {
             self.highest_sequence = self.highest_sequence.max(head.first_sequence.saturating_sub(1));
             return Some(Segment { id: found.id, bytes, head });
         }
-        if Scan::is_blank(&file, bytes) {
+        if Scan::is_blank(&*file, bytes) {
             // Made ahead of time and never used.
             disk.remove(found.id);
         } else {
@@ -142,7 +142,7 @@ impl Replay<'_> {
     fn read_voids(&mut self, disk: &Disk, segment: &Segment) -> bool {
         let Ok(file) = disk.open_segment(segment.id) else { return false };
         // The first window is enough for what is read here, and is mostly in the page cache later.
-        let mut scan = Scan::new(&file, segment.bytes, segment.head.salt);
+        let mut scan = Scan::new(&*file, segment.bytes, segment.head.salt);
         let before = self.voids.len();
         while let Next::Frame { frame, .. } = scan.next() {
             let last = void_last(frame.sequence, frame.payload).filter(|_| frame.kind == Kind::Void as u8);
@@ -154,17 +154,17 @@ impl Replay<'_> {
 
     fn segment(&mut self, disk: &Disk, segment: &Segment, may_be_torn: bool) {
         let Ok(file) = disk.open_segment(segment.id) else { return self.damaged() };
-        let mut scan = Scan::new(&file, segment.bytes, segment.head.salt);
+        let mut scan = Scan::new(&*file, segment.bytes, segment.head.salt);
         loop {
             match scan.next() {
                 Next::Frame { at, frame } => self.frame(join(segment.id, at), frame),
                 Next::Damage { from, to } => {
                     tracing::warn!(segment = segment.id, from, to, "damaged records in the spool are skipped");
                     self.damaged();
-                    disk.set_aside(&file, segment.id, from, to);
+                    disk.set_aside(&*file, segment.id, from, to);
                 }
                 Next::End { from, to } => {
-                    self.end(disk, &file, segment, (from, to), may_be_torn);
+                    self.end(disk, &*file, segment, (from, to), may_be_torn);
                     break;
                 }
             }
@@ -175,7 +175,7 @@ impl Replay<'_> {
         }
     }
 
-    fn end(&mut self, disk: &Disk, file: &std::fs::File, segment: &Segment, (from, to): (u64, u64), may_be_torn: bool) {
+    fn end(&mut self, disk: &Disk, file: &dyn File, segment: &Segment, (from, to): (u64, u64), may_be_torn: bool) {
         if to > from {
             tracing::warn!(segment = segment.id, from, to, "the torn end of a segment is cut");
             disk.set_aside(file, segment.id, from, to);

@@ -1,9 +1,8 @@
 //! Walks one segment from front to back, over damage. Holds one window of the file, never all of it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
+use super::files::File;
 use super::frame::{self, ALIGN, Frame, HEAD_SPAN, HEADER, Head, Seed};
 
 /// Bytes read with one call; a frame that is larger gets a window of its own.
@@ -30,7 +29,7 @@ pub(super) enum Next<'a> {
 }
 
 pub(super) struct Scan<'f> {
-    file: &'f File,
+    file: &'f dyn File,
     bytes: u64,
     seed: Seed,
     at: u64,
@@ -39,7 +38,7 @@ pub(super) struct Scan<'f> {
 }
 
 /// The head of a segment, if either copy of it can be read.
-pub(super) fn head(file: &File) -> Option<Head> {
+pub(super) fn head(file: &dyn File) -> Option<Head> {
     let mut bytes = vec![0; HEAD_SPAN];
     let mut filled = 0;
     while filled < HEAD_SPAN {
@@ -55,14 +54,14 @@ pub(super) fn head(file: &File) -> Option<Head> {
 }
 
 impl<'f> Scan<'f> {
-    pub(super) fn new(file: &'f File, bytes: u64, salt: u64) -> Self {
+    pub(super) fn new(file: &'f dyn File, bytes: u64, salt: u64) -> Self {
         // Offsets are 32 bits wide: what lies behind was not written by us.
         let bytes = bytes.min(u64::from(u32::MAX));
         Self { file, bytes, seed: Seed::of(salt), at: HEAD_SPAN as u64, window: vec![], window_at: 0 }
     }
 
     /// For a look at bytes without frames: a segment without head.
-    pub(super) fn is_blank(file: &'f File, bytes: u64) -> bool {
+    pub(super) fn is_blank(file: &'f dyn File, bytes: u64) -> bool {
         let mut scan = Self { file, bytes, seed: Seed::of(0), at: 0, window: vec![], window_at: 0 };
         scan.content_end(0) == 0
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::doubles::{Event, Kept, Notes, admitted};
+use super::doubles::{Event, Failing, Faults, Kept, Notes, admitted};
+use super::files::Real;
 use super::{Config, Durability, Ending, OpenError, ReadError, Recovered, Store};
 use crate::claim::{Accepted, Position};
 use crate::event::{Incident, StateKey};
@@ -24,6 +25,7 @@ struct Rig {
     kept: Arc<Kept>,
     metrics: Arc<Metrics>,
     ledger: Arc<Notes>,
+    faults: Arc<Faults>,
     recovered: Recovered,
     transitions: Vec<(StateKey, Incident, Position)>,
     runtime: Runtime,
@@ -46,15 +48,18 @@ impl Rig {
     fn with(config: Config) -> Self {
         let metrics = Metrics::new(1).unwrap();
         let mut transitions = vec![];
-        let (store, recovered) =
-            Store::open(config, &metrics, 2, &mut |key, incident, at| transitions.push((key, incident, at))).unwrap();
+        let faults = Arc::<Faults>::default();
+        let files = Failing { files: Arc::new(Real::below(&config.directory)), faults: Arc::clone(&faults) };
+        let mut transition = |key, incident, at| transitions.push((key, incident, at));
+        let opened = Store::open_on(Arc::new(files), config, &metrics, 2, &mut transition);
+        let (store, recovered) = opened.unwrap();
         let kept = Arc::new(Kept::default());
         store.start(Arc::clone(&kept) as _);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for worker in 0..2 {
             runtime.spawn(Arc::clone(&store).deliver_completions(worker));
         }
-        Self { store, kept, metrics, ledger: Arc::default(), recovered, transitions, runtime }
+        Self { store, kept, metrics, ledger: Arc::default(), faults, recovered, transitions, runtime }
     }
 
     fn event(&self, key: &str) -> Event {
@@ -191,7 +196,7 @@ fn a_directory_that_cannot_be_one_fails_the_start() {
 fn one_sync_carries_everything_that_gathered() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
-    rig.store.core.disk.faults.sync_millis.store(5, Ordering::SeqCst);
+    rig.faults.sync_millis.store(5, Ordering::SeqCst);
     let events: Vec<Event> = (0..200).map(|n| rig.event(&format!("key-{n}"))).collect();
     assert!(rig.append_all(&events).iter().all(Result::is_ok));
     let syncs = rig.metrics.spool_sync_seconds.get_sample_count();
@@ -337,7 +342,7 @@ fn a_torn_end_is_cut_at_whatever_byte_it_tears() {
 
 fn recover(directory: &Path) -> Recovered {
     let metrics = Metrics::new(1).unwrap();
-    let disk = super::files::Disk::open(directory, &metrics).unwrap();
+    let disk = super::files::Disk::open(Arc::new(Real::below(directory)), directory, &metrics).unwrap();
     super::recovery::recover(&disk, &metrics, &mut |_, _, _| {}).unwrap().0
 }
 
@@ -461,7 +466,7 @@ fn refused_events_do_not_come_back(fault: impl Fn(&Rig)) {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
     rig.append(&rig.event("before")).unwrap();
-    let faults = &rig.store.core.disk.faults;
+    let faults = &rig.faults;
     faults.sync_millis.store(100, Ordering::SeqCst);
     let answers = rig.runtime.block_on(async {
         let post = |key: &str| {
@@ -486,7 +491,7 @@ fn refused_events_do_not_come_back(fault: impl Fn(&Rig)) {
         answers
     });
     assert!(answers.iter().all(|answer| matches!(answer, Err(Reason::SpoolFailed))), "{answers:?}");
-    assert!(rig.store.core.disk.faults.hit.load(Ordering::SeqCst) > 0, "the fault was met");
+    assert!(rig.faults.hit.load(Ordering::SeqCst) > 0, "the fault was met");
     assert_eq!(rig.ledger.released.lock().unwrap().len(), 5, "the keys are free for the retry");
     wait_until("it accepts again", || rig.store.can_accept().is_ok());
     rig.append(&rig.event("after")).unwrap();
@@ -504,19 +509,19 @@ fn refused_events_do_not_come_back(fault: impl Fn(&Rig)) {
 
 #[test]
 fn events_refused_for_a_failed_sync_do_not_come_back() {
-    refused_events_do_not_come_back(|rig| rig.store.core.disk.faults.syncs.store(1, Ordering::SeqCst));
+    refused_events_do_not_come_back(|rig| rig.faults.syncs.store(1, Ordering::SeqCst));
 }
 
 #[test]
 fn events_refused_for_a_torn_write_do_not_come_back() {
-    refused_events_do_not_come_back(|rig| rig.store.core.disk.faults.writes.store(1, Ordering::SeqCst));
+    refused_events_do_not_come_back(|rig| rig.faults.writes.store(1, Ordering::SeqCst));
 }
 
 #[test]
 fn events_refused_do_not_come_back_when_the_next_segments_fail_too() {
     refused_events_do_not_come_back(|rig| {
-        rig.store.core.disk.faults.writes.store(2, Ordering::SeqCst);
-        rig.store.core.disk.faults.syncs.store(2, Ordering::SeqCst);
+        rig.faults.writes.store(2, Ordering::SeqCst);
+        rig.faults.syncs.store(2, Ordering::SeqCst);
     });
 }
 
@@ -552,7 +557,7 @@ fn a_full_disk_refuses_events_and_takes_them_again_when_there_is_space() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
     rig.append(&rig.event("a")).unwrap();
-    rig.store.core.disk.faults.full.store(true, Ordering::SeqCst);
+    rig.faults.full.store(true, Ordering::SeqCst);
     let mut accepted = 1;
     let refused = loop {
         match rig.append(&Event { raw: vec![b'x'; 2000], ..rig.event(&format!("key-{accepted}")) }) {
@@ -568,7 +573,7 @@ fn a_full_disk_refuses_events_and_takes_them_again_when_there_is_space() {
     let settled = || Rig::open(image(directory.path()).path()).recovered.queued.is_empty();
     wait_until("the reserve takes every settlement", settled);
     let started = Instant::now();
-    rig.store.core.disk.faults.full.store(false, Ordering::SeqCst);
+    rig.faults.full.store(false, Ordering::SeqCst);
     // More than the reserve has room for.
     for _ in 0..20 {
         let later = Event { raw: vec![b'x'; 2000], ..rig.event("later") };
@@ -661,12 +666,12 @@ fn memory_answers_at_once_and_is_written_soon() {
 fn memory_keeps_what_it_answered_while_the_disk_fails() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::with(Config { durability: Durability::Memory, ..config(directory.path()) });
-    rig.store.core.disk.faults.writes.store(3, Ordering::SeqCst);
+    rig.faults.writes.store(3, Ordering::SeqCst);
     rig.append(&rig.event("a")).unwrap();
     wait_until("it refuses", || rig.append(&rig.event("b")).err() == Some(Reason::SpoolFailed));
     wait_until("it accepts again", || rig.append(&rig.event("c")).is_ok());
     rig.store.close();
-    assert_eq!(rig.store.core.disk.faults.hit.load(Ordering::SeqCst), 3);
+    assert_eq!(rig.faults.hit.load(Ordering::SeqCst), 3);
     drop((rig.store, rig.runtime));
     let keys = Rig::open(directory.path()).keys();
     assert_eq!((keys.first().unwrap().as_str(), keys.last().unwrap().as_str()), ("a", "c"));
@@ -676,7 +681,7 @@ fn memory_keeps_what_it_answered_while_the_disk_fails() {
 fn memory_goes_on_when_there_is_space_though_settlements_began_a_segment_that_could_not_be_had() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::with(Config { durability: Durability::Memory, ..config(directory.path()) });
-    rig.store.core.disk.faults.full.store(true, Ordering::SeqCst);
+    rig.faults.full.store(true, Ordering::SeqCst);
     let mut accepted = 0;
     while rig.append(&rig.event(&format!("key-{accepted}"))).is_ok() {
         accepted += 1;
@@ -688,7 +693,7 @@ fn memory_goes_on_when_there_is_space_though_settlements_began_a_segment_that_co
     }
     wait_until("the writer meets the full disk", || rig.append(&rig.event("b")).is_err());
     std::thread::sleep(Duration::from_millis(300));
-    rig.store.core.disk.faults.full.store(false, Ordering::SeqCst);
+    rig.faults.full.store(false, Ordering::SeqCst);
     wait_until("it accepts again", || rig.append(&rig.event("c")).is_ok());
     rig.store.close();
     drop((rig.store, rig.runtime));
