@@ -127,8 +127,8 @@ pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
     let config = config();
     let metrics = Metrics::new(1).unwrap();
     let dedup = Dedup::new(config.dedup, Arc::clone(&metrics));
-    let store = store::Config { directory: directory.into(), durability, ..config.spool.store };
-    let (store, _) = Store::open(store, &metrics, 1, &mut |_, _, _| {}).unwrap();
+    let store = store::Config { directory: directory.into(), durability, ..config.spool };
+    let (store, _) = Store::open(store, &metrics, 1, Arc::new(store::NoStates)).unwrap();
     let integrations = config.integrations.into_iter().map(|one| {
         let targets = one.upstreams.iter().map(|name| metrics.upstream(name)).collect();
         Arc::new(Integration::new(one, targets))

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Access, Desk, Door};
+use crate::claim::Position;
 use crate::config::Config;
 use crate::dedup::Dedup;
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
@@ -23,7 +24,12 @@ use crate::metrics::{Metrics, UpstreamMeter};
 use crate::store::{Durability, LaneKey, Store};
 use crate::{dialect, forward, sink, store};
 
-/// How often what outlived its time is forgotten.
+/// Dead letters take at most this part of the spool (DESIGN 4),
+const DEAD_LETTER_PART: u64 = 10;
+/// and, at some 256 B each, a quarter of the index's memory.
+const DEAD_LETTER_MEMORY: u64 = 1024;
+/// How often what outlived its time is forgotten, and at most how often the log is told of an incident that it was
+/// seen again (DESIGN 5.6).
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for upstream requests under way when stopping; what did not end is sent again after the start.
 const FORWARD_STOP_MAX: Duration = Duration::from_secs(10);
@@ -77,12 +83,24 @@ impl App {
         let admin = bind("admin", config.admin.address).await?;
 
         let dedup = Dedup::new(config.dedup, Arc::clone(&metrics));
-        let durability = config.spool.store.durability;
-        let mut restore = |key: StateKey, incident: Incident, at| dedup.restore(key, incident, at);
-        let (store, recovered) = Store::open(config.spool.store, &metrics, workers, &mut restore)?;
+        let durability = config.spool.durability;
+        let dead_letters = forward::DeadLetterLimits {
+            bytes: config.spool.max_bytes / DEAD_LETTER_PART,
+            count: usize::try_from(config.spool.index_bytes / DEAD_LETTER_MEMORY).unwrap_or(usize::MAX),
+        };
+        let (store, recovered) = Store::open(config.spool, &metrics, workers, Arc::new(Kept(Arc::clone(&dedup))))?;
         dedup.restore_number(recovered.highest_number);
+        if let Ok(jump @ 1..) = u64::try_from(recovered.clock_jump_micros()) {
+            let jump = Duration::from_micros(jump);
+            let days = jump.as_secs() / (24 * 3600);
+            tracing::warn!(
+                days,
+                "the spool was last written more than 7 days ago by this clock: the time does not count"
+            );
+            dedup.shift_clock(jump);
+        }
         tracing::info!(
-            waiting = recovered.queued.len(),
+            waiting = recovered.waiting,
             dead_letters = recovered.dead.len(),
             keys = dedup.entries(),
             damaged = recovered.damaged_records,
@@ -99,6 +117,7 @@ impl App {
             dial: Arc::new(forward::wire::Dialer::new(None).map_err(StartError::Tls)?),
             upstreams: config.upstreams.into_iter().map(Arc::new).collect(),
             recovered,
+            dead_letters,
         })
         .map_err(StartError::Thread)?;
         store.start(Arc::clone(&forward) as Arc<dyn store::Outlet>);
@@ -149,7 +168,7 @@ impl App {
         let tasks = vec![
             tokio::spawn(admin::serve(Door::Observe, observe.0, Arc::clone(&desk))),
             tokio::spawn(admin::serve(Door::Admin, admin.0, desk)),
-            tokio::spawn(expire(dedup)),
+            tokio::spawn(keep_states(dedup, Arc::clone(&store))),
         ];
         Ok(Self { addresses, draining, drain: config.drain, listener, forward, store, tasks })
     }
@@ -170,8 +189,11 @@ impl App {
         let listener = self.listener;
         // Joining threads blocks; the admin listeners go on meanwhile.
         let _ = tokio::task::spawn_blocking(move || listener.stop()).await;
-        self.forward.stop(FORWARD_STOP_MAX).await;
+        let at_rest = self.forward.stop(FORWARD_STOP_MAX).await;
         let store = self.store;
+        if at_rest {
+            store.is_at_rest();
+        }
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
         self.tasks.iter().for_each(JoinHandle::abort);
     }
@@ -184,13 +206,19 @@ async fn bind(door: &'static str, address: SocketAddr) -> Result<(TcpListener, S
     Ok((listener, bound))
 }
 
-/// Forgets what outlived its time, off the threads that take requests.
-async fn expire(dedup: Arc<Dedup>) {
+/// Forgets what outlived its time and tells the log what was seen again, off the threads that take requests.
+async fn keep_states(dedup: Arc<Dedup>, store: Arc<Store>) {
     let mut tick = tokio::time::interval(EXPIRE_EVERY);
     loop {
         tick.tick().await;
-        let dedup = Arc::clone(&dedup);
-        let _ = tokio::task::spawn_blocking(move || dedup.expire(Micros::now())).await;
+        let (dedup, store) = (Arc::clone(&dedup), Arc::clone(&store));
+        let round = move || {
+            dedup.expire(Micros::now());
+            for (key, incident) in dedup.take_touched() {
+                store.touch(key, incident.iid, incident.count, incident.last_seen);
+            }
+        };
+        let _ = tokio::task::spawn_blocking(round).await;
     }
 }
 
@@ -214,6 +242,23 @@ impl ByName {
 impl forward::Integrations for ByName {
     fn by_name(&self, name: &str) -> Option<Arc<Integration>> {
         self.0.get(name).cloned()
+    }
+}
+
+/// `dedup` as the log knows it.
+struct Kept(Arc<Dedup>);
+
+impl store::States for Kept {
+    fn restore(&self, key: StateKey, incident: Incident, at: Position) {
+        self.0.restore(key, incident, at);
+    }
+
+    fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros) {
+        self.0.restore_touched(key, iid, count, last_seen);
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
+        self.0.each(visit);
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Config {
     pub admin: Admin,
     pub body: body::Limits,
     pub dedup: dedup::Config,
-    pub spool: Spool,
+    pub spool: store::Config,
     pub integrations: Vec<gate::IntegrationConfig>,
     pub upstreams: Vec<sink::UpstreamConfig>,
     /// How long the listener goes on while readiness is down.
@@ -73,15 +73,6 @@ pub struct Admin {
     pub address: SocketAddr,
     /// `None`: writes are refused unless the address is loopback.
     pub token: Option<Arc<str>>,
-}
-
-/// The log on disk and what is kept of it.
-pub struct Spool {
-    pub store: store::Config,
-    /// How long delivered events stay readable.
-    pub retain: Duration,
-    /// Memory for finding events by their id.
-    pub index_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use dashmap::mapref::entry::Entry as Slot;
 pub use line::Line;
 use line::Lines;
-use table::{Entry, HAS_LINE, IN_FLIGHT, Table, UNDELIVERED};
+use table::{Entry, HAS_LINE, IN_FLIGHT, TOUCHED, Table, UNDELIVERED};
 
 use crate::claim::{Claim, Ledger, Pacing, Position, Targets};
 use crate::event::{Event, Incident, Micros, State, StateKey, Uid};
@@ -40,6 +40,9 @@ pub struct Config {
 
 /// Incident numbers are `n * REPLICAS + replica_id`.
 const REPLICAS: u64 = 1024;
+/// So many entries are copied at once when all are asked for; a larger table is walked in at most so many parts.
+const PART_ENTRIES: usize = 64 << 10;
+const PARTS_MAX: usize = 16;
 /// Tombstones of unknown resolves take at most this part of `max_keys` (contracts 5.5).
 const UNKNOWN_PART: usize = 10;
 
@@ -81,6 +84,8 @@ pub struct Dedup {
     undelivered: Mutex<HashMap<StateKey, Undelivered>>,
     /// Resolved keys, oldest first: what a full table gives up. May hold stale rows; they are skipped.
     resolved: Mutex<VecDeque<(StateKey, u32)>>,
+    /// Keys that were seen again since the log was told.
+    touched: Mutex<Vec<StateKey>>,
     number: AtomicU64,
     nowhere: Targets,
     metrics: Arc<Metrics>,
@@ -100,6 +105,7 @@ impl Dedup {
             lines: Lines::default(),
             undelivered: Mutex::default(),
             resolved: Mutex::default(),
+            touched: Mutex::default(),
             number: AtomicU64::new(0),
             nowhere: Arc::from([]),
             metrics,
@@ -177,6 +183,10 @@ impl Dedup {
         if !decision.is_durable() {
             if let Some(next) = next.filter(|_| decision.change == Change::Touch) {
                 entry.put(&next);
+                if !entry.has(TOUCHED) {
+                    entry.set(TOUCHED, true);
+                    lock(&self.touched).push(key);
+                }
             }
             return Claimed::Absorbed { outcome: decision.outcome, incident: next };
         }
@@ -293,6 +303,45 @@ impl Dedup {
         if incident.state == State::Resolved {
             self.note_resolved(key, incident.changed_at.seconds());
         }
+    }
+
+    /// Puts back that an incident was seen again.
+    pub fn restore_touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros) {
+        if let Some(mut entry) = self.table.get_mut(&key)
+            && entry.incident().is_some_and(|incident| incident.iid == iid)
+        {
+            entry.touch(count, last_seen);
+        }
+    }
+
+    /// The clock that all stamps were taken by stood so much before ours (DESIGN 5.6); before anything runs.
+    pub fn shift_clock(&self, jump: Duration) {
+        let seconds = u32::try_from(jump.as_secs()).unwrap_or(u32::MAX);
+        self.table.iter_mut().for_each(|mut entry| entry.shift(seconds));
+        lock(&self.resolved).iter_mut().for_each(|(_, at_s)| *at_s = at_s.saturating_add(seconds));
+    }
+
+    /// Gives every state as last committed, a part of the table at a time: `visit` is called while nothing is locked.
+    pub fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
+        let parts = (self.entries() / PART_ENTRIES).clamp(1, PARTS_MAX).next_power_of_two();
+        let of = |key: &StateKey| usize::try_from(key.0 >> 120).unwrap_or(0) & (parts - 1);
+        let mut some = Vec::new();
+        for part in 0..parts {
+            let here = self.table.iter().filter(|entry| of(entry.key()) == part);
+            some.extend(here.filter_map(|entry| Some((*entry.key(), entry.incident()?, entry.at))));
+            some.drain(..).for_each(|(key, incident, at)| visit(key, incident, at));
+        }
+    }
+
+    /// Incidents that were seen again since this was last asked.
+    pub fn take_touched(&self) -> Vec<(StateKey, Incident)> {
+        let keys = std::mem::take(&mut *lock(&self.touched));
+        let incident = |key: StateKey| {
+            let mut entry = self.table.get_mut(&key)?;
+            entry.set(TOUCHED, false);
+            Some((key, entry.incident()?))
+        };
+        keys.into_iter().filter_map(incident).collect()
     }
 
     /// Goes on counting incident numbers above the highest one ever written.

@@ -2,15 +2,14 @@
 //! (DESIGN 5.2, 5.3, 5.5; contracts 7.1). The log's writer pushes what became durable; one thread with a
 //! runtime of its own owns everything here, so its state needs no lock; the admin API asks by message.
 //!
-//! Limits: a lane has one event under way, an upstream at most `connections` requests; 32 B a waiting
-//! event in a backlog, about 100 B in a lane; at the head of a lane the event is read from the log,
-//! again for each attempt.
+//! Limits: a lane has one event under way, an upstream at most `connections` requests and 65,536 lanes of about
+//! 100 B; what waits beyond that waits in the log. At the head of a lane the event is read from the log, again for
+//! each attempt.
 //!
 //! Order: an event leaves its lane only when it was delivered, dropped or buried, so nothing overtakes.
 //! Giving up: `give_up_after` runs from the event's receipt (for a replay, from the replay); an event is
 //! given up after an attempt that failed at that age, or unsent at an upstream that was down all that time.
 
-mod ages;
 mod backoff;
 mod dead;
 mod desk;
@@ -33,7 +32,7 @@ use crate::event::{Incident, Uid};
 use crate::gate::Integration;
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::sink::{Reader, UpstreamConfig};
-use crate::store::{Ending, LaneKey, ReadError, Recovered, Store, Stored};
+use crate::store::{Ending, LaneKey, Next, ReadError, Recovered, Store, Stored};
 
 pub use dead::Refused;
 pub use handle::{DeadRow, Handle, Replayed, UpstreamStatus};
@@ -47,19 +46,58 @@ pub trait Log: Send + Sync {
     ///
     /// # Errors
     /// The record is damaged, or the file cannot be read just now.
-    fn read(&self, at: Position) -> Result<Stored, ReadError>;
+    fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError>;
+
+    /// The event with a sequence, and its place. Blocks for one read.
+    ///
+    /// # Errors
+    /// As above.
+    fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError>;
+
+    /// Up to `count` events that wait for an upstream behind the sequence `after`, in order. Blocks for some reads.
+    ///
+    /// # Errors
+    /// The log cannot be read just now.
+    fn waiting(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        after: u64,
+        count: usize,
+    ) -> std::io::Result<Vec<Next>>;
+
+    /// The oldest event that waits for an upstream.
+    fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64>;
 
     /// Records an ending; durable with the next commit.
-    fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending);
+    fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending);
 }
 
 impl Log for Store {
-    fn read(&self, at: Position) -> Result<Stored, ReadError> {
-        Self::read(self, at)
+    fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError> {
+        Self::read(self, sequence, at)
     }
 
-    fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
-        Self::settle(self, upstream, sequence, ending);
+    fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
+        Self::event(self, sequence)
+    }
+
+    fn waiting(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        after: u64,
+        count: usize,
+    ) -> std::io::Result<Vec<Next>> {
+        Self::waiting(self, upstream, integration, after, count)
+    }
+
+    fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64> {
+        Self::oldest_waiting(self, upstream)
+    }
+
+    fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
+        Self::settle(self, upstream, integration, sequence, ending);
     }
 }
 
@@ -92,8 +130,18 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub dial: Arc<dyn wire::Dial>,
     pub upstreams: Vec<Arc<UpstreamConfig>>,
-    /// Its `queued` and `dead` are loaded before anything that is pushed.
+    /// Its queues and dead letters are loaded before anything that is pushed.
     pub recovered: Recovered,
+    pub dead_letters: DeadLetterLimits,
+}
+
+/// What dead letters may take; past it the oldest are dropped (DESIGN 4).
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetterLimits {
+    /// Of the log.
+    pub bytes: u64,
+    /// Each takes about 256 B of memory.
+    pub count: usize,
 }
 
 /// Starts the forwarder's thread. Pass the handle to `Store::start` as its outlet.
@@ -112,13 +160,14 @@ pub fn start(parts: Parts) -> std::io::Result<Arc<Handle>> {
 }
 
 /// The handle, and the forwarder's work as a future.
-fn assemble(parts: Parts) -> (Arc<Handle>, impl Future<Output = ()> + Send) {
+fn assemble(mut parts: Parts) -> (Arc<Handle>, impl Future<Output = ()> + Send) {
     let (handle, commands) = Handle::new(Arc::clone(&parts.log));
     let handle = Arc::new(handle);
     let mailbox = handle.mailbox();
     let desk = async move {
-        let Parts { log, reader, states, integrations, metrics, dial, upstreams, recovered } = parts;
-        let mut desk = desk::Desk::new(log, reader, states, integrations, metrics, dial, mailbox);
+        let recovered = std::mem::take(&mut parts.recovered);
+        let upstreams = std::mem::take(&mut parts.upstreams);
+        let mut desk = desk::Desk::new(parts, mailbox);
         desk.configure(&upstreams);
         desk.load(recovered);
         desk.run(commands).await;

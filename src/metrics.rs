@@ -14,6 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+use crate::outcome::{Outcome, Reason};
+
 pub use books::{IntakeBook, Ticket, UpstreamBook, UpstreamMeter};
 
 /// Seconds; from 0.25 ms (ECOSYSTEM 3).
@@ -177,9 +179,9 @@ impl Metrics {
         Ticket::new(&self.intake[shard % self.intake.len()])
     }
 
-    /// Counts what the log says was accepted before this process began.
-    pub fn recovered(&self, accepted: u64) {
-        self.intake[0].recovered(accepted);
+    /// Counts what the log says became of events before this process began.
+    pub fn recovered(&self, accepted: u64, absorbed: &[(Outcome, u64)], rejected: &[(Reason, u64)]) {
+        self.intake[0].recovered(accepted, absorbed, rejected);
     }
 
     /// All pages of the intake books, added up in one consistent look.

@@ -279,18 +279,26 @@ pub enum DropReason {
     Superseded = 1,
     /// An operator dropped it.
     Operator = 2,
+    /// An operator gave it to another upstream.
+    Reassigned = 3,
+    /// Dead letters took more room than they may, and it was among the oldest (DESIGN 4).
+    DeadLetterSpace = 4,
 }
 
 impl DropReason {
+    pub const ALL: [Self; 4] = [Self::Superseded, Self::Operator, Self::Reassigned, Self::DeadLetterSpace];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Superseded => "superseded",
             Self::Operator => "operator",
+            Self::Reassigned => "reassigned",
+            Self::DeadLetterSpace => "dead_letter_space",
         }
     }
 
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Superseded, Self::Operator].into_iter().find(|reason| *reason as u8 == code)
+        Self::ALL.into_iter().find(|reason| *reason as u8 == code)
     }
 }
 

@@ -48,37 +48,46 @@
 // The log's writer is a thread of its own: no runtime runs there, and no test pauses its clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod checkpoint;
 mod files;
 mod frame;
+mod keeper;
 mod linger;
 mod pending;
+mod places;
 mod reader;
 mod recent;
 mod record;
 mod recovery;
 mod scan;
-mod settlements;
 mod shelf;
+mod standing;
 mod writer;
 
 #[cfg(test)]
 mod doubles;
 #[cfg(test)]
+mod house;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
 use self::files::{Disk, Files, Real};
-use self::pending::{Health, Pending, Waiting};
-use self::reader::Reader;
+use self::keeper::Keeper;
+use self::pending::{Batch, Cut, Health, Pending, Waiting};
+use self::places::Places;
+use self::reader::{Reader, event_in, split};
 use self::recent::Recent;
+use self::record::Touched;
 use self::shelf::Shelf;
 use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
@@ -104,6 +113,24 @@ pub struct Config {
     pub max_bytes: u64,
     /// Size a segment is preallocated to; at least two maximal records.
     pub segment_bytes: u32,
+    /// How long segments stay after their last event was delivered, while there is space.
+    pub retain: Duration,
+    /// Memory for knowing what waits and where it stands; past it new events are refused.
+    pub index_bytes: u64,
+}
+
+/// What holds the states: implemented over `dedup`. A start puts them back, a checkpoint writes them down.
+pub trait States: Send + Sync {
+    /// A key's incident, in log order.
+    fn restore(&self, key: StateKey, incident: Incident, at: Position);
+    /// The incident `iid` of a key was seen again; nothing where it is another one by now.
+    fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros);
+    /// Every key's state as last committed. Keys that change meanwhile may be given as before or after.
+    fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position));
+    /// False: `each` would give nothing.
+    fn are_kept(&self) -> bool {
+        true
+    }
 }
 
 /// A lane: events on it are delivered in order. The key's state key, or the incident's id without a key.
@@ -152,31 +179,79 @@ pub enum Ending {
     Replayed,
 }
 
-/// A dead letter, as the log tells it after a restart.
+/// For tools that look at queues alone: no checkpoint is made, for it would have no states.
+pub struct NoStates;
+
+impl States for NoStates {
+    fn restore(&self, _: StateKey, _: Incident, _: Position) {}
+
+    fn touched(&self, _: StateKey, _: Uid, _: u32, _: Micros) {}
+
+    fn each(&self, _: &mut dyn FnMut(StateKey, Incident, Position)) {}
+
+    fn are_kept(&self) -> bool {
+        false
+    }
+}
+
+/// A dead letter, as the log tells it after a restart. What the event says is read where it stands.
 #[derive(Clone)]
 pub struct Dead {
-    pub queued: Queued,
+    pub sequence: u64,
     pub upstream: Arc<UpstreamMeter>,
-    pub event_uid: Uid,
-    /// Generation the event belongs to.
-    pub iid: Option<Uid>,
+    pub integration: Arc<str>,
     pub reason: DeadReason,
     pub status: Option<u16>,
     pub attempts: u32,
     pub at: Micros,
 }
 
+/// A waiting event, by its sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    pub sequence: u64,
+    /// `None`: its record cannot be read any more.
+    pub found: Option<Found>,
+}
+
+/// What the forwarder must know of an event before its turn comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub at: Position,
+    pub lane: LaneKey,
+    pub pacing: Pacing,
+}
+
 /// What recovery found.
 #[derive(Default)]
 pub struct Recovered {
-    /// Waiting events in log order, `targets` narrowed to the upstreams that have not settled them.
-    pub queued: Vec<Queued>,
+    /// Where events wait: upstream and integration. [`Store::waiting`] tells which.
+    pub queues: Vec<(Arc<UpstreamMeter>, Arc<str>)>,
+    /// Events that wait, counted once for each upstream.
+    pub waiting: u64,
+    /// Unknown resolves that wait, by integration.
+    pub unknown_waiting: Vec<(Arc<str>, usize)>,
     pub dead: Vec<Dead>,
     /// Highest `Incident::number` ever written.
     pub highest_number: u64,
-    /// Events accepted with at least one target, for the books.
-    pub accepted: u64,
+    /// Events from here on came after the start.
+    pub first_sequence: u64,
     pub damaged_records: u64,
+    /// The process before ended with nothing under way.
+    pub clean: bool,
+    /// From the newest stamp in the log to the start, by the wall clock.
+    pub stopped_for_micros: i64,
+}
+
+/// A longer stop is a clock that was set: it does not count (DESIGN 5.6).
+const STOPPED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Recovered {
+    /// What must be added to stamps of before the start so that ages can be told by the clock of now.
+    pub fn clock_jump_micros(&self) -> i64 {
+        let longest = i64::try_from(STOPPED_MAX.as_micros()).unwrap_or(i64::MAX);
+        if self.stopped_for_micros > longest { self.stopped_for_micros } else { 0 }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -234,6 +309,23 @@ struct Core {
     metrics: Arc<Metrics>,
     durability: Durability,
     max_bytes: u64,
+    index_bytes: u64,
+    retain: Duration,
+    places: Mutex<Places>,
+    /// Some events stand elsewhere than where they were first written.
+    some_moved: AtomicBool,
+    /// Bytes that new events may not take: for what is owed, and for the next checkpoint.
+    reserve: AtomicU64,
+    /// Of the last checkpoint.
+    checkpoint_bytes: AtomicU64,
+    index_full: AtomicBool,
+    /// A cut that was asked for.
+    cut: Mutex<Option<Box<Cut>>>,
+    cut_given: Condvar,
+    /// Whether the keeper is to stop; it sleeps on `keeper_wake`.
+    keeping: Mutex<bool>,
+    keeper_wake: Condvar,
+    writer_left: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -267,38 +359,153 @@ impl Core {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Places records; where they began a segment its successor is made.
+    fn place<T>(&self, pending: &mut Pending, act: impl FnOnce(&mut Pending) -> T) -> T {
+        let segment = pending.tail().0;
+        let done = act(pending);
+        if pending.tail().0 != segment {
+            self.segment_began(pending);
+        }
+        done
+    }
+
     /// A new segment is being filled: has its successor made, if there is room for one.
     fn segment_began(&self, pending: &mut Pending) {
-        let next = pending.tail().0.saturating_add(1);
-        pending.no_next = (!self.shelf.can_be_had(next, &self.disk)).then_some(Reason::SpoolFull);
-        self.shelf.want(next);
+        let (id, (bytes, next_bytes)) = (pending.tail().0, pending.sizes());
+        let next = id.saturating_add(1);
+        self.shelf.want(id, bytes);
+        self.shelf.want(next, next_bytes);
+        self.set_reserve(pending);
+        let room = self.has_room(self.shelf.missing_bytes(next));
+        pending.no_next = (!room).then_some(Reason::SpoolFull);
+        if !self.has_room(self.headroom(pending)) {
+            self.keeper_wake.notify_all();
+        }
     }
 
     /// What became of the making of a segment.
     fn segment_made(&self, id: u32, made: Result<(), &std::io::Error>) {
         let mut pending = self.lock();
-        if id == pending.tail().0.saturating_add(1) {
-            if let (Err(error), None) = (made, pending.no_next) {
-                // Told once: the next try is soon.
-                tracing::warn!(%error, segment = id, "the next segment of the spool cannot be made");
+        if id != pending.tail().0.saturating_add(1) {
+            return;
+        }
+        match made {
+            Ok(()) => {
+                pending.no_next = None;
+                pending.take_larger();
             }
-            pending.no_next =
-                made.err().map(|error| if files::is_full(error) { Reason::SpoolFull } else { Reason::SpoolFailed });
+            Err(error) => {
+                if pending.no_next.is_none() {
+                    // Told once: the next try is soon.
+                    tracing::warn!(%error, segment = id, "the next segment of the spool cannot be made");
+                }
+                let full = files::is_full(error);
+                pending.no_next = Some(if full { Reason::SpoolFull } else { Reason::SpoolFailed });
+                if full && pending.take_smaller() {
+                    self.shelf.want(id, pending.sizes().1);
+                    self.shelf.try_again();
+                }
+            }
         }
     }
 
+    fn has_room(&self, bytes: u64) -> bool {
+        let taken = self.disk.bytes().saturating_add(self.reserve.load(Ordering::Relaxed));
+        taken.saturating_add(bytes) <= self.max_bytes
+    }
+
+    fn set_reserve(&self, pending: &Pending) {
+        let checkpoint = self.checkpoint_bytes.load(Ordering::Relaxed);
+        let checkpoint = checkpoint.saturating_add(checkpoint / 4).saturating_add(CHECKPOINT_MIN);
+        let reserve = pending.reserve().saturating_add(checkpoint.min(self.max_bytes / 16));
+        self.reserve.store(reserve, Ordering::Relaxed);
+    }
+
+    /// Whether what nobody needs should go now, so that nothing is refused soon: the limit comes close,
+    fn nears_limit(&self) -> bool {
+        let pending = self.lock();
+        self.set_reserve(&pending);
+        !self.has_room(self.headroom(&pending))
+    }
+
+    /// or the disk is full before it.
+    fn disk_is_full(&self) -> bool {
+        self.lock().no_next == Some(Reason::SpoolFull)
+    }
+
+    /// What is kept free of segments that nobody needs.
+    fn headroom(&self, pending: &Pending) -> u64 {
+        (2 * u64::from(pending.sizes().1)).max(self.max_bytes / 8)
+    }
+
+    fn space_was_made(&self) {
+        self.shelf.try_again();
+    }
+
     fn within_limit(&self) -> Result<(), Reason> {
-        if self.disk.bytes() > self.max_bytes { Err(Reason::SpoolFull) } else { Ok(()) }
+        let full = self.disk.bytes() > self.max_bytes || self.index_full.load(Ordering::Relaxed);
+        if full { Err(Reason::SpoolFull) } else { Ok(()) }
+    }
+
+    /// Memory of the index stays within its bound: first looking takes longer, then new events are refused.
+    fn hold_index_to_its_bound(&self) {
+        let mut places = self.places();
+        while places.bytes() as u64 > self.index_bytes / 4 && places.thin() {}
+        let places = places.bytes() as u64;
+        let standing = self.lock().standing.bytes() as u64;
+        let full = places.saturating_add(standing) > self.index_bytes;
+        if full && !self.index_full.swap(full, Ordering::Relaxed) {
+            tracing::warn!(bytes = places + standing, "the spool's index is full; new events are refused");
+        }
+        self.index_full.store(full, Ordering::Relaxed);
+    }
+
+    /// A batch is on disk.
+    fn written(&self, batch: &mut Batch) {
+        let mut places = self.places();
+        batch.begun.drain(..).for_each(|(id, first)| places.began(id, first, None));
+        batch.marks.drain(..).for_each(|(id, sequence, offset)| places.mark(id, sequence, offset));
+        places.sealed_before(split(batch.end).0, Micros::now());
+        drop(places);
+        let mut pending = self.lock();
+        (pending.durable_sequence, pending.durable) = (batch.upto, batch.end);
+        drop(pending);
+        if let Some(cut) = batch.cut.take() {
+            self.give_cut(cut);
+        }
+    }
+
+    fn give_cut(&self, cut: Box<Cut>) {
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = Some(cut);
+        self.cut_given.notify_all();
+    }
+
+    /// What stands at some moment from now on, all of it on disk. `None` when the writer did not come round to it.
+    fn take_cut(&self, at_most: Duration) -> Option<Box<Cut>> {
+        let mut slot = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+        {
+            let mut pending = self.lock();
+            if self.writer_left.load(Ordering::Acquire) {
+                let (segment, end) = pending.tail();
+                return (pending.durable == reader::join(segment, end)).then(|| pending.cut());
+            }
+            pending.cut_wanted = true;
+        }
+        self.wake.notify_one();
+        let waited = self.cut_given.wait_timeout_while(slot, at_most, |slot| slot.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 
     fn hand_over(&self, worker: usize, admitted: Admitted) -> Append {
         let lane = record::lane(&admitted.event, &admitted.claim);
         let mut pending = self.lock();
-        let segment = pending.tail().0;
-        let placed = self.within_limit().and_then(|()| pending.place_event(&admitted, lane));
-        if pending.tail().0 != segment {
-            self.segment_began(&mut pending);
-        }
+        let placed =
+            self.within_limit().and_then(|()| self.place(&mut pending, |pending| pending.place_event(&admitted, lane)));
         let (sequence, at) = match placed {
             Ok(placed) => placed,
             Err(reason) => {
@@ -333,14 +540,10 @@ impl Core {
         !self.mailboxes.iter().any(|mailbox| mailbox.busy.load(Ordering::Acquire))
     }
 
-    fn settle(&self, upstream: &str, sequence: u64, ending: Ending) {
-        let at = Micros::now();
+    /// Places what is never refused.
+    fn tell(&self, act: impl FnOnce(&mut Pending)) {
         let mut pending = self.lock();
-        let segment = pending.tail().0;
-        pending.place_ending(upstream, sequence, ending, at);
-        if pending.tail().0 != segment {
-            self.segment_began(&mut pending);
-        }
+        self.place(&mut pending, act);
         let wake = pending.should_wake();
         drop(pending);
         if wake {
@@ -349,6 +552,8 @@ impl Core {
     }
 }
 
+/// Kept free for a checkpoint, beyond a quarter more than the last one took.
+const CHECKPOINT_MIN: u64 = 64 << 10;
 /// The first segment of a process is small, so that a start need not wait for a large one to be filled.
 const FIRST_BYTES: u32 = 8 << 20;
 /// A body at its limit (30,720 B) with everything around it counts as room for one more event.
@@ -362,20 +567,24 @@ const SEGMENT_BYTES_MAX: u32 = u32::MAX - (1 << 20);
 struct Threads {
     /// Until it is started.
     writer: Option<Writer>,
+    keeper: Option<Keeper>,
     writing: Option<JoinHandle<()>>,
     preparing: Option<JoinHandle<()>>,
+    keeping: Option<JoinHandle<Keeper>>,
 }
 
 /// The log. Dropping it closes it.
 pub struct Store {
     core: Arc<Core>,
-    reader: Reader,
+    reader: Arc<Reader>,
     threads: Mutex<Threads>,
+    /// Nothing is under way: the last checkpoint says so.
+    at_rest: AtomicBool,
 }
 
 impl Store {
-    /// Opens or makes the directory, replays the log, and restores the books of `metrics`. `transition` gets
-    /// each tracked key's incident in log order. Damaged data never fails it.
+    /// Opens or makes the directory, replays the log into `states`, and restores the books of `metrics`. Damaged data
+    /// never fails it.
     ///
     /// # Errors
     /// Another process owns the directory, or it cannot be used at all.
@@ -383,10 +592,10 @@ impl Store {
         config: Config,
         metrics: &Arc<Metrics>,
         workers: usize,
-        transition: &mut dyn FnMut(StateKey, Incident, Position),
+        states: Arc<dyn States>,
     ) -> Result<(Arc<Self>, Recovered), OpenError> {
         let files = Arc::new(Real::below(&config.directory));
-        Self::open_on(files, config, metrics, workers, transition)
+        Self::open_on(files, config, metrics, workers, states)
     }
 
     /// On a file system of the tests' choice.
@@ -395,17 +604,28 @@ impl Store {
         config: Config,
         metrics: &Arc<Metrics>,
         workers: usize,
-        transition: &mut dyn FnMut(StateKey, Incident, Position),
+        states: Arc<dyn States>,
     ) -> Result<(Arc<Self>, Recovered), OpenError> {
         let disk = Disk::open(files, &config.directory, metrics)?;
-        let (recovered, resume) = recovery::recover(&disk, metrics, transition)?;
+        let (recovered, mut resume) = recovery::recover(&disk, metrics, &*states)?;
         let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(4096);
-        let first_bytes = segment_bytes.min(FIRST_BYTES);
-        let first = resume.next_segment;
         let written = config.durability == Durability::Fsync;
-        let shelf = Shelf::new(first.saturating_sub(1), segment_bytes, config.max_bytes, written);
-        let mut pending = Pending::new(&resume, first_bytes, segment_bytes);
-        match disk.make_segment(first, first_bytes, written, &|| false) {
+        let first = resume.next_segment;
+        let shelf = Shelf::new(first.saturating_sub(1), written);
+        let mut first_bytes = segment_bytes.min(FIRST_BYTES);
+        let made = loop {
+            let made = disk.make_segment(first, first_bytes, written, &|| false);
+            let smaller = (first_bytes / 2).next_multiple_of(4096);
+            match &made {
+                Err(error) if files::is_full(error) && smaller >= SEGMENT_BYTES_MIN => first_bytes = smaller,
+                _ => break made,
+            }
+        };
+        let places = Mutex::new(std::mem::take(&mut resume.places));
+        let some_moved = AtomicBool::new(!resume.standing.moved.is_empty());
+        let (checkpoints, next_checkpoint) = (std::mem::take(&mut resume.checkpoints), resume.next_checkpoint);
+        let mut pending = Pending::new(resume, first_bytes, segment_bytes);
+        match made {
             Ok(file) => shelf.put(first, file),
             Err(error) => {
                 tracing::error!(%error, "no segment can be made in the spool; new events are refused");
@@ -425,25 +645,48 @@ impl Store {
             metrics: Arc::clone(metrics),
             durability: config.durability,
             max_bytes: config.max_bytes,
+            index_bytes: config.index_bytes,
+            retain: config.retain,
+            places,
+            some_moved,
+            reserve: AtomicU64::new(0),
+            checkpoint_bytes: AtomicU64::new(0),
+            index_full: AtomicBool::new(false),
+            cut: Mutex::default(),
+            cut_given: Condvar::new(),
+            keeping: Mutex::default(),
+            keeper_wake: Condvar::new(),
+            writer_left: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         core.segment_began(&mut core.lock());
+        let reader = Arc::new(Reader::default());
         let writer = Some(Writer::new(Arc::clone(&core), first.saturating_sub(1)));
-        let threads = Mutex::new(Threads { writer, ..Threads::default() });
-        Ok((Arc::new(Self { core, reader: Reader::default(), threads }), recovered))
+        let keeper = Keeper::new(Arc::clone(&core), Arc::clone(&reader), states, checkpoints, next_checkpoint);
+        let threads = Mutex::new(Threads { writer, keeper: Some(keeper), ..Threads::default() });
+        Ok((Arc::new(Self { core, reader, threads, at_rest: AtomicBool::new(false) }), recovered))
     }
 
     /// Starts the writer thread; `outlet` gets what became durable. A second call does nothing.
     pub fn start(self: &Arc<Self>, outlet: Arc<dyn Outlet>) {
         let mut threads = self.threads();
         let Some(writer) = threads.writer.take() else { return };
+        let keeper = threads.keeper.take();
         let writer = writer.with_outlet(outlet);
         let core = Arc::clone(&self.core);
-        let prepare = move || core.shelf.run(&core.disk, &|id, made| core.segment_made(id, made));
+        let prepare =
+            move || core.shelf.run(&core.disk, &|bytes| core.has_room(bytes), &|id, made| core.segment_made(id, made));
+        let keep = |mut keeper: Keeper| {
+            move || {
+                keeper.run();
+                keeper
+            }
+        };
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
         let spawned = named("spool-prepare").spawn(prepare).and_then(|thread| {
             threads.preparing = Some(thread);
             threads.writing = Some(named("spool-write").spawn(move || writer.run())?);
+            threads.keeping = keeper.map(|keeper| named("spool-keep").spawn(keep(keeper))).transpose()?;
             Ok(())
         });
         if let Err(error) = spawned {
@@ -510,19 +753,117 @@ impl Store {
 
     /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused; after `close` it is
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
-    pub fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
-        self.core.settle(&upstream.name, sequence, ending);
+    pub fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
+        let at = Micros::now();
+        self.core.tell(|pending| pending.place_ending(upstream, integration, sequence, ending, at));
     }
 
-    /// Reads an event back. Cheapest in log order.
+    /// Gives a waiting event or dead letter of `from` to `to`, as [`Self::settle`] does. The caller counts it on
+    /// the books of both.
+    pub fn reassign(&self, from: &Arc<UpstreamMeter>, to: &Arc<UpstreamMeter>, integration: &str, sequence: u64) {
+        let at = Micros::now();
+        self.core.tell(|pending| pending.place_reassigned(from, to, integration, sequence, at));
+    }
+
+    /// Tells the log of an incident's `count` and `last_seen`; left out where there is no room for an event.
+    pub fn touch(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros) {
+        let touched = Touched { key, iid, count, last_seen };
+        self.core.tell(|pending| {
+            let _ = pending.place_touched(touched);
+        });
+    }
+
+    /// Reads an event back from where it was first written. Cheapest in log order.
     ///
     /// # Errors
     /// The record is not there, damaged, or cannot be read.
-    pub fn read(&self, at: Position) -> Result<Stored, ReadError> {
-        match self.core.recent.event(at) {
-            Some(stored) => Ok(stored),
-            None => self.reader.event(&self.core.disk, at),
+    pub fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError> {
+        if let Some(stored) = self.core.recent.event(at) {
+            return Ok(stored);
         }
+        let moved = |at| self.moved(sequence).unwrap_or(at);
+        match self.reader.event(&self.core.disk, moved(at)) {
+            // It may have been moved just now.
+            Err(ReadError::Damaged(_)) if moved(at) != at => self.reader.event(&self.core.disk, moved(at)),
+            read => read,
+        }
+    }
+
+    fn moved(&self, sequence: u64) -> Option<Position> {
+        if !self.core.some_moved.load(Ordering::Acquire) {
+            return None;
+        }
+        self.core.lock().standing.moved.get(&sequence).copied()
+    }
+
+    /// Up to `count` events that wait for an upstream behind the sequence `after`, in order.
+    ///
+    /// # Errors
+    /// A part of the log cannot be read just now.
+    pub fn waiting(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        after: u64,
+        count: usize,
+    ) -> std::io::Result<Vec<Next>> {
+        let (sequences, upto) = {
+            let pending = self.core.lock();
+            let upto = pending.durable_sequence;
+            (pending.standing.waiting_after(upstream, integration, after, upto, count), upto)
+        };
+        debug_assert!(sequences.iter().all(|sequence| *sequence <= upto));
+        let mut all: Vec<Next> = sequences.iter().map(|sequence| Next { sequence: *sequence, found: None }).collect();
+        self.find(&sequences, &mut |sequence, at, event| {
+            if let Ok(index) = all.binary_search_by_key(&sequence, |next| next.sequence) {
+                all[index].found = Some(Found { at, lane: event.lane, pacing: event.pacing });
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Looks for events wherever they stand now.
+    fn find(
+        &self,
+        sequences: &[u64],
+        found: &mut dyn FnMut(u64, Position, record::Accepted<'_>),
+    ) -> std::io::Result<()> {
+        let mut here: Vec<u64> = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            match self.moved(*sequence) {
+                None => here.push(*sequence),
+                Some(at) => match self.reader.payload(&self.core.disk, at) {
+                    Ok(payload) => {
+                        record::Accepted::decode(&payload).into_iter().for_each(|event| found(*sequence, at, event));
+                    }
+                    Err(ReadError::Io(error)) => return Err(error),
+                    Err(ReadError::Damaged(_)) => {}
+                },
+            }
+        }
+        self.reader.find(&self.core.disk, &self.core.places, &here, &mut |at, frame| {
+            event_in(&frame).into_iter().for_each(|event| found(frame.sequence, at, event));
+        })
+    }
+
+    /// The event with a sequence, and where it stands.
+    ///
+    /// # Errors
+    /// Its record is not there, damaged, or cannot be read just now.
+    pub fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
+        let mut read = None;
+        self.find(&[sequence], &mut |sequence, at, event| read = event.to_stored(sequence).map(|stored| (at, stored)))?;
+        read.ok_or(ReadError::Damaged(Position(0)))
+    }
+
+    /// The oldest event that waits for an upstream.
+    pub fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64> {
+        self.core.lock().standing.oldest_waiting(upstream)
+    }
+
+    /// Nothing is under way to an upstream, and nothing will be: a start need not take any delivery for a repeat.
+    pub fn is_at_rest(&self) {
+        self.at_rest.store(true, Ordering::Release);
     }
 
     /// Whether new events can be accepted durably now; for `/readyz`.
@@ -547,6 +888,13 @@ impl Store {
         // A panic was logged where it happened.
         let join = |thread: Option<JoinHandle<()>>| thread.map(|thread| drop(thread.join()));
         join(threads.writing.take());
+        self.core.writer_left.store(true, Ordering::Release);
+        *self.core.keeping.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.core.keeper_wake.notify_all();
+        let keeper = threads.keeping.take().and_then(|thread| thread.join().ok()).or_else(|| threads.keeper.take());
+        if let Some(mut keeper) = keeper {
+            keeper.checkpoint(self.at_rest.load(Ordering::Acquire));
+        }
         self.core.shelf.stop();
         join(threads.preparing.take());
         self.core.shelf.clear(&self.core.disk);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reader::Section;
 use super::report::{Place, Wrong};
-use super::{Admin, Log, LogFormat, Spool, files};
+use super::{Admin, Log, LogFormat, files};
 use crate::{body, dedup, listen, store};
 
 /// Preallocated at once; large enough that a busy proxy opens a new one every few seconds only.
@@ -105,20 +105,18 @@ pub(super) fn dedup(root: &Section, redeliver_after: Duration) -> dedup::Config 
     }
 }
 
-pub(super) fn spool(root: &Section) -> Spool {
+pub(super) fn spool(root: &Section) -> store::Config {
     let spool = root.section("spool");
     let max_bytes = spool.size("max_bytes").unwrap_or_default();
-    Spool {
-        store: store::Config {
-            directory: spool.file("directory").unwrap_or_default(),
-            durability: match spool.choice("durability") {
-                Some("memory") => store::Durability::Memory,
-                _ => store::Durability::Fsync,
-            },
-            max_bytes,
-            // With fewer than four segments one that is still needed would block half the spool.
-            segment_bytes: whole32(SEGMENT_BYTES.min(max_bytes / 4)),
+    store::Config {
+        directory: spool.file("directory").unwrap_or_default(),
+        durability: match spool.choice("durability") {
+            Some("memory") => store::Durability::Memory,
+            _ => store::Durability::Fsync,
         },
+        max_bytes,
+        // Two are always in use or made ahead; of few large ones one that is still needed would block much of the spool.
+        segment_bytes: whole32(SEGMENT_BYTES.min(max_bytes / 16)),
         retain: spool.duration("retain"),
         index_bytes: spool.size("index_bytes").unwrap_or_default(),
     }

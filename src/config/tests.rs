@@ -86,8 +86,8 @@ fn the_smallest_configuration_takes_every_default_of_the_interface() {
     assert_eq!((dedup.open_ttl, dedup.resolved_ttl, dedup.idempotency_ttl), (30 * day, day, 7 * day));
     assert_eq!((dedup.replay_ttl, dedup.max_keys, dedup.redeliver_after), (day, 1_000_000, Duration::from_secs(300)));
     let spool = &config.spool;
-    assert_eq!((spool.store.directory.as_path(), spool.store.durability), (Path::new("./data"), Durability::Fsync));
-    assert_eq!((spool.store.max_bytes, spool.store.segment_bytes), (10 << 30, 64 << 20));
+    assert_eq!((spool.directory.as_path(), spool.durability), (Path::new("./data"), Durability::Fsync));
+    assert_eq!((spool.max_bytes, spool.segment_bytes), (10 << 30, 64 << 20));
     assert_eq!((spool.retain, spool.index_bytes), (day, 64 << 20));
     assert_eq!(config.drain, Duration::from_secs(20));
     assert_eq!(config.log, Log { format: LogFormat::Auto, level: tracing::Level::INFO });
@@ -366,7 +366,7 @@ fn written_values_arrive_as_they_were_meant() {
     let [pager] = config.upstreams.as_slice() else { panic!("one upstream") };
     assert_eq!((pager.credential.as_deref(), pager.connections), (Some("whsec_x"), 3));
     assert_eq!(pager.batch, Some(Batch { max_events: 100, max_wait: Duration::from_millis(10) }));
-    assert_eq!((config.spool.store.durability, config.spool.store.segment_bytes), (Durability::Memory, 4 << 20));
+    assert_eq!((config.spool.durability, config.spool.segment_bytes), (Durability::Memory, 1 << 20));
     assert_eq!(config.log, Log { format: LogFormat::Json, level: tracing::Level::DEBUG });
     assert_eq!(config.drain, Duration::ZERO);
 }
@@ -499,8 +499,8 @@ fn variables_replace_single_values_and_their_errors_name_them() {
     };
     let written = text("", "", "spool: { directory: ./here, max_bytes: 1GiB }\n");
     let config = load_text("surgegate.yaml", &written, &environment).unwrap();
-    assert_eq!(config.spool.store.directory, Path::new("/var/spool"));
-    assert_eq!(config.spool.store.max_bytes, 1 << 30);
+    assert_eq!(config.spool.directory, Path::new("/var/spool"));
+    assert_eq!(config.spool.max_bytes, 1 << 30);
     assert_eq!((config.ingest.address.port(), config.body.gzip), (1, false));
 
     let environment = |name: &str| match name {
@@ -531,7 +531,7 @@ fn files_are_laid_over_each_other_and_errors_name_the_right_one() {
     let over = write("over.yaml", "log: { level: debug }\nupstreams: [{ name: pager, kind: stdout }]\n");
     let config = load(&[base.clone(), over], &nothing).unwrap();
     assert_eq!(config.log, Log { format: LogFormat::Json, level: tracing::Level::DEBUG });
-    assert_eq!((config.upstreams[0].kind, config.spool.store.directory.as_path()), (Kind::Stdout, Path::new("a")));
+    assert_eq!((config.upstreams[0].kind, config.spool.directory.as_path()), (Kind::Stdout, Path::new("a")));
 
     let bad = write("bad.yaml", "\nlog: { level: loud }\n");
     let errors = load(&[base.clone(), bad.clone()], &nothing).unwrap_err();

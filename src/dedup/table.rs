@@ -44,6 +44,8 @@ pub(super) const IN_FLIGHT: Flag = Flag(1 << 58);
 pub(super) const HAS_LINE: Flag = Flag(1 << 59);
 /// Somewhere the generation's trigger is a dead letter.
 pub(super) const UNDELIVERED: Flag = Flag(1 << 60);
+/// Seen again since the log was told.
+pub(super) const TOUCHED: Flag = Flag(1 << 61);
 
 impl Entry {
     /// A key that is claimed for the first time.
@@ -79,6 +81,18 @@ impl Entry {
         self.changed_at_s
     }
 
+    /// Puts what a later record tells of the same incident.
+    pub(super) fn touch(&mut self, count: u32, last_seen: Micros) {
+        self.count = self.count.max(count);
+        self.last_seen_s = self.last_seen_s.max(last_seen.seconds());
+    }
+
+    /// Its stamps stand in a clock that has jumped by so much since.
+    pub(super) fn shift(&mut self, seconds: u32) {
+        self.last_seen_s = self.last_seen_s.saturating_add(seconds);
+        self.changed_at_s = self.changed_at_s.saturating_add(seconds);
+    }
+
     /// `None` while the key is claimed for the first time.
     pub(super) fn incident(&self) -> Option<Incident> {
         Some(Incident {
@@ -95,7 +109,7 @@ impl Entry {
 
     /// Puts the incident; the flags stay.
     pub(super) fn put(&mut self, incident: &Incident) {
-        let flags = self.bits & (IN_FLIGHT.0 | HAS_LINE.0 | UNDELIVERED.0);
+        let flags = self.bits & (IN_FLIGHT.0 | HAS_LINE.0 | UNDELIVERED.0 | TOUCHED.0);
         let severity = incident.severity.map_or(0, Severity::level);
         self.iid = [(incident.iid.0 >> 64) as u64, incident.iid.0 as u64];
         self.bits = incident.number & NUMBER_MASK

@@ -13,6 +13,8 @@ use crate::store::LaneKey;
 #[derive(Clone, Debug)]
 pub(super) struct Letter {
     pub(super) at: Position,
+    /// Of its record, about.
+    pub(super) bytes: u32,
     pub(super) lane: LaneKey,
     pub(super) integration: Arc<str>,
     pub(super) event_uid: Uid,
@@ -24,6 +26,25 @@ pub(super) struct Letter {
     pub(super) status: Option<u16>,
     pub(super) attempts: u32,
     pub(super) since: Micros,
+}
+
+impl Letter {
+    /// One whose event cannot be read: it has a lane of its own.
+    pub(super) fn unreadable(integration: Arc<str>, sequence: u64, since: Micros) -> Self {
+        Self {
+            at: Position::default(),
+            bytes: 0,
+            lane: LaneKey(sequence.into()),
+            integration,
+            event_uid: Uid::default(),
+            iid: None,
+            action: None,
+            reason: DeadReason::Unreadable,
+            status: None,
+            attempts: 0,
+            since,
+        }
+    }
 }
 
 /// Why a dead letter may not be replayed or dropped; the admin API answers 404 or 409.
@@ -56,6 +77,7 @@ struct Group {
 #[derive(Default)]
 pub(super) struct DeadLetters {
     letters: BTreeMap<u64, Letter>,
+    bytes: u64,
     groups: HashMap<LaneKey, Vec<Group>>,
     /// Generations whose trigger died here and was not delivered since.
     undelivered: HashSet<(LaneKey, Uid)>,
@@ -64,6 +86,11 @@ pub(super) struct DeadLetters {
 impl DeadLetters {
     pub(super) fn len(&self) -> usize {
         self.letters.len()
+    }
+
+    /// Of their records, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<&Letter> {
@@ -95,6 +122,7 @@ impl DeadLetters {
                 self.undelivered.insert((letter.lane, iid));
             }
         }
+        self.bytes += u64::from(letter.bytes);
         self.letters.insert(sequence, letter);
         is_trigger
     }
@@ -158,6 +186,7 @@ impl DeadLetters {
 
     fn remove(&mut self, sequence: u64) -> Option<Letter> {
         let letter = self.letters.remove(&sequence)?;
+        self.bytes -= u64::from(letter.bytes);
         if let Some(groups) = self.groups.get_mut(&letter.lane) {
             groups.iter_mut().for_each(|group| group.sequences.retain(|other| *other != sequence));
             groups.retain(|group| !group.sequences.is_empty());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -16,20 +17,22 @@ use super::lanes::{IntegrationNumber, Stage, Waiting};
 use super::lines::{Lines, Place};
 use super::upstream::{Door, Route, Upstream};
 use super::wire::{Dial, Failure};
-use super::{Integrations, Log, Map, States};
+use super::{DeadLetterLimits, Integrations, Log, Map, Parts, States};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::DeadReason;
 use crate::sink::{self, Answer, Encoded, Reader, UpstreamConfig};
-use crate::store::{LaneKey, Queued, ReadError, Recovered};
+use crate::store::{Found, LaneKey, Next, Queued, ReadError, Recovered};
 
 /// Lanes one upstream may work off before the others, and answers, get their turn.
 const TURNS_MAX: usize = 256;
 /// How often gauges of ages are set.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Of the recovered events each so manieth is read at start to learn its age.
-const AGE_SAMPLE: usize = 1000;
+/// Most events taken from the log at once: what else the thread has to do waits for it.
+const TAKEN_AT_ONCE: usize = 256;
+/// Turns that were granted to events that some upstream has not taken from the log; beyond it some take a second.
+const GRANTED_MAX: u64 = 100_000;
 
 /// One event of a request under way.
 #[derive(Clone, Copy)]
@@ -40,7 +43,12 @@ pub(super) struct Cargo {
     pub(super) iid: Option<Uid>,
     pub(super) action: Action,
     pub(super) received_at: Micros,
+    /// Of its record, about.
+    pub(super) bytes: u32,
 }
+
+/// Bytes of a record beside the body, about.
+pub(super) const RECORD_BYTES: usize = 300;
 
 /// A request that has ended.
 pub(super) struct Landed {
@@ -69,18 +77,19 @@ pub(super) struct Desk {
     flights: FuturesUnordered<Flight>,
     /// Replayed events that wait, by upstream and sequence: their time to give up runs from here.
     pub(super) replayed_at: Map<(usize, u64), Micros>,
+    /// Turns that events were granted which another upstream has yet to take from the log.
+    granted: RoaringTreemap,
+    pub(super) limits: DeadLetterLimits,
+    /// Events before it came to a process before this one,
+    first_sequence: u64,
+    /// whose clock stood so much before ours, beyond what can be believed (DESIGN 5.6).
+    clock_jump_micros: i64,
 }
 
 impl Desk {
-    pub(super) fn new(
-        log: Arc<dyn Log>,
-        reader: Arc<dyn Reader>,
-        states: Arc<dyn States>,
-        integrations: Arc<dyn Integrations>,
-        metrics: Arc<Metrics>,
-        dial: Arc<dyn Dial>,
-        mailbox: Arc<Mailbox>,
-    ) -> Self {
+    /// The parts but the upstreams and what was recovered: `configure` and `load` take those.
+    pub(super) fn new(parts: Parts, mailbox: Arc<Mailbox>) -> Self {
+        let Parts { log, reader, states, integrations, metrics, dial, dead_letters, .. } = parts;
         Self {
             log,
             reader,
@@ -96,6 +105,10 @@ impl Desk {
             lines: Map::default(),
             flights: FuturesUnordered::new(),
             replayed_at: Map::default(),
+            granted: RoaringTreemap::new(),
+            limits: dead_letters,
+            first_sequence: 0,
+            clock_jump_micros: 0,
         }
     }
 
@@ -132,26 +145,33 @@ impl Desk {
         number
     }
 
-    /// Loads what recovery found. The heads of the oldest `connections` lanes of each upstream may have
-    /// been under way when the process ended: their delivery counts as a possible repeat.
+    /// Loads what recovery found: the queues stay in the log until they are taken. Unless the process before ended
+    /// with nothing under way, the first `connections` events of each upstream count as possible repeats.
     pub(super) fn load(&mut self, recovered: Recovered) {
-        let mut since = Micros::now();
-        for (index, queued) in recovered.queued.iter().enumerate() {
-            if index % AGE_SAMPLE == 0 {
-                since = self.log.read(queued.at).map_or(since, |stored| stored.event.received_at);
-            }
-            if queued.pacing.has(Pacing::UNKNOWN) {
-                self.mailbox.unknown_came(&queued.integration);
-            }
-            self.enqueue(queued, since);
+        self.first_sequence = recovered.first_sequence;
+        self.clock_jump_micros = recovered.clock_jump_micros();
+        for (integration, count) in &recovered.unknown_waiting {
+            (0..*count).for_each(|_| self.mailbox.unknown_came(integration));
+        }
+        for (meter, integration) in &recovered.queues {
+            let (place, integration) = (self.place_of(meter), self.integration_number(integration));
+            self.with_lanes(place, |lanes| lanes.falls_behind(integration));
         }
         for upstream in &mut self.upstreams {
-            let lanes = upstream.route.as_ref().map_or(0, |route| route.config.connections);
-            upstream.lanes.doubt_oldest_heads(lanes);
+            let connections = upstream.route.as_ref().map_or(0, |route| route.config.connections);
+            upstream.doubtful = if recovered.clean { 0 } else { connections };
         }
         for dead in recovered.dead {
             self.load_dead(dead);
         }
+        self.hold_dead_letters_to_their_limits();
+    }
+
+    /// Since when an event waits, by this process's clock.
+    pub(super) fn since(&self, place: usize, sequence: u64, received_at: Micros) -> Micros {
+        let jump = if sequence < self.first_sequence { self.clock_jump_micros } else { 0 };
+        let replayed = self.replayed_at.get(&(place, sequence)).copied();
+        replayed.unwrap_or(Micros(received_at.0.saturating_add(jump)))
     }
 
     /// Runs until it is told to stop.
@@ -159,11 +179,10 @@ impl Desk {
         let mailbox = Arc::clone(&self.mailbox);
         let mut gathered = Vec::new();
         let mut gauges_at = Instant::now();
-        let mut stop: Option<(Instant, oneshot::Sender<()>)> = None;
+        let mut stop: Option<(Instant, oneshot::Sender<bool>)> = None;
         loop {
             mailbox.take(&mut gathered);
-            let came = Micros::now();
-            gathered.drain(..).for_each(|queued| self.enqueue(&queued, came));
+            gathered.drain(..).for_each(|queued| self.enqueue(&queued));
 
             let now = Instant::now();
             if now >= gauges_at {
@@ -203,25 +222,28 @@ impl Desk {
             }
         }
         if let Some((_, done)) = stop {
-            let _ = done.send(());
+            let _ = done.send(self.flights.is_empty());
         }
     }
 
-    fn enqueue(&mut self, queued: &Queued, since: Micros) {
+    fn enqueue(&mut self, queued: &Queued) {
         let integration = self.integration_number(&queued.integration);
         for meter in queued.targets.iter() {
             let place = self.place_of(meter);
             let Some(upstream) = self.upstreams.get_mut(place) else { continue };
-            upstream.ages.add(queued.sequence, since);
-            let waiting = Waiting::new(queued.sequence, queued.at, queued.pacing);
-            if !upstream.lanes.hold_back(queued.lane, integration, waiting) {
+            if upstream.lanes.takes(integration, queued.sequence) {
+                let waiting = Waiting::new(queued.sequence, queued.at, queued.pacing);
                 self.join_lane(place, queued.lane, integration, waiting);
             }
         }
     }
 
-    fn join_lane(&mut self, place: usize, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) {
-        let Some(Upstream { lanes, .. }) = self.upstreams.get_mut(place) else { return };
+    fn join_lane(&mut self, place: usize, key: LaneKey, integration: IntegrationNumber, mut waiting: Waiting) {
+        let Some(Upstream { lanes, doubtful, .. }) = self.upstreams.get_mut(place) else { return };
+        if waiting.sequence() < self.first_sequence && *doubtful > 0 {
+            *doubtful -= 1;
+            waiting.doubt();
+        }
         if !lanes.push(key, integration, waiting) {
             // A follower on the key: an unknown resolve before it goes at once (contracts 5.5).
             let head = lanes.get(key).map(|lane| lane.head);
@@ -231,12 +253,36 @@ impl Desk {
         }
     }
 
-    /// Events of the backlogs get lanes where there is room for them.
-    fn move_up(&mut self, place: usize) {
-        while let Some((key, integration, waiting)) =
-            self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.moves_up())
-        {
-            self.join_lane(place, key, integration, waiting);
+    /// Takes events from the log into lanes where there is room for them.
+    fn take_from_log(&mut self, place: usize) {
+        while let Some(upstream) = self.upstreams.get_mut(place).filter(|upstream| upstream.route.is_some()) {
+            let Some((integration, after, room)) = upstream.lanes.wants() else { break };
+            let meter = Arc::clone(&upstream.meter);
+            let name = usize::try_from(integration).ok().and_then(|number| self.integration_names.get(number));
+            let Some(name) = name.cloned() else { break };
+            let count = room.clamp(1, TAKEN_AT_ONCE);
+            let waiting = match self.log.waiting(&meter, &name, after, count) {
+                Ok(waiting) => waiting,
+                Err(error) => {
+                    tracing::warn!(%error, upstream = %meter.name, "the queue cannot be read now; it is tried again");
+                    self.with_lanes(place, super::lanes::Lanes::wants_later);
+                    break;
+                }
+            };
+            let taken = waiting.last().map_or(after, |last| last.sequence);
+            self.with_lanes(place, |lanes| lanes.took(integration, taken, waiting.len() < count));
+            for Next { sequence, found } in waiting {
+                match found {
+                    None => self.bury_lost(place, &name, sequence),
+                    // Replayed already.
+                    Some(found) if self.with_lanes(place, |lanes| lanes.holds(found.lane, sequence)) => {}
+                    Some(Found { at, lane, pacing }) => {
+                        let granted = self.granted.contains(sequence);
+                        let pacing = if granted { Pacing::default() } else { pacing };
+                        self.join_lane(place, lane, integration, Waiting::new(sequence, at, pacing));
+                    }
+                }
+            }
         }
     }
 
@@ -248,7 +294,7 @@ impl Desk {
         for place in 0..self.upstreams.len() {
             let mut turns = 0;
             loop {
-                self.move_up(place);
+                self.take_from_log(place);
                 let Some(upstream) = self.upstreams.get_mut(place) else { break };
                 upstream.lanes.wake_due(now);
                 match upstream.door(now) {
@@ -305,7 +351,10 @@ impl Desk {
     pub(super) fn grant(&mut self, lane: LaneKey, sequence: u64, integration: IntegrationNumber, pacing: Pacing) {
         let mut granted = false;
         for upstream in &mut self.upstreams {
-            granted |= upstream.lanes.grant(lane, integration, sequence, pacing);
+            granted |= upstream.lanes.grant(lane, sequence, pacing);
+        }
+        if granted && self.upstreams.len() > 1 && self.granted.len() < GRANTED_MAX {
+            self.granted.insert(sequence);
         }
         if let (true, true, Some(name)) = (
             granted,
@@ -394,7 +443,7 @@ impl Desk {
             }
             self.grant(key, head.sequence(), integration, pacing);
         }
-        let stored = match self.log.read(head.at) {
+        let stored = match self.log.read(head.sequence(), head.at) {
             Ok(stored) => stored,
             Err(ReadError::Damaged(_)) => {
                 self.bury_unread(place, key);
@@ -414,6 +463,7 @@ impl Desk {
             iid: stored.incident.map(|incident| incident.iid),
             action: event.action,
             received_at: event.received_at,
+            bytes: u32::try_from(event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
         };
         let dead = &mut self.upstreams.get_mut(place)?.dead;
         if let Some(iid) = cargo.iid {
@@ -433,16 +483,39 @@ impl Desk {
         }
     }
 
-    fn set_gauges(&self) {
+    /// Once a second: what is read from the log for it is one event an upstream, and mostly none.
+    fn set_gauges(&mut self) {
         let now = Micros::now();
         let mut orphaned = 0;
-        for upstream in &self.upstreams {
-            upstream.meter.oldest_age_seconds.set(upstream.ages.oldest().map_or(0.0, |at| age(at, now).as_secs_f64()));
+        for place in 0..self.upstreams.len() {
+            self.find_oldest(place);
+            let Some(upstream) = self.upstreams.get_mut(place) else { break };
+            upstream.meter.oldest_age_seconds.set(upstream.oldest.map_or(0.0, |(_, at)| age(at, now).as_secs_f64()));
             if upstream.route.is_none() {
-                orphaned += upstream.lanes.waiting_events();
+                orphaned += upstream.meter.book().spool_events;
+            }
+            if upstream.lanes.is_starved() {
+                upstream.lanes.ask_again();
             }
         }
         self.metrics.spool_orphaned_events.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
+        match self.upstreams.iter().filter_map(|upstream| upstream.lanes.lowest_taken()).min() {
+            None => self.granted.clear(),
+            Some(taken) => drop(self.granted.remove_range(..=taken)),
+        }
+    }
+
+    fn find_oldest(&mut self, place: usize) {
+        let Some(upstream) = self.upstreams.get(place) else { return };
+        let sequence = self.log.oldest_waiting(&upstream.meter);
+        let known = upstream.oldest.filter(|(known, _)| Some(*known) == sequence);
+        let oldest = known.or_else(|| {
+            let (_, stored) = self.log.event(sequence?).ok()?;
+            Some((sequence?, self.since(place, sequence?, stored.event.received_at)))
+        });
+        if let Some(upstream) = self.upstreams.get_mut(place) {
+            upstream.oldest = oldest;
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -459,23 +532,24 @@ impl Desk {
             Command::Replay { upstream, sequence, to } => drop(to.send(self.replay(&upstream, sequence))),
             Command::ReplayAll { upstream, to } => drop(to.send(self.replay_all(upstream.as_deref()))),
             Command::Drop { upstream, sequence, to } => drop(to.send(self.drop_letter(&upstream, sequence))),
-            Command::Stop(_, done) => drop(done.send(())),
+            Command::Stop(_, done) => drop(done.send(false)),
         }
     }
 
-    fn status(&self) -> Vec<UpstreamStatus> {
+    fn status(&mut self) -> Vec<UpstreamStatus> {
+        (0..self.upstreams.len()).for_each(|place| self.find_oldest(place));
         let (now, wall) = (Instant::now(), Micros::now());
         let row = |upstream: &Upstream| UpstreamStatus {
             name: upstream.meter.name.to_string(),
             configured: upstream.route.is_some(),
-            waiting_events: upstream.lanes.waiting_events(),
+            waiting_events: upstream.meter.book().spool_events,
             requests_in_flight: upstream.in_flight,
             dead_letters: upstream.dead.len(),
             held_for_s: upstream.held_until.filter(|at| *at > now).map(|at| (at - now).as_secs_f64()),
             down: upstream.health.is_down(),
             last_error: upstream.last_error.clone(),
             last_status: upstream.last_status,
-            oldest_event_age_s: upstream.ages.oldest().map(|at| age(at, wall).as_secs_f64()),
+            oldest_event_age_s: upstream.oldest.map(|(_, at)| age(at, wall).as_secs_f64()),
         };
         let mut rows: Vec<_> = self.upstreams.iter().map(row).collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));

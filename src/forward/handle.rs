@@ -62,7 +62,7 @@ pub(super) enum Command {
     Replay { upstream: String, sequence: u64, to: oneshot::Sender<Result<usize, Refused>> },
     ReplayAll { upstream: Option<String>, to: oneshot::Sender<Replayed> },
     Drop { upstream: String, sequence: u64, to: oneshot::Sender<Result<(), Refused>> },
-    Stop(Duration, oneshot::Sender<()>),
+    Stop(Duration, oneshot::Sender<bool>),
 }
 
 /// A dead letter with its name, before its event is read.
@@ -101,7 +101,7 @@ pub struct UpstreamStatus {
     /// False: removed from the configuration, its events are kept.
     pub configured: bool,
     /// Events that wait or are under way.
-    pub waiting_events: usize,
+    pub waiting_events: u64,
     pub requests_in_flight: usize,
     pub dead_letters: usize,
     /// How much longer a 429 holds it.
@@ -175,7 +175,7 @@ impl Handle {
     }
 
     fn row(&self, (upstream, sequence, letter): Row) -> DeadRow {
-        let event = self.log.read(letter.at).ok().map(|stored| stored.event);
+        let event = self.log.read(sequence, letter.at).ok().map(|stored| stored.event);
         DeadRow {
             id: format!("{upstream}-{sequence}"),
             event_uid: letter.event_uid,
@@ -215,9 +215,9 @@ impl Handle {
     }
 
     /// Sends nothing new, and returns when what is under way has ended, or after `deadline`; what has
-    /// not ended by then is sent again after the next start.
-    pub async fn stop(&self, deadline: Duration) {
-        let _ = self.ask(|done| Command::Stop(deadline, done)).await;
+    /// not ended by then is sent again after the next start. True: everything had ended.
+    pub async fn stop(&self, deadline: Duration) -> bool {
+        self.ask(|done| Command::Stop(deadline, done)).await.unwrap_or(false)
     }
 }
 

@@ -2,8 +2,8 @@
 //! integrations, and within one first in, first out over its lanes, so a storm in one integration delays no other.
 //!
 //! A lane takes about 100 B, so an integration has no more of them ready than can be sent soon: what comes beyond
-//! waits in its backlog, in the order of the log, 32 B an event, and moves up as lanes end. Lanes that wait for
-//! something of their own (a retry, a token) do not count: they hold up nobody.
+//! stays in the log alone, and is taken from there, in its order, as lanes end. Lanes that wait for something of
+//! their own (a retry, a token) hold up nobody until there are [`LANES_MAX`] of them.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -102,10 +102,24 @@ impl Lane {
     }
 }
 
-/// Ready lanes that an integration has before what comes for it waits in its backlog.
+/// Ready lanes that an integration has before what comes for it stays in the log.
 const READY_MAX: usize = 256;
 /// However many requests an upstream may have under way, and however many events each.
 const READY_LIMIT: usize = 10_000;
+/// Lanes of one integration, whatever they wait for.
+const LANES_MAX: usize = 8_192;
+/// Lanes of all.
+const ALL_LANES_MAX: usize = 65_536;
+
+/// How far an integration's events were taken.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    /// Every event up to this sequence has been in a lane.
+    taken: u64,
+    /// Events behind it wait in the log.
+    behind: bool,
+    lanes: usize,
+}
 
 /// The ready lanes of an integration. Those that failed before take every second turn at most: however many there
 /// are, they neither hold up the others nor follow each other so closely that the upstream seems down.
@@ -135,23 +149,18 @@ pub(super) struct Lanes {
     by_key: Map<LaneKey, Lane>,
     turns: VecDeque<IntegrationNumber>,
     queues: Map<IntegrationNumber, Queue>,
-    /// Events that have no lane yet, in the order of the log. None is empty.
-    backlogs: Map<IntegrationNumber, VecDeque<(LaneKey, Waiting)>>,
-    /// Integrations with a backlog and few lanes ready.
+    cursors: Map<IntegrationNumber, Cursor>,
+    /// Integrations that are behind and have few lanes ready.
     hungry: Vec<IntegrationNumber>,
+    /// Some are behind because there are too many lanes.
+    starved: bool,
     /// More than [`READY_MAX`] where more can be under way at once.
     ready_max: usize,
     ready_lanes: usize,
-    waiting_events: usize,
     timers: BinaryHeap<Reverse<(Instant, LaneKey)>>,
 }
 
 impl Lanes {
-    /// Events that wait or are under way.
-    pub(super) fn waiting_events(&self) -> usize {
-        self.waiting_events
-    }
-
     pub(super) fn ready_lanes(&self) -> usize {
         self.ready_lanes
     }
@@ -169,38 +178,78 @@ impl Lanes {
         self.ready_max.max(READY_MAX)
     }
 
-    /// Puts an event that comes into its integration's backlog; false where there is none and room for a lane.
-    pub(super) fn hold_back(&mut self, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) -> bool {
-        let room = self.fresh_lanes(integration) < self.ready_max();
-        match self.backlogs.entry(integration) {
-            // What comes behind others stays behind them.
-            Entry::Occupied(mut backlog) => backlog.get_mut().push_back((key, waiting)),
-            Entry::Vacant(_) if room => return false,
-            Entry::Vacant(backlog) => drop(backlog.insert(VecDeque::from([(key, waiting)]))),
+    fn has_room(&mut self, integration: IntegrationNumber) -> bool {
+        let own = self.cursors.get(&integration).map_or(0, |cursor| cursor.lanes);
+        if own >= LANES_MAX || self.by_key.len() >= ALL_LANES_MAX {
+            self.starved = true;
+            return false;
         }
-        self.waiting_events += 1;
-        true
+        self.fresh_lanes(integration) < self.ready_max()
     }
 
-    /// The next event out of a backlog whose integration has few lanes ready; the caller pushes it.
-    pub(super) fn moves_up(&mut self) -> Option<(LaneKey, IntegrationNumber, Waiting)> {
+    /// Whether an event that came is to be pushed now. Otherwise it was taken from the log before, or will be.
+    pub(super) fn takes(&mut self, integration: IntegrationNumber, sequence: u64) -> bool {
+        let room = self.has_room(integration);
+        let cursor = self.cursors.entry(integration).or_default();
+        if cursor.behind || sequence <= cursor.taken {
+            return false;
+        }
+        cursor.behind = !room;
+        if room {
+            cursor.taken = sequence;
+        }
+        room
+    }
+
+    /// Events of the integration wait in the log.
+    pub(super) fn falls_behind(&mut self, integration: IntegrationNumber) {
+        self.cursors.entry(integration).or_default().behind = true;
+        self.hungry.push(integration);
+    }
+
+    /// What to take from the log next: the integration, the sequence behind which, and how many events. The caller
+    /// pushes them and says so by [`Self::took`].
+    pub(super) fn wants(&mut self) -> Option<(IntegrationNumber, u64, usize)> {
         while let Some(integration) = self.hungry.last().copied() {
-            let room = self.fresh_lanes(integration) < self.ready_max();
-            if room && let Some(backlog) = self.backlogs.get_mut(&integration) {
-                let first = backlog.pop_front();
-                if backlog.is_empty() {
-                    self.backlogs.remove(&integration);
-                } else if backlog.len() * 4 < backlog.capacity() {
-                    backlog.shrink_to(backlog.len() * 2);
-                }
-                if let Some((key, waiting)) = first {
-                    self.waiting_events -= 1;
-                    return Some((key, integration, waiting));
-                }
+            let room = self.has_room(integration);
+            let fresh = self.fresh_lanes(integration);
+            let cursor = self.cursors.entry(integration).or_default();
+            if room && cursor.behind {
+                return Some((integration, cursor.taken, self.ready_max() - fresh));
             }
             self.hungry.pop();
         }
         None
+    }
+
+    /// Up to `taken` everything of the integration was taken from the log; `all`: nothing was left there.
+    pub(super) fn took(&mut self, integration: IntegrationNumber, taken: u64, all: bool) {
+        let cursor = self.cursors.entry(integration).or_default();
+        cursor.taken = cursor.taken.max(taken);
+        cursor.behind = !all;
+    }
+
+    /// The log cannot be read now: nothing is asked for until lanes end or time passes.
+    pub(super) fn wants_later(&mut self) {
+        self.hungry.clear();
+        self.starved = true;
+    }
+
+    /// Whether somebody is behind who does not ask.
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Everybody who is behind may ask again.
+    pub(super) fn ask_again(&mut self) {
+        self.starved = false;
+        let behind = self.cursors.iter().filter(|(_, cursor)| cursor.behind).map(|(integration, _)| *integration);
+        self.hungry = behind.collect();
+    }
+
+    /// The lowest sequence that some integration has taken while more waits; `None` when nobody is behind.
+    pub(super) fn lowest_taken(&self) -> Option<u64> {
+        self.cursors.values().filter(|cursor| cursor.behind).map(|cursor| cursor.taken).min()
     }
 
     pub(super) fn get_mut(&mut self, key: LaneKey) -> Option<&mut Lane> {
@@ -213,7 +262,6 @@ impl Lanes {
 
     /// Appends an event. True when it is the lane's only one.
     pub(super) fn push(&mut self, key: LaneKey, integration: IntegrationNumber, waiting: Waiting) -> bool {
-        self.waiting_events += 1;
         match self.by_key.entry(key) {
             Entry::Occupied(mut lane) => {
                 lane.get_mut().rest.push_back(waiting);
@@ -223,6 +271,7 @@ impl Lanes {
                 let stage = Stage::Chosen;
                 let rest = VecDeque::new();
                 place.insert(Lane { head: waiting, rest, integration, stage, attempts: 0, status: None, alone: false });
+                self.cursors.entry(integration).or_default().lanes += 1;
                 self.make_ready(key);
                 true
             }
@@ -238,7 +287,6 @@ impl Lanes {
             });
             return;
         };
-        self.waiting_events += replayed.len();
         lane.rest.extend(replayed);
         let flying = lane.stage == Stage::Flying;
         if !flying {
@@ -303,7 +351,7 @@ impl Lanes {
         self.ready_lanes -= 1;
         if left <= self.ready_max() / 2
             && self.hungry.last() != Some(&integration)
-            && self.backlogs.contains_key(&integration)
+            && self.cursors.get(&integration).is_some_and(|cursor| cursor.behind)
         {
             self.hungry.push(integration);
         }
@@ -316,9 +364,8 @@ impl Lanes {
     /// The head has ended: the next event moves up, or the lane goes.
     pub(super) fn advance(&mut self, key: LaneKey) {
         let Some(lane) = self.by_key.get_mut(&key) else { return };
-        self.waiting_events -= 1;
         match lane.rest.pop_front() {
-            None => drop(self.by_key.remove(&key)),
+            None => self.remove(key),
             Some(next) => {
                 lane.head = next;
                 (lane.attempts, lane.status, lane.alone) = (0, None, false);
@@ -329,9 +376,23 @@ impl Lanes {
                 self.make_ready(key);
             }
         }
-        if self.waiting_events == 0 {
+    }
+
+    fn remove(&mut self, key: LaneKey) {
+        let Some(lane) = self.by_key.remove(&key) else { return };
+        if let Some(cursor) = self.cursors.get_mut(&lane.integration) {
+            cursor.lanes = cursor.lanes.saturating_sub(1);
+            if self.starved && cursor.lanes <= LANES_MAX / 2 && self.by_key.len() <= ALL_LANES_MAX / 2 {
+                self.ask_again();
+            }
+        }
+        if self.by_key.is_empty() {
             // A drained upstream gives back what its rush took.
-            *self = Self { ready_max: self.ready_max, ..Self::default() };
+            self.by_key.shrink_to_fit();
+            self.timers = BinaryHeap::new();
+            self.queues = Map::default();
+            self.turns = VecDeque::new();
+            self.ready_lanes = 0;
         }
     }
 
@@ -380,37 +441,19 @@ impl Lanes {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes a pacing off an event wherever it stands in its lane; true when it was on.
-    pub(super) fn grant(
-        &mut self,
-        key: LaneKey,
-        integration: IntegrationNumber,
-        sequence: u64,
-        pacing: Pacing,
-    ) -> bool {
-        if let Some(lane) = self.by_key.get_mut(&key)
-            && let Some(waiting) = lane.find(sequence)
-        {
-            let granted = waiting.grant(pacing);
-            if granted && lane.stage == Stage::InLine && lane.head.sequence() == sequence {
-                self.make_ready(key);
-            }
-            return granted;
-        }
-        let Some(backlog) = self.backlogs.get_mut(&integration) else { return false };
-        let place = backlog.binary_search_by_key(&sequence, |(_, waiting)| waiting.sequence());
-        place.ok().and_then(|place| backlog.get_mut(place)).is_some_and(|(_, waiting)| waiting.grant(pacing))
+    /// Whether the event stands in its lane.
+    pub(super) fn holds(&mut self, key: LaneKey, sequence: u64) -> bool {
+        self.by_key.get_mut(&key).is_some_and(|lane| lane.find(sequence).is_some())
     }
 
-    /// Marks the heads of the `lanes` oldest lanes as possibly delivered before a restart.
-    pub(super) fn doubt_oldest_heads(&mut self, lanes: usize) {
-        let mut heads: Vec<(u64, LaneKey)> =
-            self.by_key.iter().map(|(key, lane)| (lane.head.sequence(), *key)).collect();
-        heads.sort_unstable();
-        for (_, key) in heads.into_iter().take(lanes) {
-            if let Some(lane) = self.by_key.get_mut(&key) {
-                lane.head.doubt();
-            }
+    /// Takes a pacing off an event wherever it stands in its lane; true when it was on.
+    pub(super) fn grant(&mut self, key: LaneKey, sequence: u64, pacing: Pacing) -> bool {
+        let Some(lane) = self.by_key.get_mut(&key) else { return false };
+        let Some(waiting) = lane.find(sequence) else { return false };
+        let granted = waiting.grant(pacing);
+        if granted && lane.stage == Stage::InLine && lane.head.sequence() == sequence {
+            self.make_ready(key);
         }
+        granted
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::backoff;
 use super::dead::{Current, Letter, Refused};
-use super::desk::{Cargo, Desk, Landed, age};
+use super::desk::{Cargo, Desk, Landed, RECORD_BYTES, age};
 use super::lanes::Waiting;
 use crate::claim::Pacing;
 use crate::event::{Action, Incident, Micros, State, Uid};
@@ -125,7 +125,7 @@ impl Desk {
     }
 
     fn retry(&mut self, place: usize, cargo: &Cargo, hold: Hold, landed: &Landed, now: Instant) {
-        let since = self.replayed_at.get(&(place, cargo.sequence)).copied().unwrap_or(cargo.received_at);
+        let since = self.since(place, cargo.sequence, cargo.received_at);
         if age(since, Micros::now()) >= landed.config.give_up_after {
             self.bury(place, cargo, DeadReason::GaveUp);
             return;
@@ -152,9 +152,10 @@ impl Desk {
     }
 
     fn delivered(&mut self, place: usize, cargo: &Cargo) {
+        let Some(integration) = self.integration_of(place, cargo.lane) else { return };
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let meter = &upstream.meter;
-        self.log.settle(meter, cargo.sequence, Ending::Delivered);
+        self.log.settle(meter, &integration, cargo.sequence, Ending::Delivered);
         meter.deliver();
         meter.delivery_seconds.observe(age(cargo.received_at, Micros::now()).as_secs_f64());
         if upstream.lanes.get(cargo.lane).is_some_and(|lane| lane.head.is_doubtful()) {
@@ -164,7 +165,7 @@ impl Desk {
             (Action::Trigger, Some(iid)) => {
                 let (superseded, was_undelivered) = upstream.dead.supersede(cargo.lane, iid, cargo.sequence);
                 for sequence in superseded {
-                    self.log.settle(meter, sequence, Ending::Dropped(DropReason::Superseded));
+                    self.log.settle(meter, &integration, sequence, Ending::Dropped(DropReason::Superseded));
                     meter.drop_dead(DropReason::Superseded.name());
                 }
                 if was_undelivered {
@@ -188,7 +189,6 @@ impl Desk {
             self.grant(cargo.lane, cargo.sequence, integration, Pacing::UNKNOWN);
         }
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
-        upstream.ages.remove(cargo.sequence);
         upstream.lanes.advance(cargo.lane);
     }
 
@@ -209,21 +209,64 @@ impl Desk {
             iid: None,
             action: Action::Change,
             received_at: Micros::default(),
+            bytes: 0,
         };
         self.bury_as(place, &nothing, None, DeadReason::Unreadable);
     }
 
+    /// A waiting event whose record is not there any more, so that nothing is known of its lane.
+    pub(super) fn bury_lost(&mut self, place: usize, integration: &Arc<str>, sequence: u64) {
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        let reason = DeadReason::Unreadable;
+        let ending = Ending::Dead { reason, status: None, attempts: 0 };
+        self.log.settle(&upstream.meter, integration, sequence, ending);
+        upstream.meter.bury(reason.name());
+        tracing::warn!(
+            upstream = %upstream.meter.name, %integration, sequence, reason = reason.name(),
+            "an event became a dead letter: its record in the spool cannot be read"
+        );
+        let letter = Letter::unreadable(Arc::clone(integration), sequence, Micros::now());
+        upstream.dead.insert(sequence, letter, false);
+        self.hold_dead_letters_to_their_limits();
+    }
+
+    /// Past what they may take the oldest are dropped (DESIGN 4).
+    pub(super) fn hold_dead_letters_to_their_limits(&mut self) {
+        let mut dropped = 0_u64;
+        loop {
+            let (bytes, count) = self
+                .upstreams
+                .iter()
+                .fold((0, 0), |(bytes, count), upstream| (bytes + upstream.dead.bytes(), count + upstream.dead.len()));
+            if bytes <= self.limits.bytes && count <= self.limits.count {
+                break;
+            }
+            let oldest = self.upstreams.iter().enumerate().filter_map(|(place, upstream)| {
+                upstream.dead.after(None).next().map(|(sequence, _)| (sequence, place))
+            });
+            let Some((sequence, place)) = oldest.min() else { break };
+            self.drop_dead(place, sequence, DropReason::DeadLetterSpace).ok();
+            dropped += 1;
+        }
+        if dropped > 0 {
+            tracing::warn!(dropped, "dead letters take more room than they may: the oldest are gone for good");
+        }
+    }
+
+    fn integration_of(&self, place: usize, lane: crate::store::LaneKey) -> Option<Arc<str>> {
+        let number = self.upstreams.get(place)?.lanes.get(lane)?.integration;
+        self.integration_names.get(usize::try_from(number).ok()?).cloned()
+    }
+
     fn bury_as(&mut self, place: usize, cargo: &Cargo, action: Option<Action>, reason: DeadReason) {
+        let Some(integration) = self.integration_of(place, cargo.lane) else { return };
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let Some(lane) = upstream.lanes.get(cargo.lane) else { return };
-        let Some(integration) = usize::try_from(lane.integration).ok().and_then(|n| self.integration_names.get(n))
-        else {
-            return;
-        };
         let letter = Letter {
             at: lane.head.at,
+            bytes: cargo.bytes,
             lane: cargo.lane,
-            integration: Arc::clone(integration),
+            integration: Arc::clone(&integration),
             event_uid: cargo.uid,
             iid: cargo.iid,
             action,
@@ -234,7 +277,7 @@ impl Desk {
         };
         let meter = &upstream.meter;
         let ending = Ending::Dead { reason, status: letter.status, attempts: letter.attempts };
-        self.log.settle(meter, cargo.sequence, ending);
+        self.log.settle(meter, &integration, cargo.sequence, ending);
         meter.bury(reason.name());
         tracing::warn!(
             upstream = %meter.name, %integration, event_uid = %cargo.uid, reason = reason.name(),
@@ -246,6 +289,7 @@ impl Desk {
             self.states.undelivered(cargo.lane, iid, &upstream.meter);
         }
         self.leave(place, cargo);
+        self.hold_dead_letters_to_their_limits();
     }
 
     /// An upstream that was down longer than an event may wait has been tried for all of them.
@@ -255,9 +299,8 @@ impl Desk {
             let Some(key) = self.with_lanes(place, |lanes| lanes.pop_ready(false)) else { break };
             let Some(head) = self.with_lanes(place, |lanes| lanes.get(key).map(|lane| lane.head)) else { continue };
             // What cannot be read is dealt with when it is sent.
-            let overdue = self.log.read(head.at).ok().and_then(|stored| {
-                let since =
-                    self.replayed_at.get(&(place, head.sequence())).copied().unwrap_or(stored.event.received_at);
+            let overdue = self.log.read(head.sequence(), head.at).ok().and_then(|stored| {
+                let since = self.since(place, head.sequence(), stored.event.received_at);
                 (age(since, Micros::now()) >= give_up_after).then_some(stored)
             });
             match overdue {
@@ -269,6 +312,7 @@ impl Desk {
                         iid: stored.incident.map(|incident| incident.iid),
                         action: stored.event.action,
                         received_at: stored.event.received_at,
+                        bytes: u32::try_from(stored.event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
                     };
                     self.bury(place, &cargo, DeadReason::GaveUp);
                 }
@@ -281,24 +325,29 @@ impl Desk {
     /// A dead letter from before the start. Its event is read for what the log's ending does not say.
     pub(super) fn load_dead(&mut self, dead: Dead) {
         let place = self.place_of(&dead.upstream);
-        let action = self.log.read(dead.queued.at).ok().map(|stored| stored.event.action);
-        let letter = Letter {
-            at: dead.queued.at,
-            lane: dead.queued.lane,
-            integration: dead.queued.integration,
-            event_uid: dead.event_uid,
-            iid: dead.iid,
-            action,
-            reason: dead.reason,
-            status: dead.status,
-            attempts: dead.attempts,
-            since: dead.at,
+        let Dead { sequence, upstream: meter, integration, reason, status, attempts, at: since } = dead;
+        let letter = match self.log.event(sequence) {
+            Ok((at, stored)) => Letter {
+                at,
+                bytes: u32::try_from(stored.event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
+                lane: stored.lane,
+                integration,
+                event_uid: stored.event.uid,
+                iid: stored.incident.map(|incident| incident.iid),
+                action: Some(stored.event.action),
+                reason,
+                status,
+                attempts,
+                since,
+            },
+            Err(_) => Letter::unreadable(integration, sequence, since),
         };
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
-        if upstream.dead.insert(dead.queued.sequence, letter, true)
-            && let Some(iid) = dead.iid
+        let (lane, iid) = (letter.lane, letter.iid);
+        if upstream.dead.insert(sequence, letter, true)
+            && let Some(iid) = iid
         {
-            self.states.undelivered(dead.queued.lane, iid, &dead.upstream);
+            self.states.undelivered(lane, iid, &meter);
         }
     }
 
@@ -320,9 +369,8 @@ impl Desk {
         let now = Micros::now();
         let mut waiting = Vec::with_capacity(letters.len());
         for (sequence, letter) in &letters {
-            self.log.settle(&upstream.meter, *sequence, Ending::Replayed);
+            self.log.settle(&upstream.meter, &integration, *sequence, Ending::Replayed);
             upstream.meter.replay();
-            upstream.ages.add(*sequence, now);
             self.replayed_at.insert((place, *sequence), now);
             waiting.push(Waiting::new(*sequence, letter.at, Pacing::default()));
         }
@@ -334,10 +382,14 @@ impl Desk {
     /// Drops a dead letter for good.
     pub(super) fn drop_letter(&mut self, name: &str, sequence: u64) -> Result<(), Refused> {
         let place = self.find(name).ok_or(Refused::Unknown)?;
+        self.drop_dead(place, sequence, DropReason::Operator)
+    }
+
+    fn drop_dead(&mut self, place: usize, sequence: u64, reason: DropReason) -> Result<(), Refused> {
         let upstream = self.upstreams.get_mut(place).ok_or(Refused::Unknown)?;
         let (letter, over) = upstream.dead.drop_one(sequence)?;
-        self.log.settle(&upstream.meter, sequence, Ending::Dropped(DropReason::Operator));
-        upstream.meter.drop_dead(DropReason::Operator.name());
+        self.log.settle(&upstream.meter, &letter.integration, sequence, Ending::Dropped(reason));
+        upstream.meter.drop_dead(reason.name());
         if let (true, Some(iid)) = (over, letter.iid) {
             self.states.delivered(letter.lane, iid, &upstream.meter);
         }

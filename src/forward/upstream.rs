@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::ages::Ages;
 use super::backoff::Health;
 use super::dead::DeadLetters;
 use super::lanes::Lanes;
 use super::pace::Window;
 use super::wire::{Dial, Wire};
+use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
 use crate::sink::UpstreamConfig;
 
@@ -31,7 +31,10 @@ pub(super) struct Upstream {
     pub(super) route: Option<Route>,
     pub(super) lanes: Lanes,
     pub(super) dead: DeadLetters,
-    pub(super) ages: Ages,
+    /// The oldest event that waits, and since when.
+    pub(super) oldest: Option<(u64, Micros)>,
+    /// So many of the next events that are taken may have been delivered before a restart.
+    pub(super) doubtful: usize,
     pub(super) health: Health,
     pub(super) window: Option<Window>,
     pub(super) in_flight: usize,
@@ -58,7 +61,8 @@ impl Upstream {
             route: None,
             lanes: Lanes::default(),
             dead: DeadLetters::default(),
-            ages: Ages::default(),
+            oldest: None,
+            doubtful: 0,
             health: Health::default(),
             window: None,
             in_flight: 0,
@@ -87,6 +91,7 @@ impl Upstream {
         self.lanes.outage_is_over();
         self.lanes
             .expect_in_flight(config.connections.saturating_mul(config.batch.map_or(1, |batch| batch.max_events)));
+        self.lanes.ask_again();
         self.route = Some(Route { config: Arc::clone(config), wire: dial.dial(config) });
     }
 

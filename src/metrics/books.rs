@@ -42,10 +42,18 @@ impl Shard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn recovered(&self, accepted: u64) {
+    pub(super) fn recovered(&self, accepted: u64, absorbed: &[(Outcome, u64)], rejected: &[(Reason, u64)]) {
         let mut book = self.book();
         book.received += accepted;
         book.accepted += accepted;
+        for (outcome, count) in absorbed {
+            book.received += count;
+            book.absorbed[*outcome as usize] += count;
+        }
+        for (reason, count) in rejected {
+            book.received += count;
+            book.rejected[reason.index()] += count;
+        }
     }
 }
 

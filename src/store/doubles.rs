@@ -1,6 +1,7 @@
 //! Stand-ins for the tests of this room: events, a ledger that remembers, and a disk that fails on demand.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
-use super::{Outlet, Queued};
+use super::{Outlet, Queued, Recovered, Store};
 use crate::claim::{Admitted, Claim, Ledger, Pacing, Position};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
 
 /// What of an event a test wants to choose.
@@ -51,10 +52,13 @@ impl Event {
 pub(super) struct Notes {
     pub(super) committed: Mutex<Vec<(StateKey, Position)>>,
     pub(super) released: Mutex<Vec<StateKey>>,
+    /// What a checkpoint is told of the states.
+    pub(super) remembers: Arc<Remembers>,
 }
 
 impl Ledger for Notes {
-    fn commit(&self, key: StateKey, _: Incident, at: Position) {
+    fn commit(&self, key: StateKey, incident: Incident, at: Position) {
+        self.remembers.states.lock().unwrap().insert(key, (incident, at));
         self.committed.lock().unwrap().push((key, at));
     }
 
@@ -199,6 +203,11 @@ impl File for FailingFile {
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        if self.path.ends_with(".draft") {
+            // A checkpoint: it has no space of its own.
+            let full = self.faults.full.load(Ordering::SeqCst);
+            return if full { Err(io::ErrorKind::StorageFull.into()) } else { self.file.write_at(bytes, at) };
+        }
         let fills = bytes.iter().all(|byte| *byte == 0);
         if !fills && self.faults.strike(&self.faults.writes) {
             self.write_half(bytes, at)?;
@@ -231,4 +240,67 @@ impl File for FailingFile {
     fn sync_all(&self) -> io::Result<()> {
         self.file.sync_all()
     }
+}
+
+/// What a start put back, in log order.
+#[derive(Default)]
+pub(super) struct Remembers {
+    pub(super) transitions: Mutex<Vec<(StateKey, Incident, Position)>>,
+    pub(super) touches: Mutex<Vec<(StateKey, u32)>>,
+    /// The states as they stand, with what the ledger of a test committed.
+    pub(super) states: Mutex<BTreeMap<StateKey, (Incident, Position)>>,
+}
+
+impl super::States for Remembers {
+    fn restore(&self, key: StateKey, incident: Incident, at: Position) {
+        self.transitions.lock().unwrap().push((key, incident, at));
+        self.states.lock().unwrap().insert(key, (incident, at));
+    }
+
+    fn touched(&self, key: StateKey, _: Uid, count: u32, _: Micros) {
+        self.touches.lock().unwrap().push((key, count));
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
+        self.states.lock().unwrap().iter().for_each(|(key, (incident, at))| visit(*key, *incident, *at));
+    }
+}
+
+/// An event that waits, as the forwarder finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waits {
+    pub(super) sequence: u64,
+    /// `None`: it cannot be read any more.
+    pub(super) at: Option<Position>,
+    pub(super) upstreams: Vec<String>,
+    pub(super) integration: String,
+}
+
+/// Everything that waits in these queues, in the order of sequences. `next`: up to so many behind a sequence.
+pub(super) fn all_waiting(
+    queues: &[(Arc<UpstreamMeter>, Arc<str>)],
+    next: impl Fn(&Arc<UpstreamMeter>, &str, u64, usize) -> Vec<(u64, Option<Position>)>,
+) -> Vec<Waits> {
+    let mut all: BTreeMap<u64, Waits> = BTreeMap::new();
+    for (meter, integration) in queues {
+        let mut after = 0;
+        loop {
+            let some = next(meter, integration, after, 100);
+            let Some((last, _)) = some.last() else { break };
+            after = *last;
+            for (sequence, at) in some {
+                let fresh = || Waits { sequence, at, upstreams: vec![], integration: integration.to_string() };
+                all.entry(sequence).or_insert_with(fresh).upstreams.push(meter.name.to_string());
+            }
+        }
+    }
+    all.into_values().collect()
+}
+
+/// Everything that waits in a store.
+pub(super) fn waiting(store: &Store, recovered: &Recovered) -> Vec<Waits> {
+    all_waiting(&recovered.queues, |meter, integration, after, count| {
+        let next = store.waiting(meter, integration, after, count).unwrap();
+        next.into_iter().map(|next| (next.sequence, next.found.map(|found| found.at))).collect()
+    })
 }

@@ -136,6 +136,22 @@ impl Aligned {
     }
 }
 
+fn checkpoint_path(id: u32) -> String {
+    format!("{SPOOL}/{id:010}.checkpoint")
+}
+
+/// While it is written.
+fn draft_path(id: u32) -> String {
+    format!("{SPOOL}/{id:010}.draft")
+}
+
+/// The number in a name of ours.
+fn number(name: &str, ending: &str) -> Option<u32> {
+    let digits = name.strip_suffix(ending)?;
+    let all_digits = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| all_digits)
+}
+
 fn path(id: u32) -> String {
     format!("{SPOOL}/{id:010}.log")
 }
@@ -194,13 +210,68 @@ impl Disk {
         let io = |source| OpenError::Io { path: self.directory.join(SPOOL), source };
         let mut found = vec![];
         for entry in self.files.list(SPOOL).map_err(io)? {
-            let Some(digits) = entry.name.strip_suffix(".log") else { continue };
-            let all_digits = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
-            let Some(id) = digits.parse().ok().filter(|_| all_digits) else { continue };
+            let Some(id) = number(&entry.name, ".log") else { continue };
             found.push(Found { id, bytes: entry.bytes });
         }
         found.sort_unstable_by_key(|segment| segment.id);
         Ok(found)
+    }
+
+    /// Every file that is named like a checkpoint, oldest first. Removes drafts that a process left.
+    pub(super) fn checkpoints(&self) -> Result<Vec<u32>, OpenError> {
+        let io = |source| OpenError::Io { path: self.directory.join(SPOOL), source };
+        let entries = self.files.list(SPOOL).map_err(io)?;
+        let files = || entries.iter().filter(|entry| entry.bytes.is_some()).map(|entry| &*entry.name);
+        files().filter_map(|name| number(name, ".draft")).for_each(|id| self.remove_file(&draft_path(id)));
+        let mut found: Vec<u32> = files().filter_map(|name| number(name, ".checkpoint")).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    pub(super) fn open_checkpoint(&self, id: u32) -> io::Result<Box<dyn File>> {
+        self.files.open(&checkpoint_path(id), Access::Read)
+    }
+
+    /// Writes a checkpoint under a name of its own, and gives it its name when it is on disk.
+    pub(super) fn write_checkpoint(
+        &self,
+        id: u32,
+        write: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64>,
+    ) -> io::Result<u64> {
+        let draft = draft_path(id);
+        let made = || {
+            let file = self.files.create(&draft)?;
+            let mut at = 0;
+            let bytes = write(&mut |bytes| {
+                file.write_all_at(bytes, at)?;
+                at += bytes.len() as u64;
+                Ok(())
+            })?;
+            file.sync_all()?;
+            self.files.rename(&draft, &checkpoint_path(id))?;
+            self.files.sync_directory(SPOOL)?;
+            Ok(bytes)
+        };
+        let made = made();
+        match &made {
+            Ok(bytes) => self.grow(*bytes),
+            // Best effort: a start removes it.
+            Err(_) => drop(self.files.remove(&draft)),
+        }
+        made
+    }
+
+    pub(super) fn remove_checkpoint(&self, id: u32) {
+        self.remove_file(&checkpoint_path(id));
+    }
+
+    /// Moves a checkpoint that cannot be read out of the way, or removes it where there is no room.
+    pub(super) fn set_aside_checkpoint(&self, id: u32) {
+        let from = checkpoint_path(id);
+        let bytes = self.files.size(&from).unwrap_or(0);
+        if !self.keep_aside(&from, &format!("{id:010}.checkpoint"), bytes) {
+            self.remove_file(&from);
+        }
     }
 
     pub(super) fn open_segment(&self, id: u32) -> io::Result<Box<dyn File>> {
@@ -264,11 +335,29 @@ impl Disk {
         file.sync_data()
     }
 
-    /// Removes a segment that holds nothing anybody was promised. Best effort: it would only take space.
+    /// Bytes of a segment's file; 0 where there is none.
+    pub(super) fn segment_bytes(&self, id: u32) -> u64 {
+        self.files.size(&path(id)).unwrap_or(0)
+    }
+
+    /// Makes durable what was written to a segment.
+    pub(super) fn sync_segment(&self, id: u32) -> io::Result<()> {
+        match self.files.open(&path(id), Access::Write) {
+            Ok(file) => file.sync_data(),
+            // Skipped, or made and never used.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a segment that holds nothing anybody needs. Best effort: it would only take space.
     pub(super) fn remove(&self, id: u32) {
-        let path = path(id);
-        let bytes = self.files.size(&path).unwrap_or(0);
-        if self.files.remove(&path).is_ok() {
+        self.remove_file(&path(id));
+    }
+
+    fn remove_file(&self, path: &str) {
+        let bytes = self.files.size(path).unwrap_or(0);
+        if self.files.remove(path).is_ok() {
             self.shrink(bytes);
         }
     }
@@ -288,12 +377,16 @@ impl Disk {
         }
     }
 
-    /// Moves a whole file that cannot be read out of the log's way, or leaves it when there is no room.
+    /// Moves a whole segment that cannot be read out of the log's way, or leaves it when there is no room.
     pub(super) fn set_aside_file(&self, id: u32, bytes: u64) -> bool {
+        self.keep_aside(&path(id), &format!("{id:010}.log"), bytes)
+    }
+
+    fn keep_aside(&self, from: &str, name: &str, bytes: u64) -> bool {
         let room = self.quarantined.load(Ordering::Relaxed).saturating_add(bytes) <= QUARANTINE_BYTES_MAX;
-        let target = format!("{QUARANTINE}/{id:010}.log");
+        let target = format!("{QUARANTINE}/{name}");
         let taken = self.files.size(&target).is_ok();
-        let moved = room && !taken && self.files.rename(&path(id), &target).is_ok();
+        let moved = room && !taken && self.files.rename(from, &target).is_ok();
         if moved {
             self.quarantined.fetch_add(bytes, Ordering::Relaxed);
         }

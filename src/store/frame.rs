@@ -21,7 +21,7 @@ const HEAD_BYTES: usize = 40;
 /// Frames begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
 
-/// What a record says. The numbers are stored; 6 to 9 are kept for Moved, Touched, Checkpoint and Envelope.
+/// What a record says. The numbers are stored; 10 is kept for the envelope of a batch request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -30,13 +30,30 @@ pub(super) enum Kind {
     Dead = 3,
     Replayed = 4,
     Void = 5,
+    /// A copy of an accepted event whose segment is to go.
+    Moved = 6,
+    /// `last_seen` and `count` of an incident.
+    Touched = 7,
+    /// A part of a checkpoint; stands in files of its own.
+    Checkpoint = 8,
+    /// An event goes to another upstream instead.
+    Reassigned = 9,
 }
 
 impl Kind {
     pub(super) fn from_code(code: u8) -> Option<Self> {
-        [Self::Accepted, Self::Settled, Self::Dead, Self::Replayed, Self::Void]
-            .into_iter()
-            .find(|kind| *kind as u8 == code)
+        let all = [
+            Self::Accepted,
+            Self::Settled,
+            Self::Dead,
+            Self::Replayed,
+            Self::Void,
+            Self::Moved,
+            Self::Touched,
+            Self::Checkpoint,
+            Self::Reassigned,
+        ];
+        all.into_iter().find(|kind| *kind as u8 == code)
     }
 }
 

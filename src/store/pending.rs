@@ -8,17 +8,23 @@ use tokio::sync::oneshot;
 
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::reader::join;
-use super::record::{self, VERSION};
+use super::record::{self, Need, Reassigned, Touched, VERSION};
+use super::standing::{Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued};
 use crate::claim::{Accepted, Admitted, Position};
 use crate::event::Micros;
+use crate::metrics::UpstreamMeter;
 use crate::outcome::Reason;
 
 /// More than this waits for the disk only when it hangs: then new events are refused.
 pub(super) const BUFFER_MAX: usize = 64 << 20;
-/// Kept at a segment's end for each ending that is owed: a settlement takes 24 + 9 + 4 bytes and the
-/// upstream's name.
+/// Kept free for each ending that is owed: a settlement takes 24 + 13 + 4 bytes and the upstream's name.
 const ENDING_BYTES: u64 = 64;
+/// No segment is made smaller than this for want of space, but where all are.
+const SEGMENT_BYTES_SMALL: u32 = 256 << 10;
+const PAGE: u32 = 4096;
+/// An event in so many bytes of the log is marked.
+const MARK_BYTES: u32 = 32 << 10;
 
 /// A request that waits for its record to be durable.
 pub(super) struct Waiting {
@@ -50,6 +56,23 @@ pub(super) struct Batch {
     pub(super) queued: Vec<Queued>,
     /// When the first byte came.
     pub(super) since: Option<Instant>,
+    /// Segments that begin here, with the first sequence that may stand in them.
+    pub(super) begun: Vec<(u32, u64)>,
+    /// Events that are marked: segment, sequence, offset.
+    pub(super) marks: Vec<(u32, u64, u32)>,
+    /// The last sequence given when it was taken, and the end of the log.
+    pub(super) upto: u64,
+    pub(super) end: Position,
+    /// What stands when it is written, if somebody asked for that.
+    pub(super) cut: Option<Box<Cut>>,
+}
+
+/// The log up to a place, summed up: what a checkpoint is made of.
+pub(super) struct Cut {
+    pub(super) standing: Standing,
+    /// Records from here on are not in it.
+    pub(super) at: Position,
+    pub(super) next_sequence: u64,
 }
 
 impl Batch {
@@ -73,7 +96,8 @@ impl Batch {
                 bytes = bytes.get(HEAD_SPAN..).unwrap_or_default();
             }
             while let Some(frame) = frame::view(bytes) {
-                if ![Kind::Accepted as u8, Kind::Void as u8].contains(&frame.kind) {
+                // A copy that failed was asked for by nobody but the keeper, who asks again.
+                if ![Kind::Accepted as u8, Kind::Void as u8, Kind::Moved as u8].contains(&frame.kind) {
                     endings.push((frame.kind, frame.sequence, frame.payload.to_vec()));
                 }
                 bytes = bytes.get(frame::span(frame.payload.len())..).unwrap_or_default();
@@ -87,6 +111,9 @@ impl Batch {
         self.chunks.clear();
         self.waiting.clear();
         self.queued.clear();
+        self.begun.clear();
+        self.marks.clear();
+        self.cut = None;
         self.since = None;
     }
 }
@@ -106,19 +133,31 @@ struct Tail {
     seed: Seed,
     offset: u32,
     capacity: u32,
+    /// The next event from here on is marked.
+    next_mark: u32,
 }
 
 pub(super) struct Pending {
     pub(super) batch: Batch,
     tail: Tail,
     next_sequence: u64,
-    /// Size of the segments that are still to come.
+    /// Configured size of a segment.
     segment_bytes: u32,
+    /// Size of the one to come: less than configured where the disk has no room for that.
+    next_bytes: u32,
     pub(super) health: Health,
     /// Why the segment after this one cannot be had, if so.
     pub(super) no_next: Option<Reason>,
-    /// Endings that the log still owes; the reserve is kept for them.
-    owed: u64,
+    pub(super) standing: Standing,
+    /// Every event up to here is on disk, and the log up to there.
+    pub(super) durable_sequence: u64,
+    pub(super) durable: Position,
+    /// Writes that failed since the start.
+    pub(super) failures: u64,
+    /// Somebody wants to know what stands.
+    pub(super) cut_wanted: bool,
+    /// Bytes placed since the start.
+    pub(super) placed_bytes: u64,
     /// Ranges of sequences that failed and that no synced record has named yet.
     voids: Vec<(u64, u64)>,
     /// The writer sleeps until this many requests or bytes wait.
@@ -128,15 +167,21 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(resume: &super::recovery::Resume, first_bytes: u32, segment_bytes: u32) -> Self {
+    pub(super) fn new(resume: super::recovery::Resume, first_bytes: u32, segment_bytes: u32) -> Self {
         let mut pending = Self {
             batch: Batch::default(),
-            tail: Tail { segment: 0, seed: Seed::of(0), offset: 0, capacity: 0 },
+            tail: Tail { segment: 0, seed: Seed::of(0), offset: 0, capacity: 0, next_mark: 0 },
             next_sequence: resume.next_sequence.max(1),
             segment_bytes,
+            next_bytes: segment_bytes,
             health: Health::Serving,
             no_next: None,
-            owed: resume.owed,
+            standing: resume.standing,
+            durable_sequence: resume.next_sequence.max(1) - 1,
+            durable: Position(0),
+            failures: 0,
+            cut_wanted: false,
+            placed_bytes: 0,
             voids: vec![],
             sleeping: false,
             wake_waiting: 1,
@@ -144,6 +189,26 @@ impl Pending {
         };
         pending.begin_segment(resume.next_segment, first_bytes);
         pending
+    }
+
+    /// Size of the segment that bytes go to now, and of the one after it.
+    pub(super) fn sizes(&self) -> (u32, u32) {
+        (self.tail.capacity, self.next_bytes)
+    }
+
+    /// The disk has no room for a segment as large as wanted. False: nor for a smaller one.
+    pub(super) fn take_smaller(&mut self) -> bool {
+        let smaller = self.next_bytes / 2;
+        let possible = smaller >= SEGMENT_BYTES_SMALL.min(self.segment_bytes / 2);
+        if possible {
+            self.next_bytes = smaller.next_multiple_of(PAGE);
+        }
+        possible
+    }
+
+    /// There is room again.
+    pub(super) fn take_larger(&mut self) {
+        self.next_bytes = self.next_bytes.saturating_mul(2).min(self.segment_bytes);
     }
 
     /// The segment that the next byte goes to, and its end.
@@ -155,15 +220,17 @@ impl Pending {
         let salt = fastrand::u64(..);
         let from = self.batch.buffer.len();
         self.batch.chunks.push(Chunk { segment: id, at: 0, from });
+        self.batch.begun.push((id, self.next_sequence));
         self.batch.since.get_or_insert_with(Instant::now);
         Head { id, first_sequence: self.next_sequence, salt }.encode(&mut self.batch.buffer);
         let offset = u32::try_from(HEAD_SPAN).unwrap_or(u32::MAX);
-        self.tail = Tail { segment: id, seed: Seed::of(salt), offset, capacity };
+        self.placed_bytes += HEAD_SPAN as u64;
+        self.tail = Tail { segment: id, seed: Seed::of(salt), offset, capacity, next_mark: offset };
     }
 
-    /// Room at the end of the segment that only endings may use.
-    fn reserve(&self) -> u64 {
-        self.owed.saturating_mul(ENDING_BYTES).min(u64::from(self.tail.capacity) / 4)
+    /// Room that only endings may use: each that is owed can be written once.
+    pub(super) fn reserve(&self) -> u64 {
+        self.standing.owed().saturating_mul(ENDING_BYTES)
     }
 
     /// Whether an event of `bytes` may be taken now.
@@ -204,15 +271,24 @@ impl Pending {
                 }
                 self.batch.since.get_or_insert_with(Instant::now);
                 let at = join(self.tail.segment, self.tail.offset);
+                if kind == Kind::Accepted as u8 && self.tail.offset >= self.tail.next_mark {
+                    self.batch.marks.push((self.tail.segment, sequence, self.tail.offset));
+                    self.tail.next_mark = self.tail.offset.saturating_add(MARK_BYTES);
+                }
+                self.placed_bytes += span as u64;
                 self.tail.offset += u32::try_from(span).unwrap_or(u32::MAX);
                 return Ok(at);
             }
             self.batch.buffer.truncate(from);
             allowed?;
-            if span as u64 + HEAD_SPAN as u64 > u64::from(self.segment_bytes) {
-                return Err(Reason::Internal);
+            if span as u64 + HEAD_SPAN as u64 > u64::from(self.next_bytes) {
+                // The writer waits until it is there, as for any other.
+                self.next_bytes = self.segment_bytes;
+                if is_event || span as u64 + HEAD_SPAN as u64 > u64::from(self.segment_bytes) {
+                    return Err(Reason::Internal);
+                }
             }
-            self.begin_segment(self.tail.segment.checked_add(1).ok_or(Reason::SpoolFailed)?, self.segment_bytes);
+            self.begin_segment(self.tail.segment.checked_add(1).ok_or(Reason::SpoolFailed)?, self.next_bytes);
         }
         Err(Reason::Internal)
     }
@@ -231,18 +307,68 @@ impl Pending {
             record::put_accepted(out, admitted, lane, 0);
         })?;
         self.next_sequence = next_sequence;
-        self.owed = self.owed.saturating_add(admitted.claim.targets.len() as u64);
+        let Admitted { claim, event, pacing, .. } = admitted;
+        self.standing.accepted(sequence, &event.integration, claim.targets.iter(), *pacing);
+        self.standing.newest = self.standing.newest.max(event.received_at);
+        let number = claim.next.map_or(0, |incident| incident.number);
+        self.standing.highest_number = self.standing.highest_number.max(number);
         Ok((sequence, at))
     }
 
-    pub(super) fn place_ending(&mut self, upstream: &str, sequence: u64, ending: Ending, at: Micros) {
-        self.owed = match ending {
-            Ending::Replayed => self.owed.saturating_add(1),
-            _ => self.owed.saturating_sub(1),
-        };
+    /// An ending is never refused: only a segment number past 2^32 or a name of a mebibyte cannot be placed, and it is
+    /// then a repeat after the next start.
+    pub(super) fn place_ending(
+        &mut self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        ending: Ending,
+        at: Micros,
+    ) {
+        if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
+            return;
+        }
         let kind = record::kind_of(ending) as u8;
-        // Only a segment number past 2^32 or a name of a mebibyte is refused: it is then a repeat.
-        let _ = self.place(kind, sequence, false, &|out| record::put_ending(out, upstream, ending, at));
+        let tag = tag(integration);
+        let _ = self
+            .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, ending, at))
+            .inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log"));
+    }
+
+    /// As [`Self::place_ending`]: an event goes to another upstream.
+    pub(super) fn place_reassigned(
+        &mut self,
+        from: &Arc<UpstreamMeter>,
+        to: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        at: Micros,
+    ) {
+        self.standing.reassigned(from, to, integration, sequence, at);
+        let record = Reassigned { integration, from: &from.name, to: &to.name, at };
+        let _ = self.place(Kind::Reassigned as u8, sequence, false, &|out| record.put(out));
+    }
+
+    /// Tells the log how an incident stands, unless there is no room for an event.
+    pub(super) fn place_touched(&mut self, touched: Touched) -> Result<(), Reason> {
+        self.place(Kind::Touched as u8, 0, true, &|out| touched.put(out)).map(drop)
+    }
+
+    /// Copies an event's record to the end of the log, unless there is no room for an event.
+    pub(super) fn place_moved(&mut self, sequence: u64, event: &[u8]) -> Result<Position, Reason> {
+        let needs = self.standing.needs(sequence);
+        self.place(Kind::Moved as u8, sequence, true, &|out| {
+            out.extend_from_slice(event);
+            Need::put_all(&needs, out);
+        })
+    }
+
+    /// What stands, with everything that was placed.
+    pub(super) fn cut(&mut self) -> Box<Cut> {
+        self.cut_wanted = false;
+        self.standing.tidy();
+        let at = join(self.tail.segment, self.tail.offset);
+        Box::new(Cut { standing: self.standing.clone(), at, next_sequence: self.next_sequence })
     }
 
     /// Whether the writer sleeps although there is enough to do.
@@ -257,6 +383,11 @@ impl Pending {
 
     /// Takes what has gathered; `spare` takes its place.
     pub(super) fn swap(&mut self, spare: &mut Batch) -> Batch {
+        if self.cut_wanted {
+            self.batch.cut = Some(self.cut());
+        }
+        self.batch.upto = self.next_sequence - 1;
+        self.batch.end = join(self.tail.segment, self.tail.offset);
         spare.clear();
         std::mem::swap(&mut self.batch, spare);
         std::mem::take(spare)
@@ -278,15 +409,22 @@ impl Pending {
             None if self.voids.is_empty() => self.voids.push((self.next_sequence, self.next_sequence - 1)),
             None => {}
         }
-        let owed: u64 = refused.iter().map(|waiting| waiting.admitted.claim.targets.len() as u64).sum();
-        self.owed = self.owed.saturating_sub(owed);
-        self.begin_segment(id, self.segment_bytes);
+        self.failures += 1;
+        for Waiting { sequence, admitted, .. } in &refused {
+            self.standing.void(*sequence, &admitted.event.integration, admitted.claim.targets.iter());
+        }
+        if reason == Reason::SpoolFull {
+            self.take_smaller();
+        }
+        self.begin_segment(id, self.next_bytes);
         for (first, last) in self.voids.clone() {
             let _ = self.place(Kind::Void as u8, first, false, &|out| record::put_void(out, last));
         }
         for (kind, sequence, payload) in endings {
             let _ = self.place(kind, sequence, false, &|out| out.extend_from_slice(&payload));
         }
+        self.batch.upto = self.next_sequence - 1;
+        self.batch.end = join(self.tail.segment, self.tail.offset);
         (refused, std::mem::take(&mut self.batch))
     }
 

@@ -2,12 +2,14 @@
 //! system call for each block.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::files::{Disk, File};
-use super::frame::{self, HEADER, Kind, Seed};
+use super::frame::{self, Frame, HEADER, Kind, Seed};
+use super::places::{Hint, Places};
 use super::record::{Accepted, VERSION};
-use super::{ReadError, Stored, scan};
+use super::scan::{self, Next, Scan};
+use super::{ReadError, Stored};
 use crate::claim::Position;
 
 /// Segments held open; the process has descriptors for others too.
@@ -16,6 +18,8 @@ const FILES_MAX: usize = 64;
 const BLOCK: usize = 256 << 10;
 /// Read where they do not.
 const SMALL_BLOCK: usize = 16 << 10;
+/// Looks for an event that the disk cannot read, before it counts as damaged.
+const TRIES_MAX: u32 = 30;
 /// Blocks held: one for each place in the log that is being read on from (queue, retries, looks).
 const BLOCKS: usize = 4;
 
@@ -55,12 +59,23 @@ struct Cache {
     /// Last used last.
     handles: Vec<Handle>,
     blocks: Vec<Block>,
+    /// An event in a part that the disk could not read, and how often it was looked for.
+    missed: (u64, u32),
 }
 
 #[derive(Default)]
 pub(super) struct Reader(Mutex<Cache>);
 
 impl Cache {
+    /// A disk that fails may come round; one that does not must not hold up what stands behind.
+    fn may_try_again(&mut self, sequence: u64) -> bool {
+        if self.missed.0 != sequence {
+            self.missed = (sequence, 0);
+        }
+        self.missed.1 += 1;
+        self.missed.1 < TRIES_MAX
+    }
+
     fn handle(&mut self, disk: &Disk, segment: u32) -> Result<Handle, io::Error> {
         if let Some(at) = self.handles.iter().position(|handle| handle.segment == segment) {
             let handle = self.handles.remove(at);
@@ -143,12 +158,100 @@ pub(super) fn join(segment: u32, offset: u32) -> Position {
     Position(u64::from(segment) << 32 | u64::from(offset))
 }
 
+/// The event in a frame: as it was accepted, or a copy of that.
+pub(super) fn event_in<'a>(frame: &Frame<'a>) -> Option<Accepted<'a>> {
+    let is_event = [Kind::Accepted as u8, Kind::Moved as u8].contains(&frame.kind);
+    if is_event && frame.version == VERSION { Accepted::decode(frame.payload) } else { None }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Reader {
     pub(super) fn event(&self, disk: &Disk, at: Position) -> Result<Stored, ReadError> {
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.read(disk, at, &|frame| {
-            let accepted = frame.kind == Kind::Accepted as u8 && frame.version == VERSION;
-            accepted.then(|| Accepted::decode(frame.payload)?.to_stored(frame.sequence))?
+        lock(&self.0).read(disk, at, &|frame| event_in(&frame)?.to_stored(frame.sequence))
+    }
+
+    /// The payload of an event's record, as it was accepted.
+    pub(super) fn payload(&self, disk: &Disk, at: Position) -> Result<Vec<u8>, ReadError> {
+        lock(&self.0).read(disk, at, &|frame| {
+            let rest = event_in(&frame)?.rest.len();
+            Some(frame.payload[..frame.payload.len() - rest].to_vec())
         })
+    }
+
+    /// The segment's file is not held open any longer.
+    pub(super) fn forget(&self, segment: u32) {
+        lock(&self.0).handles.retain(|handle| handle.segment != segment);
+    }
+
+    /// Looks for events by their sequences, in order, and gives `found` each one with its place; one that is not
+    /// there, or damaged, is left out.
+    ///
+    /// # Errors
+    /// A file cannot be read just now.
+    pub(super) fn find(
+        &self,
+        disk: &Disk,
+        places: &Mutex<Places>,
+        sequences: &[u64],
+        found: &mut dyn FnMut(Position, Frame<'_>),
+    ) -> io::Result<()> {
+        let mut rest = sequences;
+        while let Some((first, later)) = rest.split_first() {
+            let hint = lock(places).hint(*first);
+            let Some(Hint { segment, offset }) = hint else {
+                rest = later;
+                continue;
+            };
+            let handle = match lock(&self.0).handle(disk, segment) {
+                Ok(handle) => handle,
+                // No such segment, or one that nothing can be read in.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                    rest = later;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            // What stands close by is met on the way.
+            let mut marks = vec![];
+            let mut scan = Scan::over(&*handle.file, handle.seed).starting_at(offset.into()).in_small_steps();
+            let before = rest.len();
+            loop {
+                let (at, frame) = match scan.next() {
+                    Next::Frame { at, frame } => (at, frame),
+                    Next::Damage { .. } => continue,
+                    Next::End { .. } => break,
+                };
+                if frame.kind != Kind::Accepted as u8 {
+                    continue;
+                }
+                marks.push((frame.sequence, at));
+                while rest.first().is_some_and(|wanted| *wanted < frame.sequence) {
+                    rest = &rest[1..];
+                }
+                if rest.first() == Some(&frame.sequence) {
+                    found(join(segment, at), frame);
+                    rest = &rest[1..];
+                }
+                // The next one may be far away, and there is a mark before it.
+                let next = rest.first().and_then(|next| lock(places).hint(*next));
+                if next.is_none_or(|hint| hint.segment != segment || hint.offset > at) {
+                    break;
+                }
+            }
+            let unreadable = scan.met_unreadable();
+            let mut places = lock(places);
+            marks.iter().for_each(|(sequence, at)| places.mark(segment, *sequence, *at));
+            if rest.len() == before {
+                // Not in the segment that it would stand in.
+                if unreadable && lock(&self.0).may_try_again(*first) {
+                    return Err(io::Error::other("a part of the log cannot be read"));
+                }
+                rest = later;
+            }
+        }
+        Ok(())
     }
 }

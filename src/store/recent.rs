@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Stored;
-use super::frame::{self, Kind};
+use super::frame;
 use super::pending::{Batch, Chunk};
-use super::reader::{join, split};
-use super::record::{Accepted, VERSION};
+use super::reader::{event_in, join, split};
 use crate::claim::Position;
 
 /// About a second of a storm on one core; then the reader's own blocks serve.
@@ -69,7 +68,6 @@ impl Recent {
         let commits = self.lock();
         let after = commits.kept.partition_point(|commit| commit.begins() <= Some(at));
         let frame = frame::view(commits.kept.get(after.checked_sub(1)?)?.from(at)?)?;
-        let accepted = frame.kind == Kind::Accepted as u8 && frame.version == VERSION;
-        accepted.then(|| Accepted::decode(frame.payload)?.to_stored(frame.sequence))?
+        event_in(&frame)?.to_stored(frame.sequence)
     }
 }

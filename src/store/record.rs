@@ -3,10 +3,12 @@
 //! bytes after the last known member are left for later versions.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::frame::Kind;
+use super::standing::DeadNote;
 use super::{Ending, LaneKey, Stored};
 use crate::claim::{Admitted, Claim, Pacing};
 use crate::event::{Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
@@ -29,14 +31,14 @@ pub(super) fn lane(event: &Event, claim: &Claim) -> LaneKey {
     })
 }
 
-fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     // A text this long makes the payload too large, and the frame refuses that.
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text);
 }
 
-fn put_incident(out: &mut Vec<u8>, incident: &Incident) {
+pub(super) fn put_incident(out: &mut Vec<u8>, incident: &Incident) {
     let mut bytes = [0; 50];
     bytes[..16].copy_from_slice(&incident.iid.0.to_le_bytes());
     bytes[16..24].copy_from_slice(&incident.number.to_le_bytes());
@@ -91,43 +93,43 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
 }
 
 /// Bounds-checked steps over a payload.
-struct Steps<'a>(&'a [u8]);
+pub(super) struct Steps<'a>(pub(super) &'a [u8]);
 
 impl<'a> Steps<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*head)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.take().map(u8::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn u128(&mut self) -> Option<u128> {
+    pub(super) fn u128(&mut self) -> Option<u128> {
         self.take().map(u128::from_le_bytes)
     }
 
-    fn micros(&mut self) -> Option<Micros> {
+    pub(super) fn micros(&mut self) -> Option<Micros> {
         self.take().map(|bytes| Micros(i64::from_le_bytes(bytes)))
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
         let (head, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(head)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 }
@@ -153,9 +155,11 @@ pub(super) struct Accepted<'a> {
     targets: Steps<'a>,
     target_count: u32,
     raw: &'a [u8],
+    /// What stands behind the event: in a copy, who needs it.
+    pub(super) rest: &'a [u8],
 }
 
-fn incident(steps: &mut Steps<'_>) -> Option<Incident> {
+pub(super) fn incident(steps: &mut Steps<'_>) -> Option<Incident> {
     Some(Incident {
         iid: Uid(steps.u128()?),
         number: steps.u64()?,
@@ -205,6 +209,7 @@ impl<'a> Accepted<'a> {
             targets,
             target_count,
             raw,
+            rest: steps.0,
         })
     }
 
@@ -252,9 +257,10 @@ pub(super) fn kind_of(ending: Ending) -> Kind {
     }
 }
 
-/// Appends the payload of an ending at `upstream`.
-pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, ending: Ending, at: Micros) {
+/// Appends the payload of an ending at `upstream`. `tag`: of the event's integration.
+pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, tag: u32, ending: Ending, at: Micros) {
     out.extend_from_slice(&at.0.to_le_bytes());
+    out.extend_from_slice(&tag.to_le_bytes());
     match ending {
         Ending::Delivered => out.push(0),
         Ending::Dropped(reason) => out.push(reason as u8),
@@ -273,6 +279,7 @@ pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, ending: Ending, at: 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ended<'a> {
     pub(super) upstream: &'a str,
+    pub(super) tag: u32,
     pub(super) ending: Ending,
     pub(super) at: Micros,
 }
@@ -282,6 +289,7 @@ impl<'a> Ended<'a> {
     pub(super) fn decode(kind: Kind, payload: &'a [u8]) -> Option<Self> {
         let mut steps = Steps(payload);
         let at = steps.micros()?;
+        let tag = steps.u32()?;
         let ending = match kind {
             Kind::Settled => match steps.u8()? {
                 0 => Ending::Delivered,
@@ -293,9 +301,108 @@ impl<'a> Ended<'a> {
                 attempts: steps.u32()?,
             },
             Kind::Replayed => Ending::Replayed,
-            Kind::Accepted | Kind::Void => return None,
+            _ => return None,
         };
-        Some(Self { upstream: steps.text()?, ending, at })
+        Some(Self { upstream: steps.text()?, tag, ending, at })
+    }
+}
+
+/// A change of an incident that the log is told now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Touched {
+    pub(super) key: StateKey,
+    pub(super) iid: Uid,
+    pub(super) count: u32,
+    pub(super) last_seen: Micros,
+}
+
+impl Touched {
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.key.0.to_le_bytes());
+        out.extend_from_slice(&self.iid.0.to_le_bytes());
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.last_seen.0.to_le_bytes());
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        Some(Self {
+            key: StateKey(steps.u128()?),
+            iid: Uid(steps.u128()?),
+            count: steps.u32()?,
+            last_seen: steps.micros()?,
+        })
+    }
+}
+
+/// Who needs a copied event, at the time it is copied: stands behind the event in its record, so that the copy speaks
+/// for itself where all that was before it is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) upstream: Arc<str>,
+    /// `None`: it waits.
+    pub(super) dead: Option<DeadNote>,
+}
+
+impl Need {
+    pub(super) fn put_all(needs: &[Self], out: &mut Vec<u8>) {
+        out.extend_from_slice(&u32::try_from(needs.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for Self { upstream, dead } in needs {
+            put_text(out, upstream.as_bytes());
+            put_note(out, dead.as_ref());
+        }
+    }
+
+    /// As many as can be read.
+    pub(super) fn decode_all(rest: &[u8]) -> Vec<Self> {
+        let mut steps = Steps(rest);
+        let count = steps.u32().unwrap_or(0);
+        let mut next = || Some(Self { upstream: steps.text()?.into(), dead: note(&mut steps)? });
+        (0..count).map_while(|_| next()).collect()
+    }
+}
+
+fn put_note(out: &mut Vec<u8>, note: Option<&DeadNote>) {
+    let Some(DeadNote { reason, status, attempts, at }) = note else { return out.push(0) };
+    out.push(*reason as u8);
+    // No upstream answers with status 0.
+    out.extend_from_slice(&u32::from(status.unwrap_or(0)).to_le_bytes());
+    out.extend_from_slice(&attempts.to_le_bytes());
+    out.extend_from_slice(&at.0.to_le_bytes());
+}
+
+fn note(steps: &mut Steps<'_>) -> Option<Option<DeadNote>> {
+    let code = steps.u8()?;
+    if code == 0 {
+        return Some(None);
+    }
+    Some(Some(DeadNote {
+        reason: DeadReason::from_code(code)?,
+        status: u16::try_from(steps.u32()?).ok().filter(|status| *status != 0),
+        attempts: steps.u32()?,
+        at: steps.micros()?,
+    }))
+}
+
+/// An event goes to `to` instead of `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reassigned<'a> {
+    pub(super) integration: &'a str,
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
+    pub(super) at: Micros,
+}
+
+impl<'a> Reassigned<'a> {
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.at.0.to_le_bytes());
+        [self.integration, self.from, self.to].iter().for_each(|name| put_text(out, name.as_bytes()));
+    }
+
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        let at = steps.micros()?;
+        Some(Self { integration: steps.text()?, from: steps.text()?, to: steps.text()?, at })
     }
 }
 
@@ -359,10 +466,36 @@ mod tests {
             [Ending::Delivered, Ending::Dropped(DropReason::Operator), dead(Some(422)), dead(None), Ending::Replayed]
         {
             let mut payload = vec![];
-            put_ending(&mut payload, "pager", ending, Micros(77));
+            put_ending(&mut payload, "pager", 9, ending, Micros(77));
             let read = Ended::decode(kind_of(ending), &payload);
-            assert_eq!(read, Some(Ended { upstream: "pager", ending, at: Micros(77) }));
+            assert_eq!(read, Some(Ended { upstream: "pager", tag: 9, ending, at: Micros(77) }));
         }
+    }
+
+    #[test]
+    fn a_copy_of_an_event_tells_who_needs_it() {
+        let dead = DeadNote { reason: DeadReason::GaveUp, status: None, attempts: 9, at: Micros(7) };
+        let needs =
+            vec![Need { upstream: "pager".into(), dead: None }, Need { upstream: "archive".into(), dead: Some(dead) }];
+        let mut payload = vec![];
+        put_accepted(&mut payload, &admitted(&Sample::keyed("a")), LaneKey(1), 0);
+        let length = payload.len();
+        Need::put_all(&needs, &mut payload);
+        let event = Accepted::decode(&payload).unwrap();
+        assert_eq!((Need::decode_all(event.rest), payload.len() - event.rest.len()), (needs, length));
+        assert!(Need::decode_all(&payload[length..length + 8]).is_empty());
+    }
+
+    #[test]
+    fn what_the_log_is_told_of_incidents_and_upstreams_reads_back() {
+        let touched = Touched { key: StateKey(5), iid: Uid(6), count: 7, last_seen: Micros(8) };
+        let mut payload = vec![];
+        touched.put(&mut payload);
+        assert_eq!(Touched::decode(&payload), Some(touched));
+        let reassigned = Reassigned { integration: "payments", from: "old", to: "new", at: Micros(9) };
+        payload.clear();
+        reassigned.put(&mut payload);
+        assert_eq!(Reassigned::decode(&payload), Some(reassigned));
     }
 
     proptest! {
@@ -377,6 +510,8 @@ mod tests {
                     Ended::decode(kind, payload);
                 }
                 void_last(1, payload);
+                Touched::decode(payload);
+                Reassigned::decode(payload);
             };
             decode(&payload);
             let mut damaged = vec![];

@@ -1,19 +1,20 @@
-//! Replays the log at a start: who still waits, what is dead, and the books (DESIGN 4, Recovery).
-//! One pass in log order over windows of the segments; memory grows with what is outstanding alone.
+//! Puts a start on its feet: the newest checkpoint that is whole, then the log behind it, in order, over windows of
+//! the segments (DESIGN 4, Recovery). Memory grows with what stands alone.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::checkpoint::{Check, Counters, Loader};
 use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
-use super::reader::join;
-use super::record::{Accepted, Ended, VERSION, void_last};
+use super::places::Places;
+use super::reader::{join, split};
+use super::record::{Accepted, Ended, Need, Reassigned, Touched, VERSION, void_last};
 use super::scan::{self, Next, Scan};
-use super::settlements::Settlements;
-use super::{Dead, Ending, OpenError, Queued, Recovered};
-use crate::claim::{Position, Targets};
-use crate::event::{Incident, StateKey, Uid};
-use crate::metrics::{Metrics, UpstreamBook, UpstreamMeter};
+use super::standing::{DeadNote, Standing, Whose};
+use super::{Dead, Ending, OpenError, Recovered, States};
+use crate::claim::Position;
+use crate::event::Micros;
+use crate::metrics::{Metrics, UpstreamMeter};
 
 /// Sequences left out after damage: more than any segment holds, so that one that stood only in a damaged
 /// record is not given away again.
@@ -23,8 +24,11 @@ const GAP_AFTER_DAMAGE: u64 = 1 << 32;
 pub(super) struct Resume {
     pub(super) next_sequence: u64,
     pub(super) next_segment: u32,
-    /// Endings that the log still owes.
-    pub(super) owed: u64,
+    pub(super) standing: Standing,
+    pub(super) places: Places,
+    /// Checkpoints that count, with the place each speaks of; oldest first.
+    pub(super) checkpoints: Vec<(u32, Position)>,
+    pub(super) next_checkpoint: u32,
 }
 
 struct Segment {
@@ -33,83 +37,127 @@ struct Segment {
     head: Head,
 }
 
-/// An event some upstream has not settled yet.
-struct Waiting {
-    queued: Queued,
-    event_uid: Uid,
-    iid: Option<Uid>,
-}
-
-struct Upstream {
-    meter: Arc<UpstreamMeter>,
-    book: UpstreamBook,
-    settled: Settlements,
-}
-
 struct Replay<'a> {
     metrics: &'a Arc<Metrics>,
-    transition: &'a mut dyn FnMut(StateKey, Incident, Position),
+    states: &'a dyn States,
+    standing: Standing,
+    /// Records before it are in the checkpoint.
+    from: Position,
+    counters: Counters,
     voids: Vec<(u64, u64)>,
-    upstreams: HashMap<Arc<str>, Upstream>,
-    /// By sequence, which is log order.
-    waiting: BTreeMap<u64, Waiting>,
-    dead: BTreeMap<(u64, Arc<str>), Dead>,
-    integrations: HashMap<Box<str>, Arc<str>>,
-    targets: HashMap<Vec<Arc<str>>, Targets>,
     recovered: Recovered,
-    highest_sequence: u64,
-    /// Highest sequence in what was replayed so far; the heads of later segments do not count.
-    replayed_sequence: u64,
+    next_sequence: u64,
     unread: u64,
+    /// Records that were replayed.
+    replayed: u64,
+    clean: bool,
+    sealed: Vec<(u32, Micros)>,
 }
 
 /// Opens the log, cuts torn tails and replays it.
 pub(super) fn recover(
     disk: &Disk,
     metrics: &Arc<Metrics>,
-    transition: &mut dyn FnMut(StateKey, Incident, Position),
+    states: &dyn States,
 ) -> Result<(Recovered, Resume), OpenError> {
     let found = disk.segments()?;
     let mut replay = Replay {
         metrics,
-        transition,
+        states,
+        standing: Standing::default(),
+        from: Position(0),
+        counters: Counters::default(),
         voids: vec![],
-        upstreams: HashMap::new(),
-        waiting: BTreeMap::new(),
-        dead: BTreeMap::new(),
-        integrations: HashMap::new(),
-        targets: HashMap::new(),
         recovered: Recovered::default(),
-        highest_sequence: 0,
-        replayed_sequence: 0,
+        next_sequence: 1,
         unread: 0,
+        replayed: 0,
+        clean: false,
+        sealed: vec![],
     };
-    // Far-off names are not ours; a new segment only must not meet one.
+    let names = disk.checkpoints()?;
+    let next_checkpoint = names.last().map_or(1, |id| id.saturating_add(1));
+    let checkpoints = replay.checkpoint(disk, &names);
+    // Far-off names are not ours; a new segment only must not meet one. Nor may it take the name of one that a
+    // checkpoint speaks of and that is gone.
     let last_name = found.iter().map(|file| file.id).filter(|id| *id < u32::MAX / 2).max().unwrap_or(0);
+    let last_name = last_name.max(split(replay.from).0);
     let mut segments = vec![];
     for file in found {
         if let Some(segment) = replay.open(disk, &file) {
             segments.push(segment);
         }
     }
+    let mut places = Places::default();
+    for segment in &segments {
+        let sealed = replay.sealed.iter().find(|(id, _)| *id == segment.id).map(|(_, at)| *at);
+        places.began(segment.id, segment.head.first_sequence, sealed);
+    }
+    segments.retain(|segment| segment.id >= split(replay.from).0);
     let begins_with_void: Vec<bool> = segments.iter().map(|segment| replay.read_voids(disk, segment)).collect();
     for (index, segment) in segments.iter().enumerate() {
         // A torn end is what a crash leaves in the last segment, or a failed write in one that was given up.
         let may_be_torn = begins_with_void.get(index + 1).copied().unwrap_or(true);
-        replay.segment(disk, segment, may_be_torn);
+        replay.segment(disk, segment, may_be_torn, &mut places);
     }
-    let resume = Resume {
-        next_sequence: replay.next_sequence(),
-        next_segment: last_name + 1,
-        owed: replay.waiting.values().map(|event| event.queued.targets.len() as u64).sum(),
-    };
-    Ok((replay.finish(), resume))
+    let now = Micros::now();
+    places.sealed_before(u32::MAX, replay.standing.newest.min(now));
+    let next_sequence = replay.next_sequence();
+    let (recovered, standing) = replay.finish(now);
+    let next_segment = last_name + 1;
+    Ok((recovered, Resume { next_sequence, next_segment, standing, places, checkpoints, next_checkpoint }))
 }
 
 impl Replay<'_> {
     fn damaged(&mut self) {
         self.recovered.damaged_records += 1;
         self.metrics.spool_damaged_records.inc();
+    }
+
+    /// Loads the newest checkpoint that is whole; those that are not are set aside. Returns the ones that count.
+    fn checkpoint(&mut self, disk: &Disk, names: &[u32]) -> Vec<(u32, Position)> {
+        let mut count = vec![];
+        for id in names.iter().rev() {
+            // Older ones are looked at as well: segments go only when two of them cover it.
+            let Some(at) = self.load(disk, *id, count.is_empty()) else {
+                tracing::warn!(checkpoint = id, "a checkpoint of the spool is damaged and set aside");
+                self.damaged();
+                disk.set_aside_checkpoint(*id);
+                continue;
+            };
+            count.insert(0, (*id, at));
+        }
+        count
+    }
+
+    /// The place that a checkpoint speaks of; `take`: everything it says is taken over.
+    fn load(&mut self, disk: &Disk, id: u32, take: bool) -> Option<Position> {
+        let file = disk.open_checkpoint(id).ok()?;
+        let bytes = file.size().ok()?;
+        let head = scan::head(&*file).filter(|head| head.id == id)?;
+        let mut check = Check::default();
+        each_frame(&*file, bytes, head, &mut |frame| check.take(frame))?;
+        if !check.is_whole() {
+            return None;
+        }
+        let states = self.states;
+        let mut restore = |key, incident, at| states.restore(key, incident, at);
+        let mut ignore = |_, _, _| {};
+        let mut loader = Loader::new(self.metrics, if take { &mut restore } else { &mut ignore });
+        let mut first = true;
+        each_frame(&*file, bytes, head, &mut |frame| {
+            let goes_on = take || std::mem::take(&mut first);
+            // The place stands in the first frame.
+            !goes_on || loader.take(frame).is_some()
+        })?;
+        let summary = loader.finish();
+        let at = summary.cut.at;
+        if take {
+            (self.standing, self.next_sequence) = (summary.cut.standing, summary.cut.next_sequence);
+            (self.from, self.clean) = (at, summary.clean);
+            (self.counters, self.sealed) = (summary.counters, summary.sealed);
+        }
+        Some(at)
     }
 
     /// A segment that can be read; others are removed (blank) or set aside.
@@ -124,7 +172,7 @@ impl Replay<'_> {
             }
         };
         if let Some(head) = scan::head(&*file).filter(|head| head.id == found.id) {
-            self.highest_sequence = self.highest_sequence.max(head.first_sequence.saturating_sub(1));
+            self.next_sequence = self.next_sequence.max(head.first_sequence);
             return Some(Segment { id: found.id, bytes, head });
         }
         if Scan::is_blank(&*file, bytes) {
@@ -152,12 +200,21 @@ impl Replay<'_> {
         self.voids.len() > before
     }
 
-    fn segment(&mut self, disk: &Disk, segment: &Segment, may_be_torn: bool) {
+    fn segment(&mut self, disk: &Disk, segment: &Segment, may_be_torn: bool, places: &mut Places) {
         let Ok(file) = disk.open_segment(segment.id) else { return self.damaged() };
         let mut scan = Scan::new(&*file, segment.bytes, segment.head.salt);
+        let (first, from) = split(self.from);
+        if segment.id == first {
+            scan = scan.starting_at(from);
+        }
         loop {
             match scan.next() {
-                Next::Frame { at, frame } => self.frame(join(segment.id, at), frame),
+                Next::Frame { at, frame } => {
+                    if frame.kind == Kind::Accepted as u8 {
+                        places.mark(segment.id, frame.sequence, at);
+                    }
+                    self.frame(join(segment.id, at), frame);
+                }
                 Next::Damage { from, to } => {
                     tracing::warn!(segment = segment.id, from, to, "damaged records in the spool are skipped");
                     self.damaged();
@@ -168,10 +225,6 @@ impl Replay<'_> {
                     break;
                 }
             }
-        }
-        let watermark = self.lowest_outstanding().map_or(self.replayed_sequence, |lowest| lowest.saturating_sub(1));
-        for upstream in self.upstreams.values_mut() {
-            upstream.settled.raise(watermark);
         }
     }
 
@@ -195,34 +248,51 @@ impl Replay<'_> {
         }
     }
 
-    fn lowest_outstanding(&self) -> Option<u64> {
-        let waiting = self.waiting.keys().next().copied();
-        let dead = self.dead.keys().next().map(|(sequence, _)| *sequence);
-        waiting.into_iter().chain(dead).min()
-    }
-
     fn next_sequence(&self) -> u64 {
         let damage = self.recovered.damaged_records + self.unread > 0;
-        let gap = if damage { GAP_AFTER_DAMAGE } else { 1 };
-        self.highest_sequence.saturating_add(gap)
+        self.next_sequence.saturating_add(if damage { GAP_AFTER_DAMAGE } else { 0 })
     }
 
     fn frame(&mut self, at: Position, frame: Frame<'_>) {
+        self.replayed += 1;
         let known = Kind::from_code(frame.kind).filter(|_| frame.version == VERSION);
         let read = known.and_then(|kind| match kind {
             Kind::Accepted => self.accepted(at, frame),
             Kind::Settled | Kind::Dead | Kind::Replayed => {
                 let ended = Ended::decode(kind, frame.payload)?;
-                self.ended(frame.sequence, ended);
+                let meter = self.metrics.upstream(ended.upstream);
+                self.standing.ended(&meter, Whose::Tag(ended.tag), frame.sequence, ended.ending, ended.at);
+                Some(())
+            }
+            Kind::Reassigned => {
+                let Reassigned { integration, from, to, at } = Reassigned::decode(frame.payload)?;
+                let (from, to) = (self.metrics.upstream(from), self.metrics.upstream(to));
+                self.standing.reassigned(&from, &to, integration, frame.sequence, at);
+                Some(())
+            }
+            Kind::Moved => {
+                let event = Accepted::decode(frame.payload)?;
+                self.standing.moved.insert(frame.sequence, at);
+                // It is copied only while it is needed: otherwise what told of it is lost.
+                if !self.standing.lives(frame.sequence) {
+                    self.put_back(frame.sequence, &event);
+                }
+                Some(())
+            }
+            Kind::Touched => {
+                let Touched { key, iid, count, last_seen } = Touched::decode(frame.payload)?;
+                self.standing.newest = self.standing.newest.max(last_seen);
+                self.states.touched(key, iid, count, last_seen);
                 Some(())
             }
             Kind::Void => {
-                self.highest_sequence = self.highest_sequence.max(void_last(frame.sequence, frame.payload)?);
+                let last = void_last(frame.sequence, frame.payload)?;
+                self.next_sequence = self.next_sequence.max(last.saturating_add(1));
                 Some(())
             }
+            Kind::Checkpoint => None,
         });
-        self.highest_sequence = self.highest_sequence.max(frame.sequence);
-        self.replayed_sequence = self.replayed_sequence.max(frame.sequence);
+        self.next_sequence = self.next_sequence.max(frame.sequence.saturating_add(1));
         if read.is_none() {
             tracing::warn!(
                 at = at.0,
@@ -234,148 +304,75 @@ impl Replay<'_> {
         }
     }
 
-    fn upstream(&mut self, name: &str) -> &mut Upstream {
-        let meter = self.metrics.upstream(name);
-        self.upstreams.entry(Arc::clone(&meter.name)).or_insert_with(|| Upstream {
-            meter,
-            book: UpstreamBook::default(),
-            settled: Settlements::default(),
-        })
-    }
-
     fn accepted(&mut self, at: Position, frame: Frame<'_>) -> Option<()> {
         let accepted = Accepted::decode(frame.payload)?;
         let number = accepted.incident.map_or(0, |incident| incident.number);
-        self.recovered.highest_number = self.recovered.highest_number.max(number);
+        self.standing.highest_number = self.standing.highest_number.max(number);
         if self.voids.iter().any(|(first, last)| (*first..=*last).contains(&frame.sequence)) {
             return Some(());
         }
+        self.standing.newest = self.standing.newest.max(accepted.received_at);
         if let (Some(key), Some(incident)) = (accepted.state_key, accepted.incident) {
-            (self.transition)(key, incident, at);
+            self.states.restore(key, incident, at);
         }
-        let mut names = vec![];
-        for name in accepted.targets() {
-            let upstream = self.upstream(name);
-            upstream.book.enqueued += 1;
-            upstream.book.spool_events += 1;
-            names.push(Arc::clone(&upstream.meter.name));
-        }
-        if names.is_empty() {
-            return Some(());
-        }
-        self.recovered.accepted += 1;
-        let queued = Queued {
-            sequence: frame.sequence,
-            at,
-            lane: accepted.lane,
-            integration: self.integration(accepted.integration),
-            targets: self.targets(names),
-            pacing: accepted.pacing,
-        };
-        let iid = accepted.incident.map(|incident| incident.iid);
-        self.waiting.insert(frame.sequence, Waiting { queued, event_uid: accepted.uid, iid });
+        let meters: Vec<Arc<UpstreamMeter>> = accepted.targets().map(|name| self.metrics.upstream(name)).collect();
+        self.standing.accepted(frame.sequence, accepted.integration, meters.iter(), accepted.pacing);
         Some(())
     }
 
-    fn integration(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.integrations.get(name) {
-            return Arc::clone(known);
-        }
-        let made: Arc<str> = name.into();
-        self.integrations.insert(name.into(), Arc::clone(&made));
-        made
-    }
-
-    /// One list for all events that go to the same upstreams.
-    fn targets(&mut self, names: Vec<Arc<str>>) -> Targets {
-        if let Some(known) = self.targets.get(&names) {
-            return Arc::clone(known);
-        }
-        let made: Targets = names.iter().map(|name| self.metrics.upstream(name)).collect();
-        self.targets.insert(names, Arc::clone(&made));
-        made
-    }
-
-    /// Takes `upstream` out of the event's waiting targets; the event as it stood, if it waited there.
-    fn stop_waiting(&mut self, sequence: u64, upstream: &str) -> Option<(Queued, Uid, Option<Uid>)> {
-        let event = self.waiting.get(&sequence)?;
-        let held = (event.queued.clone(), event.event_uid, event.iid);
-        let names = |targets: &Targets| targets.iter().map(|meter| Arc::clone(&meter.name)).collect::<Vec<_>>();
-        let mut left = names(&held.0.targets);
-        left.retain(|name| **name != *upstream);
-        if left.len() == held.0.targets.len() {
-            return None;
-        }
-        if left.is_empty() {
-            self.waiting.remove(&sequence);
-        } else {
-            let targets = self.targets(left);
-            self.waiting.get_mut(&sequence)?.queued.targets = targets;
-        }
-        Some(held)
-    }
-
-    fn ended(&mut self, sequence: u64, ended: Ended<'_>) {
-        match ended.ending {
-            Ending::Delivered | Ending::Dropped(_) => self.settled(sequence, ended),
-            Ending::Dead { reason, status, attempts } => {
-                let Some((mut queued, event_uid, iid)) = self.stop_waiting(sequence, ended.upstream) else { return };
-                let upstream = self.upstream(ended.upstream);
-                upstream.book.spool_events = upstream.book.spool_events.saturating_sub(1);
-                upstream.book.dead_letters += 1;
-                *upstream.book.dead_lettered.entry(reason.name()).or_default() += 1;
-                let meter = Arc::clone(&upstream.meter);
-                queued.targets = self.targets(vec![Arc::clone(&meter.name)]);
-                let key = (sequence, Arc::clone(&meter.name));
-                let dead = Dead { queued, upstream: meter, event_uid, iid, reason, status, attempts, at: ended.at };
-                self.dead.insert(key, dead);
+    /// An event whose copy is all that is left of it.
+    fn put_back(&mut self, sequence: u64, event: &Accepted<'_>) {
+        let whose = Whose::Integration(event.integration);
+        for Need { upstream, dead } in Need::decode_all(event.rest) {
+            let meter = self.metrics.upstream(&upstream);
+            self.standing.accepted(sequence, event.integration, std::iter::once(&meter), event.pacing);
+            if let Some(DeadNote { reason, status, attempts, at }) = dead {
+                self.standing.ended(&meter, whose, sequence, Ending::Dead { reason, status, attempts }, at);
             }
-            Ending::Replayed => {
-                let Some(dead) = self.dead.remove(&(sequence, ended.upstream.into())) else { return };
-                let upstream = self.upstream(ended.upstream);
-                upstream.book.dead_letters = upstream.book.dead_letters.saturating_sub(1);
-                upstream.book.spool_events += 1;
-                let joined = self.waiting.get(&sequence).map(|event| {
-                    let waiting = event.queued.targets.iter().map(|meter| Arc::clone(&meter.name));
-                    waiting.chain([Arc::clone(&dead.upstream.name)]).collect::<Vec<_>>()
-                });
-                let mut queued = dead.queued;
-                if let Some(names) = joined {
-                    queued.targets = self.targets(names);
+        }
+    }
+
+    fn finish(self, now: Micros) -> (Recovered, Standing) {
+        let Self { mut recovered, standing, metrics, counters, .. } = self;
+        for upstream in &standing.upstreams {
+            upstream.meter.restore(upstream.book.clone());
+            for queue in &upstream.queues {
+                if !queue.waiting.is_empty() {
+                    recovered.queues.push((Arc::clone(&upstream.meter), Arc::clone(&queue.integration)));
                 }
-                self.waiting.insert(sequence, Waiting { queued, event_uid: dead.event_uid, iid: dead.iid });
+                recovered.dead.extend(queue.dead.iter().map(|(sequence, note)| Dead {
+                    sequence: *sequence,
+                    upstream: Arc::clone(&upstream.meter),
+                    integration: Arc::clone(&queue.integration),
+                    reason: note.reason,
+                    status: note.status,
+                    attempts: note.attempts,
+                    at: note.at,
+                }));
             }
         }
+        metrics.recovered(standing.accepted, &counters.absorbed, &counters.rejected);
+        recovered.waiting = standing.owed();
+        recovered.unknown_waiting = standing.unknown_waiting();
+        recovered.highest_number = standing.highest_number;
+        recovered.first_sequence = self.next_sequence;
+        recovered.clean = self.clean && self.replayed == 0;
+        recovered.stopped_for_micros = now.0.saturating_sub(standing.newest.0).max(0);
+        if standing.newest == Micros::default() {
+            recovered.stopped_for_micros = 0;
+        }
+        (recovered, standing)
     }
+}
 
-    fn settled(&mut self, sequence: u64, ended: Ended<'_>) {
-        if self.upstream(ended.upstream).settled.contains(sequence) {
-            return;
+/// Every frame of a checkpoint; `None` where it is damaged, or `take` refuses one.
+fn each_frame(file: &dyn File, bytes: u64, head: Head, take: &mut dyn FnMut(Frame<'_>) -> bool) -> Option<()> {
+    let mut scan = Scan::new(file, bytes, head.salt);
+    loop {
+        match scan.next() {
+            Next::Frame { frame, .. } => take(frame).then_some(())?,
+            Next::Damage { .. } => return None,
+            Next::End { from, to } => return (from == to).then_some(()),
         }
-        let waited = self.stop_waiting(sequence, ended.upstream).is_some();
-        let was_dead = !waited && self.dead.remove(&(sequence, ended.upstream.into())).is_some();
-        if !waited && !was_dead {
-            // The event was voided or damaged.
-            return;
-        }
-        let Upstream { book, settled, .. } = self.upstream(ended.upstream);
-        settled.insert(sequence);
-        let left = if waited { &mut book.spool_events } else { &mut book.dead_letters };
-        *left = left.saturating_sub(1);
-        match ended.ending {
-            Ending::Dropped(reason) => *book.dropped.entry(reason.name()).or_default() += 1,
-            _ => book.delivered += 1,
-        }
-    }
-
-    fn finish(self) -> Recovered {
-        let Self { mut recovered, waiting, dead, upstreams, metrics, .. } = self;
-        for upstream in upstreams.into_values() {
-            upstream.meter.restore(upstream.book);
-        }
-        metrics.recovered(recovered.accepted);
-        recovered.queued = waiting.into_values().map(|event| event.queued).collect();
-        recovered.dead = dead.into_values().collect();
-        recovered
     }
 }

@@ -7,6 +7,8 @@ use super::frame::{self, ALIGN, Frame, HEAD_SPAN, HEADER, Head, Seed};
 
 /// Bytes read with one call; a frame that is larger gets a window of its own.
 const WINDOW: usize = 1 << 20;
+/// The same where few records are wanted: as far as one mark is from the next.
+const SMALL_WINDOW: usize = 32 << 10;
 const PAGE: usize = 4096;
 
 /// What stands next in a segment.
@@ -35,6 +37,10 @@ pub(super) struct Scan<'f> {
     at: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// Bytes read with one call.
+    step: usize,
+    /// Some page could not be read.
+    unreadable: bool,
 }
 
 /// The head of a segment, if either copy of it can be read.
@@ -57,12 +63,52 @@ impl<'f> Scan<'f> {
     pub(super) fn new(file: &'f dyn File, bytes: u64, salt: u64) -> Self {
         // Offsets are 32 bits wide: what lies behind was not written by us.
         let bytes = bytes.min(u64::from(u32::MAX));
-        Self { file, bytes, seed: Seed::of(salt), at: HEAD_SPAN as u64, window: vec![], window_at: 0 }
+        Self {
+            file,
+            bytes,
+            seed: Seed::of(salt),
+            at: HEAD_SPAN as u64,
+            window: vec![],
+            window_at: 0,
+            step: WINDOW,
+            unreadable: false,
+        }
+    }
+
+    /// Whether what was passed over may be there after all: the disk failed to read it.
+    pub(super) fn met_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    /// All of a segment, however long it is.
+    pub(super) fn over(file: &'f dyn File, seed: Seed) -> Self {
+        Self { seed, ..Self::new(file, u64::MAX, 0) }
+    }
+
+    /// Begins at a frame's offset instead of the first.
+    pub(super) fn starting_at(mut self, offset: u64) -> Self {
+        self.at = self.at.max(offset);
+        self
+    }
+
+    /// For a look at few records: reads in steps of a small block.
+    pub(super) fn in_small_steps(mut self) -> Self {
+        self.step = SMALL_WINDOW;
+        self
     }
 
     /// For a look at bytes without frames: a segment without head.
     pub(super) fn is_blank(file: &'f dyn File, bytes: u64) -> bool {
-        let mut scan = Self { file, bytes, seed: Seed::of(0), at: 0, window: vec![], window_at: 0 };
+        let mut scan = Self {
+            file,
+            bytes,
+            seed: Seed::of(0),
+            at: 0,
+            window: vec![],
+            window_at: 0,
+            step: WINDOW,
+            unreadable: false,
+        };
         scan.content_end(0) == 0
     }
 
@@ -72,10 +118,11 @@ impl<'f> Scan<'f> {
         let length = length.min(left);
         let held = at >= self.window_at && at + length as u64 <= self.window_at + self.window.len() as u64;
         if !held {
-            self.fill(at, length.max(WINDOW).min(left));
+            self.fill(at, length.max(self.step).min(left));
         }
         let from = usize::try_from(at.saturating_sub(self.window_at)).unwrap_or(usize::MAX);
-        self.window.get(from..from.saturating_add(length)).unwrap_or_default()
+        let to = from.saturating_add(length).min(self.window.len());
+        self.window.get(from..to).unwrap_or_default()
     }
 
     fn fill(&mut self, at: u64, length: usize) {
@@ -99,6 +146,7 @@ impl<'f> Scan<'f> {
         let page = &mut self.window[filled..end];
         if self.file.read_exact_at(page, at + filled as u64).is_err() {
             page.fill(0xff);
+            self.unreadable = true;
         }
         end - filled
     }

@@ -10,10 +10,15 @@ use super::files::{Disk, Segment};
 /// After a segment could not be made. Accepting again must come within 1 s of space (PROMISES D5).
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// A head alone.
+const SKIPPED_BYTES: u32 = 8 << 10;
+
 #[derive(Default)]
 struct Shelves {
     /// Made and not yet used.
     ready: BTreeMap<u32, Segment>,
+    /// Bytes of those that are wanted.
+    sizes: BTreeMap<u32, u32>,
     /// Highest that was made.
     made: u32,
     /// Highest that is wanted.
@@ -22,32 +27,27 @@ struct Shelves {
     forced: u32,
     /// What the last try failed with.
     error: Option<io::Error>,
+    /// Space was made.
+    again: bool,
     stopped: bool,
 }
 
 pub(super) struct Shelf {
     shelves: Mutex<Shelves>,
     changed: Condvar,
-    segment_bytes: u32,
-    max_bytes: u64,
     /// Segments are written ahead: only worth it where commits are synced.
     written: bool,
 }
 
 impl Shelf {
     /// `made`: the highest segment number in use.
-    pub(super) fn new(made: u32, segment_bytes: u32, max_bytes: u64, written: bool) -> Self {
+    pub(super) fn new(made: u32, written: bool) -> Self {
         let shelves = Shelves { made, wanted: made, ..Shelves::default() };
-        Self { shelves: Mutex::new(shelves), changed: Condvar::new(), segment_bytes, max_bytes, written }
+        Self { shelves: Mutex::new(shelves), changed: Condvar::new(), written }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether one more segment stays within `max_bytes`.
-    fn has_room(&self, disk: &Disk) -> bool {
-        disk.bytes().saturating_add(u64::from(self.segment_bytes)) <= self.max_bytes
     }
 
     /// Puts one that was made elsewhere.
@@ -55,23 +55,31 @@ impl Shelf {
         let mut shelves = self.lock();
         shelves.made = shelves.made.max(id);
         shelves.wanted = shelves.wanted.max(id);
+        shelves.sizes.retain(|other, _| *other > id);
         shelves.ready.insert(id, file);
     }
 
-    /// Asks for all segments up to `id`.
-    pub(super) fn want(&self, id: u32) {
+    /// Asks for a segment of so many bytes, and for all before it. One that is not made yet changes its size.
+    pub(super) fn want(&self, id: u32, bytes: u32) {
         let mut shelves = self.lock();
-        if id > shelves.wanted {
-            shelves.wanted = id;
-            self.changed.notify_all();
+        if id <= shelves.made {
+            return;
         }
+        shelves.sizes.insert(id, bytes);
+        shelves.wanted = shelves.wanted.max(id);
+        self.changed.notify_all();
     }
 
-    /// Whether `id` is there or can be expected: those before it that are still being made need room too.
-    pub(super) fn can_be_had(&self, id: u32, disk: &Disk) -> bool {
+    /// Bytes that those up to `id` will take, which are not made yet.
+    pub(super) fn missing_bytes(&self, id: u32) -> u64 {
         let shelves = self.lock();
-        let missing = u64::from(id.saturating_sub(shelves.made)) * u64::from(self.segment_bytes);
-        shelves.ready.contains_key(&id) || disk.bytes().saturating_add(missing) <= self.max_bytes
+        shelves.sizes.range(shelves.made.saturating_add(1)..=id).map(|(_, bytes)| u64::from(*bytes)).sum()
+    }
+
+    /// Has what failed tried again now.
+    pub(super) fn try_again(&self) {
+        self.lock().again = true;
+        self.changed.notify_all();
     }
 
     /// Takes a segment; waits while it is being made, and has it made beyond `max_bytes` if need be.
@@ -95,8 +103,9 @@ impl Shelf {
         }
     }
 
-    /// The thread. `tell` hears of each segment whether it could be made.
-    pub(super) fn run(&self, disk: &Disk, tell: &dyn Fn(u32, Result<(), &io::Error>)) {
+    /// The thread. `has_room` says whether so many bytes more stay within `max_bytes`; `tell` hears of each segment
+    /// whether it could be made.
+    pub(super) fn run(&self, disk: &Disk, has_room: &dyn Fn(u64) -> bool, tell: &dyn Fn(u32, Result<(), &io::Error>)) {
         loop {
             let mut shelves = self.lock();
             while !shelves.stopped && shelves.made >= shelves.wanted {
@@ -107,9 +116,11 @@ impl Shelf {
             }
             let id = shelves.made + 1;
             let forced = id <= shelves.forced;
+            // One that was skipped after a failure is never used, but its number is.
+            let bytes = shelves.sizes.get(&id).copied().unwrap_or(SKIPPED_BYTES);
             drop(shelves);
-            let made = if forced || self.has_room(disk) {
-                disk.make_segment(id, self.segment_bytes, self.written, &|| self.lock().stopped)
+            let made = if forced || has_room(bytes.into()) {
+                disk.make_segment(id, bytes, self.written, &|| self.lock().stopped)
             } else {
                 Err(io::ErrorKind::QuotaExceeded.into())
             };
@@ -134,8 +145,9 @@ impl Shelf {
             return;
         }
         shelves.error = Some(error);
+        shelves.again = false;
         self.changed.notify_all();
-        let until = |shelves: &mut Shelves| !shelves.stopped && (was_forced || id > shelves.forced);
+        let until = |shelves: &mut Shelves| !shelves.stopped && !shelves.again && (was_forced || id > shelves.forced);
         let waited = self.changed.wait_timeout_while(shelves, AGAIN, until);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }

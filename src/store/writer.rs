@@ -89,6 +89,10 @@ impl Writer {
         let mut pending = core.lock();
         let mut lingers = None;
         loop {
+            if pending.cut_wanted && pending.batch.is_empty() {
+                let cut = pending.cut();
+                core.give_cut(cut);
+            }
             if pending.health == Health::Closing {
                 return (!pending.batch.is_empty()).then(|| pending.swap(&mut self.spare));
             }
@@ -100,7 +104,7 @@ impl Writer {
             } else if let Some(since) = pending.batch.since {
                 let left = within.saturating_sub(since.elapsed());
                 let due = left.is_zero() || pending.batch.buffer.len() >= WRITE_AT;
-                (!due).then_some((Some(left), 1, WRITE_AT))
+                (!due && !pending.cut_wanted).then_some((Some(left), 1, WRITE_AT))
             } else {
                 Some((None, 1, 1))
             };
@@ -148,6 +152,7 @@ impl Writer {
 
     /// The batch is durable: first the states and the forwarder know, then the senders.
     fn finish(&mut self, mut batch: Batch) {
+        self.core.written(&mut batch);
         self.core.recent.put(&mut batch);
         self.queued.append(&mut batch.queued);
         for Waiting { admitted, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
@@ -205,6 +210,8 @@ impl Writer {
             let before = self.attempted;
             match self.write(&batch, &mut 0) {
                 Ok(()) => {
+                    let mut batch = batch;
+                    core.written(&mut batch);
                     core.lock().resume();
                     tracing::warn!(segment = self.attempted, "the spool is written again");
                     return;

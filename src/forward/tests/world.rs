@@ -1,6 +1,6 @@
 //! The forwarder with everything around it faked: what it stands on, and what it did.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use crate::claim::{Pacing, Position, Targets};
 use crate::event::{Action, Event, Incident, Micros, State, Uid};
 use crate::forward::wire::{Dial, Exchange, Failure, Wire};
-use crate::forward::{Handle, Integrations, Log, Parts, States, assemble};
+use crate::forward::{DeadLetterLimits, Handle, Integrations, Log, Parts, States, assemble};
 use crate::gate::Integration;
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::DeadReason;
 use crate::sink::samples::{self, SameReader};
 use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
-use crate::store::{Dead, Ending, LaneKey, Outlet, Queued, ReadError, Recovered, Stored};
+use crate::store::{Dead, Ending, Found, LaneKey, Next, Outlet, Queued, ReadError, Recovered, Stored};
 
 /// A request as the upstream saw it. Events are named by their sequences.
 #[derive(Clone, Debug)]
@@ -105,19 +105,72 @@ impl Dial for Dials {
     }
 }
 
-/// The log: records by position, endings in order. A record that is `None` is damaged.
+/// The log: records by sequence, what waits, endings in order. A record that is `None` is damaged.
 #[derive(Default)]
 pub(super) struct MemoryLog {
-    records: Mutex<HashMap<Position, Option<Stored>>>,
+    records: Mutex<BTreeMap<u64, Option<Stored>>>,
+    pacings: Mutex<HashMap<u64, Pacing>>,
+    waiting: Mutex<HashMap<(String, String), BTreeSet<u64>>>,
     endings: Mutex<Vec<(String, u64, Ending)>>,
 }
 
+fn place(sequence: u64) -> Position {
+    Position(sequence * 100)
+}
+
+impl MemoryLog {
+    fn waits(&self, upstream: &str, integration: &str, sequence: u64) {
+        let queue = (upstream.to_owned(), integration.to_owned());
+        self.waiting.lock().unwrap().entry(queue).or_default().insert(sequence);
+    }
+}
+
 impl Log for MemoryLog {
-    fn read(&self, at: Position) -> Result<Stored, ReadError> {
-        self.records.lock().unwrap().get(&at).cloned().flatten().ok_or(ReadError::Damaged(at))
+    fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError> {
+        assert_eq!(at, place(sequence));
+        self.event(sequence).map(|(_, stored)| stored)
     }
 
-    fn settle(&self, upstream: &Arc<UpstreamMeter>, sequence: u64, ending: Ending) {
+    fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
+        let at = place(sequence);
+        let stored = self.records.lock().unwrap().get(&sequence).cloned().flatten();
+        stored.map(|stored| (at, stored)).ok_or(ReadError::Damaged(at))
+    }
+
+    fn waiting(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        after: u64,
+        count: usize,
+    ) -> std::io::Result<Vec<Next>> {
+        let queue = (upstream.name.to_string(), integration.to_owned());
+        let waiting = self.waiting.lock().unwrap();
+        let sequences = waiting.get(&queue).into_iter().flat_map(|all| all.range(after + 1..)).take(count);
+        let next = sequences.map(|sequence| {
+            let found = self.event(*sequence).ok().map(|(at, stored)| {
+                let pacing = self.pacings.lock().unwrap().get(sequence).copied().unwrap_or_default();
+                Found { at, lane: stored.lane, pacing }
+            });
+            Next { sequence: *sequence, found }
+        });
+        Ok(next.collect())
+    }
+
+    fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64> {
+        let waiting = self.waiting.lock().unwrap();
+        let own = waiting.iter().filter(|((name, _), _)| **name == *upstream.name);
+        own.filter_map(|(_, all)| all.first().copied()).min()
+    }
+
+    fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
+        match ending {
+            Ending::Replayed => self.waits(&upstream.name, integration, sequence),
+            _ => {
+                let queue = (upstream.name.to_string(), integration.to_owned());
+                self.waiting.lock().unwrap().entry(queue).or_default().remove(&sequence);
+            }
+        }
         self.endings.lock().unwrap().push((upstream.name.to_string(), sequence, ending));
     }
 }
@@ -187,6 +240,7 @@ pub(super) struct World {
     pub(super) handle: Option<Arc<Handle>>,
     next: u64,
     recovered: Recovered,
+    pub(super) dead_letters: DeadLetterLimits,
 }
 
 pub(super) fn config() -> UpstreamConfig {
@@ -204,6 +258,7 @@ impl World {
             handle: None,
             next: 1,
             recovered: Recovered::default(),
+            dead_letters: DeadLetterLimits { bytes: 1 << 30, count: 1000 },
         }
     }
 
@@ -223,6 +278,7 @@ impl World {
             dial: self.dials.clone(),
             upstreams: upstreams.iter().cloned().map(Arc::new).collect(),
             recovered: std::mem::take(&mut self.recovered),
+            dead_letters: self.dead_letters,
         });
         tokio::spawn(desk);
         self.handle = Some(handle);
@@ -254,11 +310,13 @@ impl World {
             ..samples::event(says.action, says.key.as_deref(), "{}")
         };
         let stored = samples::stored(sequence, event, Some(incident));
-        let at = Position(sequence * 100);
+        let at = place(sequence);
         let targets: Targets = says.targets.iter().map(|name| self.metrics.upstream(name)).collect();
         targets.iter().for_each(|meter| meter.enqueue());
         let lane = stored.lane;
-        self.log.records.lock().unwrap().insert(at, Some(stored));
+        self.log.records.lock().unwrap().insert(sequence, Some(stored));
+        self.log.pacings.lock().unwrap().insert(sequence, says.pacing);
+        targets.iter().for_each(|meter| self.log.waits(&meter.name, says.integration, sequence));
         Queued { sequence, at, lane, integration: says.integration.into(), targets, pacing: says.pacing }
     }
 
@@ -272,7 +330,25 @@ impl World {
         let first = batch[0].sequence;
         match &self.handle {
             Some(handle) => handle.push(&mut batch),
-            None => self.recovered.queued.append(&mut batch),
+            None => {
+                self.recovered.first_sequence = self.next;
+                for queued in &batch {
+                    for meter in queued.targets.iter() {
+                        let queue = (Arc::clone(meter), Arc::clone(&queued.integration));
+                        if !self
+                            .recovered
+                            .queues
+                            .iter()
+                            .any(|(known, name)| known.name == queue.0.name && *name == queue.1)
+                        {
+                            self.recovered.queues.push(queue);
+                        }
+                    }
+                    if queued.pacing.has(Pacing::UNKNOWN) {
+                        self.recovered.unknown_waiting.push((Arc::clone(&queued.integration), 1));
+                    }
+                }
+            }
         }
         first
     }
@@ -283,21 +359,23 @@ impl World {
         let meter = Arc::clone(&queued.targets[0]);
         meter.bury("refused");
         let sequence = queued.sequence;
+        for all in self.log.waiting.lock().unwrap().values_mut() {
+            all.remove(&sequence);
+        }
         self.recovered.dead.push(Dead {
+            sequence,
             upstream: meter,
-            event_uid: Uid(u128::from(sequence)),
-            iid: Some(Self::iid(says.generation)),
+            integration: Arc::clone(&queued.integration),
             reason: DeadReason::Refused,
             status: Some(400),
             attempts: 1,
             at: samples::AT,
-            queued,
         });
         sequence
     }
 
     pub(super) fn damage(&self, sequence: u64) {
-        self.log.records.lock().unwrap().insert(Position(sequence * 100), None);
+        self.log.records.lock().unwrap().insert(sequence, None);
     }
 
     pub(super) fn endings(&self) -> Vec<(u64, Ending)> {

@@ -1,0 +1,365 @@
+//! Keeps house behind the writer: sums the log up in checkpoints, lets go of segments that nobody needs, copies
+//! forward what keeps a segment alone, and holds the index to its bound. A thread of its own, off every path.
+//!
+//! A segment may go when a checkpoint speaks of a place behind it, and none of its events waits or is a dead letter
+//! (or there is a copy of it that such a checkpoint knows of). It goes when it was sealed `retain` ago, or sooner,
+//! oldest first, when space is short: before anything is refused. Two checkpoints are kept, and without need a
+//! segment goes only when the older one covers it too, so that a start survives the loss of either.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{self, Counters, Summary};
+use super::pending::Cut;
+use super::reader::{Reader, join, split};
+use super::{Core, Durability, States};
+use crate::claim::Position;
+use crate::event::Micros;
+
+/// How often it looks whether there is something to do.
+const TICK: Duration = Duration::from_millis(100);
+/// A checkpoint is made when so much was written since the last one, or twice as much as that took, whichever is
+/// more: a start then reads little, and checkpoints cost at most half of what the log does.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// The same by time, where anything was written.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(300);
+/// After one that failed.
+const CHECKPOINT_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait for the writer; it takes longer only where the disk hangs, and then there is time.
+const WRITER_MAX: Duration = Duration::from_secs(5);
+/// A segment with more events that are needed than this is a queue, not a leftover: nothing is copied.
+const MERGE_EVENTS_MAX: usize = 4096;
+/// And where they take more than this part of it.
+const MERGE_PART: u64 = 4;
+/// Segments removed in one round while the disk itself is full: how much that helps is seen in the next.
+const REMOVED_AT_ONCE: usize = 2;
+/// The checkpoints that are kept.
+const KEPT: usize = 2;
+
+pub(super) struct Keeper {
+    core: Arc<Core>,
+    reader: Arc<Reader>,
+    states: Arc<dyn States>,
+    /// Those on disk, with the place each speaks of; oldest first.
+    checkpoints: Vec<(u32, Position)>,
+    next_checkpoint: u32,
+    /// Bytes of the last one.
+    bytes: u64,
+    /// `placed_bytes` and time of the last one.
+    placed: u64,
+    made_at: Instant,
+    failed_at: Option<Instant>,
+    /// Segments whose events were copied, with the first checkpoint that knows of the copies.
+    merged: BTreeMap<u32, Merged>,
+}
+
+struct Merged {
+    known_from: u32,
+    /// Events that can no longer be read: nothing is gained by keeping the segment.
+    lost: BTreeSet<u64>,
+}
+
+/// A segment that is not written to any more.
+struct Sealed {
+    id: u32,
+    sequences: Range<u64>,
+    at: Micros,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        core: Arc<Core>,
+        reader: Arc<Reader>,
+        states: Arc<dyn States>,
+        checkpoints: Vec<(u32, Position)>,
+        next_checkpoint: u32,
+    ) -> Self {
+        Self {
+            core,
+            reader,
+            states,
+            checkpoints,
+            next_checkpoint,
+            bytes: 0,
+            placed: 0,
+            made_at: Instant::now(),
+            failed_at: None,
+            merged: BTreeMap::new(),
+        }
+    }
+
+    /// Until the store closes.
+    pub(super) fn run(&mut self) {
+        loop {
+            let stopping = self.core.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            if *stopping {
+                return;
+            }
+            let waited = self.core.keeper_wake.wait_timeout(stopping, TICK);
+            if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                return;
+            }
+            self.round();
+        }
+    }
+
+    /// One look round the house.
+    pub(super) fn round(&mut self) {
+        self.core.hold_index_to_its_bound();
+        if self.checkpoint_is_due(self.is_short_of_space()) {
+            self.checkpoint(false);
+        }
+        self.remove_settled();
+        if let Some(leftover) = self.leftover() {
+            self.merge(&leftover);
+        }
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        self.core.nears_limit() || self.core.disk_is_full()
+    }
+
+    fn checkpoint_is_due(&self, short: bool) -> bool {
+        if self.failed_at.is_some_and(|at| at.elapsed() < CHECKPOINT_AGAIN) {
+            return false;
+        }
+        let written = self.core.lock().placed_bytes.saturating_sub(self.placed);
+        let by_bytes = written >= CHECKPOINT_BYTES.max(self.bytes.saturating_mul(2));
+        let by_time = written > 0 && self.made_at.elapsed() >= CHECKPOINT_AFTER;
+        // Something could go, but for a checkpoint that covers it, or that knows of its copies.
+        let newest = self.checkpoints.last().map_or(0, |(id, _)| *id);
+        let copies = self.merged.values().any(|merged| merged.known_from > newest);
+        let covered = self.cover(true).map_or(0, |(_, at)| split(at).0);
+        let uncovered = || self.sealed().iter().any(|segment| segment.id >= covered && !self.is_needed(segment));
+        by_bytes || by_time || copies || (short && written > 0 && uncovered())
+    }
+
+    /// The checkpoint that must cover what goes.
+    fn cover(&self, short: bool) -> Option<(u32, Position)> {
+        if short { self.checkpoints.last().copied() } else { self.checkpoints.iter().rev().nth(KEPT - 1).copied() }
+    }
+
+    fn sealed(&self) -> Vec<Sealed> {
+        let all = self.core.places().ranges();
+        all.into_iter().filter_map(|(id, sequences, at)| Some(Sealed { id, sequences, at: at? })).collect()
+    }
+
+    /// Events that need the segment: their only copy stands in it.
+    fn needing(&self, segment: &Sealed, count: usize) -> Vec<u64> {
+        let pending = self.core.lock();
+        let standing = &pending.standing;
+        let here = |at: &Position| split(*at).0 == segment.id;
+        let mut needing = standing.living(&segment.sequences, count);
+        needing.retain(|sequence| standing.moved.get(sequence).is_none_or(here));
+        let copies = standing.moved.iter().filter(|(sequence, at)| here(at) && standing.lives(**sequence));
+        needing.extend(copies.map(|(sequence, _)| *sequence).take(count));
+        needing
+    }
+
+    fn is_needed(&self, segment: &Sealed) -> bool {
+        let lost = self.merged.get(&segment.id).map(|merged| &merged.lost);
+        // Of those that are needed only the lost ones may be left.
+        let count = lost.map_or(1, |lost| lost.len() + 1);
+        self.needing(segment, count).iter().any(|sequence| lost.is_none_or(|lost| !lost.contains(sequence)))
+    }
+
+    fn is_past_its_time(&self, segment: &Sealed, now: Micros) -> bool {
+        let age = u64::try_from(now.0.saturating_sub(segment.at.0)).unwrap_or(0);
+        Duration::from_micros(age) >= self.core.retain
+    }
+
+    /// Lets go of segments that nobody needs.
+    fn remove_settled(&mut self) {
+        let now = Micros::now();
+        let mut removed = 0;
+        for segment in self.sealed() {
+            let short = self.core.nears_limit() || (self.core.disk_is_full() && removed < REMOVED_AT_ONCE);
+            if !short && !self.is_past_its_time(&segment, now) {
+                break;
+            }
+            let Some((checkpoint, at)) = self.cover(short) else { break };
+            let knows = self.merged.get(&segment.id).is_none_or(|merged| merged.known_from <= checkpoint);
+            if segment.id >= split(at).0 || !knows || self.is_needed(&segment) {
+                continue;
+            }
+            self.core.places().remove(segment.id);
+            self.core.disk.remove(segment.id);
+            self.reader.forget(segment.id);
+            self.merged.remove(&segment.id);
+            removed += 1;
+        }
+        if removed > 0 {
+            tracing::debug!(removed, "segments of the spool that nobody needs are gone");
+            self.core.space_was_made();
+        }
+    }
+
+    /// The oldest segment that would go, but for a few events.
+    fn leftover(&self) -> Option<Sealed> {
+        let now = Micros::now();
+        let short = self.is_short_of_space();
+        let mut due = self.sealed().into_iter().filter(|segment| short || self.is_past_its_time(segment, now));
+        due.find(|segment| !self.merged.contains_key(&segment.id) && self.is_needed(segment))
+    }
+
+    /// Copies what is needed of a segment to the end of the log. Nothing is removed here: a checkpoint must know of the
+    /// copies first.
+    fn merge(&mut self, segment: &Sealed) {
+        let mut wanted = self.needing(segment, MERGE_EVENTS_MAX + 1);
+        if wanted.len() > MERGE_EVENTS_MAX {
+            return;
+        }
+        wanted.sort_unstable();
+        match self.copy(segment, &wanted) {
+            Ok(Some(lost)) => {
+                let merged = Merged { known_from: self.next_checkpoint, lost };
+                tracing::info!(
+                    segment = segment.id,
+                    events = wanted.len(),
+                    lost = merged.lost.len(),
+                    "what is still needed of an old segment of the spool was copied"
+                );
+                self.merged.insert(segment.id, merged);
+            }
+            // Too much to copy, or no room: the events may settle by themselves.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, segment = segment.id, "an old segment of the spool cannot be copied"),
+        }
+    }
+
+    /// The events that could not be read; `None` when they were too many, or there was no room for them.
+    fn copy(&self, segment: &Sealed, wanted: &[u64]) -> io::Result<Option<BTreeSet<u64>>> {
+        let mut places: BTreeMap<u64, Position> = BTreeMap::new();
+        {
+            let pending = self.core.lock();
+            let moved = |sequence: &u64| pending.standing.moved.get(sequence).map(|at| (*sequence, *at));
+            places.extend(wanted.iter().filter_map(moved));
+        }
+        let first: Vec<u64> = wanted.iter().copied().filter(|sequence| !places.contains_key(sequence)).collect();
+        self.reader.find(&self.core.disk, &self.core.places, &first, &mut |at, frame| {
+            places.insert(frame.sequence, at);
+        })?;
+        let mut lost = BTreeSet::new();
+        let mut payloads = vec![];
+        let mut bytes = 0;
+        for sequence in wanted {
+            let read = places.get(sequence).map(|at| self.reader.payload(&self.core.disk, *at));
+            match read {
+                Some(Ok(payload)) => {
+                    bytes += payload.len() as u64;
+                    payloads.push((*sequence, payload));
+                }
+                Some(Err(super::ReadError::Io(error))) => return Err(error),
+                Some(Err(super::ReadError::Damaged(_))) | None => drop(lost.insert(*sequence)),
+            }
+        }
+        if bytes > self.core.disk.segment_bytes(segment.id) / MERGE_PART {
+            return Ok(None);
+        }
+        let mut copied = vec![];
+        let (end, failures) = {
+            let mut pending = self.core.lock();
+            for (sequence, payload) in &payloads {
+                if !pending.standing.lives(*sequence) {
+                    continue;
+                }
+                let Ok(at) = self.core.place(&mut pending, |pending| pending.place_moved(*sequence, payload)) else {
+                    return Ok(None);
+                };
+                copied.push((*sequence, at));
+            }
+            let (segment, offset) = pending.tail();
+            (join(segment, offset), pending.failures)
+        };
+        self.core.wake.notify_one();
+        if !copied.is_empty() && !self.is_durable(end, failures) {
+            return Ok(None);
+        }
+        let mut pending = self.core.lock();
+        for (sequence, at) in copied {
+            if pending.standing.lives(sequence) {
+                pending.standing.moved.insert(sequence, at);
+                self.core.some_moved.store(true, Ordering::Release);
+            }
+        }
+        Ok(Some(lost))
+    }
+
+    /// Waits until the log is on disk up to a place, and nothing failed on the way.
+    fn is_durable(&self, end: Position, failures: u64) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < WRITER_MAX {
+            let pending = self.core.lock();
+            if pending.failures != failures {
+                return false;
+            }
+            if pending.durable >= end {
+                return true;
+            }
+            drop(pending);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        false
+    }
+
+    /// Sums the log up. `last`: nothing is written any more.
+    pub(super) fn checkpoint(&mut self, clean: bool) -> bool {
+        if !self.states.are_kept() {
+            return false;
+        }
+        let Some(cut) = self.core.take_cut(WRITER_MAX) else { return false };
+        let at = cut.at;
+        let placed = self.core.lock().placed_bytes;
+        let id = self.next_checkpoint;
+        let began = Instant::now();
+        match self.write(id, *cut, clean) {
+            Ok(bytes) => {
+                tracing::debug!(bytes, took_ms = began.elapsed().as_millis(), "a checkpoint of the spool was made");
+                self.next_checkpoint = id.saturating_add(1);
+                self.checkpoints.push((id, at));
+                while self.checkpoints.len() > KEPT {
+                    self.core.disk.remove_checkpoint(self.checkpoints.remove(0).0);
+                }
+                (self.bytes, self.placed, self.made_at) = (bytes, placed, Instant::now());
+                self.core.checkpoint_bytes.store(bytes, Ordering::Relaxed);
+                self.failed_at = None;
+                true
+            }
+            Err(error) => {
+                if self.failed_at.is_none() {
+                    tracing::warn!(%error, "no checkpoint of the spool can be made; it is tried again");
+                }
+                self.failed_at = Some(Instant::now());
+                false
+            }
+        }
+    }
+
+    fn write(&self, id: u32, cut: Cut, clean: bool) -> io::Result<u64> {
+        let core = &self.core;
+        let first = split(cut.at).0;
+        let sealed = core.places().ranges().into_iter().filter_map(|(id, _, at)| Some((id, at?))).collect();
+        let summary = Summary { cut, clean, counters: Counters::of(&core.metrics), sealed };
+        core.disk.write_checkpoint(id, |out| {
+            let bytes = checkpoint::write(id, &summary, &mut |visit| self.states.each(visit), out)?;
+            if core.durability == Durability::Memory {
+                // States hold here before they are on disk: the log must not end before what they say.
+                let pending = core.lock();
+                let ((last, end), failures) = (pending.tail(), pending.failures);
+                drop(pending);
+                core.wake.notify_one();
+                if !self.is_durable(join(last, end), failures) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                for segment in first..=last {
+                    core.disk.sync_segment(segment)?;
+                }
+            }
+            Ok(bytes)
+        })
+    }
+}

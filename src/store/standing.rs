@@ -1,0 +1,489 @@
+//! What stands: which events each upstream has not ended, what became of the others, and the books. The log
+//! tells it and a checkpoint keeps it: the same steps run when a record is placed and when it is replayed. Lives
+//! under the store's one lock; nothing here does I/O.
+//!
+//! A waiting event costs a bit to two bytes: sequences stand in compressed sets, one for each upstream and
+//! integration, and what an event says is read from the log when its turn comes.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use roaring::RoaringTreemap;
+
+use super::Ending;
+use super::record::Need;
+use crate::claim::{Pacing, Position};
+use crate::event::Micros;
+use crate::metrics::{UpstreamBook, UpstreamMeter};
+use crate::outcome::{DeadReason, DropReason};
+
+/// Bytes that a dead letter takes here, about.
+const DEAD_BYTES: usize = 64;
+/// Bytes that a moved event takes here, about.
+const MOVED_BYTES: usize = 32;
+
+/// How a dead letter ended; the event itself stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeadNote {
+    pub(super) reason: DeadReason,
+    pub(super) status: Option<u16>,
+    pub(super) attempts: u32,
+    pub(super) at: Micros,
+}
+
+/// Who an ending is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    Integration(&'a str),
+    /// As an ending's record says it: [`tag`] of the integration's name.
+    Tag(u32),
+}
+
+/// What stands for an integration's name in the record of an ending. Two names may share one.
+pub(super) fn tag(integration: &str) -> u32 {
+    crc32fast::hash(integration.as_bytes())
+}
+
+/// The events of one integration at one upstream.
+#[derive(Clone)]
+pub(super) struct Queue {
+    pub(super) integration: Arc<str>,
+    tag: u32,
+    pub(super) waiting: RoaringTreemap,
+    pub(super) dead: BTreeMap<u64, DeadNote>,
+}
+
+#[derive(Clone)]
+pub(super) struct Upstream {
+    pub(super) meter: Arc<UpstreamMeter>,
+    pub(super) queues: Vec<Queue>,
+    by_name: Map<Arc<str>, usize>,
+    pub(super) book: UpstreamBook,
+}
+
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// All of it. A copy of it is what a checkpoint writes.
+#[derive(Clone, Default)]
+pub(super) struct Standing {
+    pub(super) upstreams: Vec<Upstream>,
+    /// Events that went to at least one upstream.
+    pub(super) accepted: u64,
+    pub(super) highest_number: u64,
+    /// The newest time stamp in the log.
+    pub(super) newest: Micros,
+    /// Events that wait for a turn of the unknown (contracts 5.5), and some that no longer do.
+    pub(super) unknown: RoaringTreemap,
+    /// Where copies of events stand whose segments were to go.
+    pub(super) moved: BTreeMap<u64, Position>,
+    /// Endings that are owed: an event counts once for each upstream it waits for.
+    waiting: u64,
+    dead: u64,
+}
+
+impl Upstream {
+    fn queue(&mut self, integration: &str) -> &mut Queue {
+        let place = match self.by_name.get(integration) {
+            Some(place) => *place,
+            None => {
+                let integration: Arc<str> = integration.into();
+                self.by_name.insert(Arc::clone(&integration), self.queues.len());
+                let tag = tag(&integration);
+                self.queues.push(Queue { integration, tag, waiting: RoaringTreemap::new(), dead: BTreeMap::new() });
+                self.queues.len() - 1
+            }
+        };
+        &mut self.queues[place]
+    }
+
+    fn find(&mut self, whose: Whose<'_>, holds: impl Fn(&Queue) -> bool) -> Option<&mut Queue> {
+        match whose {
+            Whose::Integration(name) => {
+                let place = *self.by_name.get(name)?;
+                self.queues.get_mut(place).filter(|queue| holds(queue))
+            }
+            Whose::Tag(tag) => self.queues.iter_mut().find(|queue| queue.tag == tag && holds(queue)),
+        }
+    }
+}
+
+/// The first sequence of a set that is not below `from`.
+fn first_from(set: &RoaringTreemap, from: u64) -> Option<u64> {
+    let mut sequences = set.iter();
+    sequences.advance_to(from);
+    sequences.next()
+}
+
+impl Standing {
+    pub(super) fn upstream(&mut self, meter: &Arc<UpstreamMeter>) -> &mut Upstream {
+        let known = self.upstreams.iter().position(|upstream| Arc::ptr_eq(&upstream.meter, meter));
+        let place = known.unwrap_or_else(|| {
+            self.upstreams.push(Upstream {
+                meter: Arc::clone(meter),
+                queues: vec![],
+                by_name: Map::default(),
+                book: UpstreamBook::default(),
+            });
+            self.upstreams.len() - 1
+        });
+        &mut self.upstreams[place]
+    }
+
+    /// An event was accepted for these upstreams.
+    pub(super) fn accepted<'a>(
+        &mut self,
+        sequence: u64,
+        integration: &str,
+        targets: impl Iterator<Item = &'a Arc<UpstreamMeter>>,
+        pacing: Pacing,
+    ) {
+        let mut goes_out = false;
+        for meter in targets {
+            let upstream = self.upstream(meter);
+            if upstream.queue(integration).waiting.insert(sequence) {
+                upstream.book.enqueued += 1;
+                upstream.book.spool_events += 1;
+                self.waiting += 1;
+                goes_out = true;
+            }
+        }
+        if goes_out {
+            self.accepted += 1;
+            if pacing.has(Pacing::UNKNOWN) {
+                self.unknown.insert(sequence);
+            }
+        }
+    }
+
+    /// The event never was: its record could not be made durable.
+    pub(super) fn void<'a>(
+        &mut self,
+        sequence: u64,
+        integration: &str,
+        targets: impl Iterator<Item = &'a Arc<UpstreamMeter>>,
+    ) {
+        let mut went_out = false;
+        for meter in targets {
+            let upstream = self.upstream(meter);
+            if upstream.queue(integration).waiting.remove(sequence) {
+                upstream.book.enqueued -= 1;
+                upstream.book.spool_events -= 1;
+                self.waiting -= 1;
+                went_out = true;
+            }
+        }
+        self.accepted -= u64::from(went_out);
+    }
+
+    /// An event ended at an upstream, or began again. One that is not in the state that this ends changes nothing:
+    /// it was told before, or its event was damaged.
+    pub(super) fn ended(
+        &mut self,
+        meter: &Arc<UpstreamMeter>,
+        whose: Whose<'_>,
+        sequence: u64,
+        ending: Ending,
+        at: Micros,
+    ) -> bool {
+        self.newest = self.newest.max(at);
+        let upstream = self.upstream(meter);
+        let waits = |queue: &Queue| queue.waiting.contains(sequence);
+        let is_dead = |queue: &Queue| queue.dead.contains_key(&sequence);
+        match ending {
+            Ending::Delivered | Ending::Dropped(_) => {
+                let was_dead = if let Some(queue) = upstream.find(whose, waits) {
+                    queue.waiting.remove(sequence);
+                    false
+                } else if let Some(queue) = upstream.find(whose, is_dead) {
+                    queue.dead.remove(&sequence);
+                    true
+                } else {
+                    return false;
+                };
+                let book = &mut upstream.book;
+                match ending {
+                    Ending::Dropped(reason) => *book.dropped.entry(reason.name()).or_default() += 1,
+                    _ => book.delivered += 1,
+                }
+                if was_dead {
+                    book.dead_letters -= 1;
+                    self.dead -= 1;
+                } else {
+                    book.spool_events -= 1;
+                    self.waiting -= 1;
+                }
+            }
+            Ending::Dead { reason, status, attempts } => {
+                let Some(queue) = upstream.find(whose, waits) else { return false };
+                queue.waiting.remove(sequence);
+                queue.dead.insert(sequence, DeadNote { reason, status, attempts, at });
+                upstream.book.spool_events -= 1;
+                upstream.book.dead_letters += 1;
+                *upstream.book.dead_lettered.entry(reason.name()).or_default() += 1;
+                self.waiting -= 1;
+                self.dead += 1;
+            }
+            Ending::Replayed => {
+                let Some(queue) = upstream.find(whose, is_dead) else { return false };
+                queue.dead.remove(&sequence);
+                queue.waiting.insert(sequence);
+                upstream.book.dead_letters -= 1;
+                upstream.book.spool_events += 1;
+                self.waiting += 1;
+                self.dead -= 1;
+            }
+        }
+        true
+    }
+
+    /// An event goes to another upstream instead: dropped here, enqueued there (INTERFACE 6).
+    pub(super) fn reassigned(
+        &mut self,
+        from: &Arc<UpstreamMeter>,
+        to: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        at: Micros,
+    ) {
+        let whose = Whose::Integration(integration);
+        if self.ended(from, whose, sequence, Ending::Dropped(DropReason::Reassigned), at) {
+            let upstream = self.upstream(to);
+            // Where it went there as well, it still goes there once.
+            if upstream.queue(integration).waiting.insert(sequence) {
+                upstream.book.enqueued += 1;
+                upstream.book.spool_events += 1;
+                self.waiting += 1;
+            }
+        }
+    }
+
+    /// Puts what a checkpoint tells of a queue; the upstream's book stands already.
+    pub(super) fn restore_queue(&mut self, meter: &Arc<UpstreamMeter>, integration: &str, waiting: RoaringTreemap) {
+        self.waiting += waiting.len();
+        let upstream = self.upstream(meter);
+        upstream.book.spool_events += waiting.len();
+        upstream.queue(integration).waiting = waiting;
+    }
+
+    pub(super) fn restore_dead(
+        &mut self,
+        meter: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        note: DeadNote,
+    ) {
+        let upstream = self.upstream(meter);
+        upstream.book.dead_letters += 1;
+        upstream.queue(integration).dead.insert(sequence, note);
+        self.dead += 1;
+    }
+
+    /// Endings that the log still owes to waiting events.
+    pub(super) fn owed(&self) -> u64 {
+        self.waiting
+    }
+
+    pub(super) fn dead_letters(&self) -> u64 {
+        self.dead
+    }
+
+    /// Up to `count` waiting events behind `after`, not beyond `upto`, in order.
+    pub(super) fn waiting_after(
+        &self,
+        meter: &Arc<UpstreamMeter>,
+        integration: &str,
+        after: u64,
+        upto: u64,
+        count: usize,
+    ) -> Vec<u64> {
+        let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(&upstream.meter, meter));
+        let Some(queue) = upstream.and_then(|upstream| upstream.queues.get(*upstream.by_name.get(integration)?)) else {
+            return vec![];
+        };
+        let mut sequences = queue.waiting.iter();
+        sequences.advance_to(after.saturating_add(1));
+        sequences.take_while(|sequence| *sequence <= upto).take(count).collect()
+    }
+
+    /// Who needs the event.
+    pub(super) fn needs(&self, sequence: u64) -> Vec<Need> {
+        let mut needs = vec![];
+        for upstream in &self.upstreams {
+            let name = || Arc::clone(&upstream.meter.name);
+            for queue in &upstream.queues {
+                if queue.waiting.contains(sequence) {
+                    needs.push(Need { upstream: name(), dead: None });
+                }
+                needs.extend(queue.dead.get(&sequence).map(|note| Need { upstream: name(), dead: Some(*note) }));
+            }
+        }
+        needs
+    }
+
+    /// Whether some upstream still needs the event.
+    pub(super) fn lives(&self, sequence: u64) -> bool {
+        let mut queues = self.upstreams.iter().flat_map(|upstream| &upstream.queues);
+        queues.any(|queue| queue.waiting.contains(sequence) || queue.dead.contains_key(&sequence))
+    }
+
+    /// Up to `count` events of a range that some upstream still needs, in order, each once.
+    pub(super) fn living(&self, range: &Range<u64>, count: usize) -> Vec<u64> {
+        let mut all = vec![];
+        for queue in self.upstreams.iter().flat_map(|upstream| &upstream.queues) {
+            let mut waiting = queue.waiting.iter();
+            waiting.advance_to(range.start);
+            all.extend(waiting.take_while(|sequence| *sequence < range.end).take(count));
+            all.extend(queue.dead.range(range.clone()).map(|(sequence, _)| *sequence).take(count));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(count);
+        all
+    }
+
+    /// The oldest event that waits for an upstream.
+    pub(super) fn oldest_waiting(&self, meter: &Arc<UpstreamMeter>) -> Option<u64> {
+        let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(&upstream.meter, meter))?;
+        upstream.queues.iter().filter_map(|queue| first_from(&queue.waiting, 0)).min()
+    }
+
+    /// How many events of an integration wait for a turn of the unknown.
+    pub(super) fn unknown_waiting(&self) -> Vec<(Arc<str>, usize)> {
+        let mut counts: Vec<(Arc<str>, usize)> = vec![];
+        for sequence in &self.unknown {
+            let mut queues = self.upstreams.iter().flat_map(|upstream| &upstream.queues);
+            let Some(queue) = queues.find(|queue| queue.waiting.contains(sequence)) else { continue };
+            match counts.iter_mut().find(|(name, _)| *name == queue.integration) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((Arc::clone(&queue.integration), 1)),
+            }
+        }
+        counts
+    }
+
+    /// Forgets what nobody asks for any more.
+    pub(super) fn tidy(&mut self) {
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.retain(|sequence, _| self.lives(*sequence));
+        self.moved = moved;
+        let waits = |sequence| {
+            let mut queues = self.upstreams.iter().flat_map(|upstream| &upstream.queues);
+            queues.any(|queue| queue.waiting.contains(sequence))
+        };
+        let over: Vec<u64> = self.unknown.iter().filter(|sequence| !waits(*sequence)).collect();
+        for sequence in over {
+            self.unknown.remove(sequence);
+        }
+    }
+
+    /// Bytes of memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let queues = self.upstreams.iter().flat_map(|upstream| &upstream.queues);
+        let sets = queues.map(|queue| queue.waiting.serialized_size() + queue.dead.len() * DEAD_BYTES);
+        sets.sum::<usize>() + self.unknown.serialized_size() + self.moved.len() * MOVED_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const DEAD: Ending = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
+
+    struct Rig {
+        standing: Standing,
+        metrics: Arc<Metrics>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            Self { standing: Standing::default(), metrics: Metrics::new(1).unwrap() }
+        }
+
+        fn accept(&mut self, sequence: u64, integration: &str, upstreams: &[&str]) {
+            let meters: Vec<_> = upstreams.iter().map(|name| self.metrics.upstream(name)).collect();
+            self.standing.accepted(sequence, integration, meters.iter(), Pacing::default());
+        }
+
+        fn end(&mut self, upstream: &str, integration: &str, sequence: u64, ending: Ending) -> bool {
+            let meter = self.metrics.upstream(upstream);
+            let changed = self.standing.ended(&meter, Whose::Tag(tag(integration)), sequence, ending, Micros(5));
+            assert!(self.standing.upstreams.iter().all(|upstream| upstream.book.balances()));
+            let books = self.standing.upstreams.iter().map(|upstream| &upstream.book);
+            assert_eq!(self.standing.owed(), books.clone().map(|book| book.spool_events).sum::<u64>());
+            assert_eq!(self.standing.dead_letters(), books.map(|book| book.dead_letters).sum::<u64>());
+            changed
+        }
+
+        fn waiting(&self, upstream: &str, integration: &str, after: u64) -> Vec<u64> {
+            self.standing.waiting_after(&self.metrics.upstream(upstream), integration, after, 100, 10)
+        }
+    }
+
+    #[test]
+    fn an_event_waits_for_each_of_its_upstreams_until_each_has_ended_it() {
+        let mut rig = Rig::new();
+        (1..=3).for_each(|sequence| rig.accept(sequence, "payments", &["pager", "archive"]));
+        rig.accept(4, "search", &["pager"]);
+        assert_eq!(rig.standing.owed(), 7);
+        assert!(rig.end("pager", "payments", 2, Ending::Delivered));
+        assert!(!rig.end("pager", "payments", 2, Ending::Delivered), "told twice, counted once");
+        assert!(!rig.end("pager", "search", 1, Ending::Delivered), "of another integration");
+        assert_eq!(rig.waiting("pager", "payments", 0), [1, 3]);
+        assert_eq!(rig.waiting("archive", "payments", 1), [2, 3]);
+        assert_eq!(rig.waiting("pager", "search", 0), [4]);
+        assert_eq!((rig.standing.accepted, rig.standing.owed()), (4, 6));
+    }
+
+    #[test]
+    fn a_dead_letter_waits_again_when_replayed_and_can_be_dropped() {
+        let mut rig = Rig::new();
+        (1..=2).for_each(|sequence| rig.accept(sequence, "payments", &["pager"]));
+        assert!(rig.end("pager", "payments", 1, DEAD) && rig.end("pager", "payments", 2, DEAD));
+        assert_eq!((rig.standing.owed(), rig.standing.dead_letters()), (0, 2));
+        assert!(rig.standing.lives(1));
+        assert!(rig.end("pager", "payments", 1, Ending::Replayed));
+        assert!(!rig.end("pager", "payments", 1, Ending::Replayed));
+        assert_eq!(rig.waiting("pager", "payments", 0), [1]);
+        assert!(rig.end("pager", "payments", 2, Ending::Dropped(DropReason::Operator)));
+        assert!(!rig.standing.lives(2));
+        assert_eq!(rig.standing.living(&(0..10), 10), [1]);
+    }
+
+    #[test]
+    fn what_could_not_be_made_durable_leaves_no_trace() {
+        let mut rig = Rig::new();
+        let meter = rig.metrics.upstream("pager");
+        rig.accept(1, "payments", &["pager"]);
+        rig.accept(2, "payments", &["pager"]);
+        rig.standing.void(2, "payments", [&meter].into_iter());
+        assert_eq!(rig.waiting("pager", "payments", 0), [1]);
+        assert_eq!((rig.standing.accepted, rig.standing.owed()), (1, 1));
+        assert_eq!(rig.standing.upstreams[0].book.enqueued, 1);
+    }
+
+    #[test]
+    fn a_reassigned_event_is_dropped_there_and_enqueued_here() {
+        let mut rig = Rig::new();
+        let (from, to) = (rig.metrics.upstream("old"), rig.metrics.upstream("new"));
+        rig.accept(1, "payments", &["old"]);
+        rig.standing.reassigned(&from, &to, "payments", 1, Micros(1));
+        assert_eq!(rig.waiting("new", "payments", 0), [1]);
+        assert!(rig.waiting("old", "payments", 0).is_empty());
+        assert_eq!(rig.standing.upstreams[0].book.dropped, [("reassigned", 1)].into());
+        assert_eq!((rig.standing.upstreams[1].book.enqueued, rig.standing.accepted), (1, 1));
+    }
+
+    #[test]
+    fn ten_million_waiting_events_take_two_megabytes() {
+        let mut rig = Rig::new();
+        let meter = rig.metrics.upstream("pager");
+        let all = RoaringTreemap::from_iter(1..=10_000_000_u64);
+        rig.standing.restore_queue(&meter, "payments", all);
+        assert_eq!(rig.standing.owed(), 10_000_000);
+        assert!(rig.standing.bytes() < 2 << 20, "{}", rig.standing.bytes());
+        assert_eq!(rig.standing.oldest_waiting(&meter), Some(1));
+    }
+}
