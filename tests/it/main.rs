@@ -5,7 +5,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stderr)] // Real time, real peers, said aloud.
 
 mod faults;
+mod fleet;
 mod harness;
+mod strace;
 
 mod accept;
 mod config;
@@ -13,6 +15,7 @@ mod crash;
 mod dedup;
 mod drain;
 mod early;
+mod failing;
 mod framing;
 mod full;
 mod garbage;
@@ -20,4 +23,5 @@ mod outage;
 mod refusals;
 mod secrets;
 mod slow;
+mod strikes;
 mod walker;
