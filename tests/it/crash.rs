@@ -5,7 +5,7 @@
 //! `SURGEGATE_TORTURE_KILLS` sets the number of kills, `TEST_SEED` makes a run's choices again.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -138,14 +138,19 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
 
 /// Starts the binary on the same spool and kills it, most likely before it is ready.
 fn kill_in_recovery(surgegate: &Surgegate, after: Duration) {
+    let mut child = spawn_on(surgegate);
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The binary on the same spool, with nobody to hear what it says.
+pub fn spawn_on(surgegate: &Surgegate) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
     for file in surgegate.files() {
         command.arg("--config").arg(file);
     }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(after);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// A repeat is explained by a kill that found the event on its way, or just delivered.

@@ -141,16 +141,10 @@ fn calls_without_errors(notes: &Path, found: &mut Found) -> (Vec<(String, usize)
     let (upstream, mut surgegate) = with_a_queue();
     let calls_of_log = |calls: &[Call], spool: &Path| {
         let touches = |call: &Call| call.arguments.contains(spool.to_str().unwrap());
-        let mut places: Vec<(String, usize)> = Vec::new();
-        for step in strace::steps(calls, touches) {
-            // Wake-ups, lines of the log and answers go by `write`, too, and are no matter of the disk.
-            let is_other = ["write", "writev"].contains(&step.call.as_str());
-            let place = (step.call, step.nth);
-            if !is_other && !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        places
+        let steps = strace::first_steps(calls, touches);
+        // Wake-ups, lines of the log and answers go by `write`, too, and are no matter of the disk.
+        let of_disk = steps.into_iter().filter(|step| !["write", "writev"].contains(&step.call.as_str()));
+        of_disk.map(|step| (step.call, step.nth)).collect::<Vec<_>>()
     };
     surgegate.try_start_under(&strace::under(notes, &strace::note(&format!("{DISK},pread64"), 32))).unwrap();
     surgegate.wait_until_ready();

@@ -86,37 +86,43 @@ impl Fleet {
         *self.addresses.lock().unwrap()
     }
 
-    /// Says it until the 2xx is read. The flag: whether an answer was lost before.
-    pub fn say(&self, connection: &mut Option<Raw>, bytes: &[u8]) -> (Answer, bool) {
-        let mut again = false;
-        loop {
-            if let Some(open) = connection.as_mut() {
-                self.asking.fetch_add(1, Ordering::Relaxed);
-                let answer = open.send(bytes).and_then(|()| open.answer());
-                self.asking.fetch_sub(1, Ordering::Relaxed);
-                match answer {
-                    Ok(answer) if self.may_refuse && answer.status == 503 => {
-                        assert!(answer.header("retry-after").is_some(), "503 without Retry-After: {answer:?}");
-                        self.refused.fetch_add(1, Ordering::Relaxed);
-                        // Sooner than it asks for: more finds the disk as it fails.
-                        std::thread::sleep(Duration::from_millis(10));
-                        assert!(!self.over.load(Ordering::Relaxed), "refused to the end: {}", answer.text());
-                        continue;
-                    }
-                    Ok(answer) => {
-                        assert_eq!(answer.status, 202, "{}", answer.text());
-                        return (answer, again);
-                    }
-                    Err(_) => {
-                        self.broken.fetch_add(1, Ordering::Relaxed);
-                        again = true;
-                    }
-                }
-            }
+    /// The open connection, or a new one, once the process is there.
+    pub fn connect<'a>(&self, connection: &'a mut Option<Raw>) -> &'a mut Raw {
+        while connection.is_none() {
             *connection = self.addresses().and_then(|(ingest, _)| Raw::try_connect(ingest).ok());
             if connection.is_none() {
                 assert!(!self.over.load(Ordering::Relaxed), "it is over, and an event was never answered");
                 std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        connection.as_mut().expect("a connection")
+    }
+
+    /// Says it until the 2xx is read. The flag: whether an answer was lost before.
+    pub fn say(&self, connection: &mut Option<Raw>, bytes: &[u8]) -> (Answer, bool) {
+        let mut again = false;
+        loop {
+            let open = self.connect(connection);
+            self.asking.fetch_add(1, Ordering::Relaxed);
+            let answer = open.send(bytes).and_then(|()| open.answer());
+            self.asking.fetch_sub(1, Ordering::Relaxed);
+            match answer {
+                Ok(answer) if self.may_refuse && answer.status == 503 => {
+                    assert!(answer.header("retry-after").is_some(), "503 without Retry-After: {answer:?}");
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    assert!(!self.over.load(Ordering::Relaxed), "refused to the end: {}", answer.text());
+                    // Sooner than it asks for: more finds the disk as it fails.
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(answer) => {
+                    assert_eq!(answer.status, 202, "{}", answer.text());
+                    return (answer, again);
+                }
+                Err(_) => {
+                    self.broken.fetch_add(1, Ordering::Relaxed);
+                    again = true;
+                    *connection = None;
+                }
             }
         }
     }

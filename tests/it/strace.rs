@@ -201,6 +201,18 @@ pub fn steps(calls: &[Call], touches: impl Fn(&Call) -> bool) -> Vec<Step> {
     steps
 }
 
+/// As [`steps`] of a whole process, of which only the first thread that comes to the nth call of a name can be struck:
+/// those before which the main thread has made as many are left out, and none is there twice.
+pub fn first_steps(calls: &[Call], touches: impl Fn(&Call) -> bool) -> Vec<Step> {
+    let main = calls.first().map(|call| call.thread);
+    let by_main = |name: &str| calls.iter().filter(|call| Some(call.thread) == main && call.name == name).count();
+    let mut seen = HashSet::new();
+    let mut steps = steps(calls, touches);
+    steps.retain(|step| Some(step.thread) == main || step.nth > by_main(&step.call));
+    steps.retain(|step| seen.insert((step.call.clone(), step.nth)));
+    steps
+}
+
 #[test]
 fn notes_are_read_as_they_stand() {
     let directory = tempfile::TempDir::new().unwrap();

@@ -170,13 +170,9 @@ fn places(rng: &mut Rng) -> Vec<Place> {
     scene.surgegate.wait_until_ready();
     let begun = strace::calls(&scene.notes());
     scene.surgegate.kill();
-    let mut places: Vec<Place> = Vec::new();
-    for step in strace::steps(&begun, touches) {
-        let place = Place { phase: Phase::Start, call: step.call, nth: step.nth };
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
+    let begun = strace::first_steps(&begun, touches);
+    let mut places: Vec<Place> =
+        begun.into_iter().map(|step| Place { phase: Phase::Start, call: step.call, nth: step.nth }).collect();
 
     scene.surgegate.start_again();
     let (pid, notes) = (scene.surgegate.pid(), scene.notes());
