@@ -11,9 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::faults::{Arrival, first_arrivals};
-use crate::harness::{Answer, PATH, Raw, Scrape, Surgegate, request, try_scrape};
-
-const SCRAPE_EVERY: Duration = Duration::from_millis(100);
+use crate::harness::{Answer, PATH, Raw, SCRAPE_EVERY, Scrape, Surgegate, request, try_scrape};
 
 /// What clients, the scraper and the test share.
 pub struct Fleet {

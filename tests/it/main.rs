@@ -20,6 +20,7 @@ mod failing;
 mod framing;
 mod full;
 mod garbage;
+mod limits;
 mod order;
 mod outage;
 mod power;
