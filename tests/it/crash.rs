@@ -5,16 +5,15 @@
 //! `SURGEGATE_TORTURE_KILLS` sets the number of kills, `TEST_SEED` makes a run's choices again.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use crate::faults::{Arrival, Fault, Upstream, first_arrivals};
-use crate::harness::{Answer, PATH, Raw, Surgegate, alone, request, seed, try_scrape, wait_until};
+use crate::faults::{Arrival, Fault, Upstream};
+use crate::fleet::{Fleet, ToldByKey, judge};
+use crate::harness::{PATH, Surgegate, alone, request, seed, try_scrape, wait_until};
 
 const CLIENTS: usize = 8;
 /// Requests the upstream may have in flight.
@@ -26,7 +25,6 @@ const KILLS_PER_SPOOL: usize = 50;
 const SETTLED_AFTER: Duration = Duration::from_millis(2000);
 /// Clients are silent for so long before some of the kills: longer than a settlement may take.
 const QUIET: Duration = Duration::from_millis(2500);
-const SCRAPE_EVERY: Duration = Duration::from_millis(100);
 
 /// A figure that a long run raises.
 pub fn figure(name: &str, usual: usize) -> usize {
@@ -41,118 +39,6 @@ pub fn configuration(url: &str, upstream: &str) -> String {
          rate_limit: {{ requests_per_second: 1000000 }}\n\
          upstreams:\n  - {{ name: pager, kind: webhook, url: '{url}', {upstream} }}\n"
     )
-}
-
-/// What clients, the scraper and the killer share.
-struct World {
-    /// Where to post and where to scrape; `None` while the process is away.
-    addresses: Mutex<Option<(SocketAddr, SocketAddr)>>,
-    over: AtomicBool,
-    /// Clients keep silent, so that nothing but time commits what is settled.
-    quiet: AtomicBool,
-    /// Requests sent and not answered.
-    asking: AtomicUsize,
-    /// Requests whose connection ended in place of an answer.
-    broken: AtomicUsize,
-    scrapes: AtomicUsize,
-}
-
-impl World {
-    fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        *self.addresses.lock().unwrap()
-    }
-
-    /// Says it until the 2xx is read. The flag: whether it had to be said again.
-    fn say(&self, connection: &mut Option<Raw>, bytes: &[u8]) -> (Answer, bool) {
-        let mut again = false;
-        loop {
-            if let Some(open) = connection.as_mut() {
-                self.asking.fetch_add(1, Ordering::Relaxed);
-                let answer = open.send(bytes).and_then(|()| open.answer());
-                self.asking.fetch_sub(1, Ordering::Relaxed);
-                match answer {
-                    Ok(answer) => {
-                        assert_eq!(answer.status, 202, "{}", answer.text());
-                        return (answer, again);
-                    }
-                    Err(_) => {
-                        self.broken.fetch_add(1, Ordering::Relaxed);
-                        again = true;
-                    }
-                }
-            }
-            *connection = self.addresses().and_then(|(ingest, _)| Raw::try_connect(ingest).ok());
-            if connection.is_none() {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    }
-
-    /// One fleet: fresh triggers, duplicates, resolves and reopenings on keys of its own. Returns for each key the
-    /// titles and actions that must have reached the upstream, in order.
-    fn client(&self, id: usize, round: usize, mut rng: Rng) -> HashMap<String, Vec<Told>> {
-        let mut told = HashMap::<String, Vec<Told>>::new();
-        let (mut open, mut resolved) = (Vec::<String>::new(), Vec::<String>::new());
-        let mut connection = None;
-        for number in 0.. {
-            if self.over.load(Ordering::Relaxed) {
-                break;
-            }
-            if self.quiet.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(5));
-                continue;
-            }
-            let title = format!("event {round}-{id}-{number}");
-            let trigger = |key: &str| format!(r#"{{"message":"{title}","description":"d","event_id":"{key}"}}"#);
-            let mut one_of =
-                |keys: &mut Vec<String>| (!keys.is_empty()).then(|| keys.swap_remove(rng.usize(..keys.len())));
-            let (key, action) = match number % 10 {
-                0 | 1 => (one_of(&mut open), "duplicate"),
-                2..=4 => (one_of(&mut open), "resolve"),
-                5 => (one_of(&mut resolved), "trigger"),
-                _ => (None, "trigger"),
-            };
-            let (key, action) =
-                key.map_or_else(|| (format!("key-{round}-{id}-{number}"), "trigger"), |key| (key, action));
-            let body = if action == "resolve" { crate::harness::resolve(&key) } else { trigger(&key) };
-            let (answer, again) =
-                self.say(&mut connection, &request("POST", PATH, &["Content-Type: application/json"], body));
-            let foretold: &[&str] = match (action, again) {
-                ("trigger", false) => &["created"],
-                // The event may have been kept although its answer was not read.
-                ("trigger", true) => &["created", "duplicate"],
-                ("resolve", false) => &["resolved"],
-                ("resolve", true) => &["resolved", "duplicate_resolve"],
-                _ => &["duplicate"],
-            };
-            assert!(
-                foretold.contains(&answer.outcome()),
-                "{action} of {key} (again: {again}) gave {}",
-                answer.outcome()
-            );
-            if action != "duplicate" {
-                told.entry(key.clone()).or_default().push(Told { action, title });
-            }
-            if action == "resolve" { resolved.push(key) } else { open.push(key) }
-        }
-        told
-    }
-
-    /// Scrapes until it is over; the process may be away at any moment.
-    fn scrape(&self) {
-        while !self.over.load(Ordering::Relaxed) {
-            if let Some(scrape) = self.addresses().and_then(|(_, observe)| try_scrape(observe)) {
-                scrape.assert_books_balance();
-                self.scrapes.fetch_add(1, Ordering::Relaxed);
-            }
-            std::thread::sleep(SCRAPE_EVERY);
-        }
-    }
-}
-
-struct Told {
-    action: &'static str,
-    title: String,
 }
 
 /// What kills found.
@@ -196,25 +82,18 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
     let upstream = Upstream::scripted(move |_| Fault::After(slow, 200));
     let config = configuration(&upstream.url(), &format!("connections: {CONNECTIONS}"));
     let mut surgegate = Surgegate::start(&[&config, "spool: { durability: fsync }\n"]);
-    let world = World {
-        addresses: Mutex::new(Some((surgegate.ingest(), surgegate.observe_address()))),
-        over: AtomicBool::new(false),
-        quiet: AtomicBool::new(false),
-        asking: AtomicUsize::new(0),
-        broken: AtomicUsize::new(0),
-        scrapes: AtomicUsize::new(0),
-    };
+    let fleet = Fleet::new(&surgegate);
     let mut moments = Vec::new();
-    let told: HashMap<String, Vec<Told>> = std::thread::scope(|scope| {
+    let told: ToldByKey = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|id| {
-                let (world, rng) = (&world, Rng::with_seed(rng.u64(..)));
-                scope.spawn(move || world.client(id, round, rng))
+                let (fleet, rng) = (&fleet, Rng::with_seed(rng.u64(..)));
+                scope.spawn(move || fleet.client(&format!("{round}-{id}"), rng))
             })
             .collect();
-        scope.spawn(|| world.scrape());
+        scope.spawn(|| fleet.scrape());
         // The others end also when this one fails.
-        let ends = End(&world.over);
+        let ends = fleet.ends();
         for _ in 0..kills {
             // A random moment is the point here.
             std::thread::sleep(Duration::from_millis(rng.u64(20..500)));
@@ -222,13 +101,13 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
             let quiet = rng.u8(..5) == 0;
             if quiet {
                 found.quiet += 1;
-                world.quiet.store(true, Ordering::Relaxed);
+                fleet.quiet.store(true, Ordering::Relaxed);
                 std::thread::sleep(QUIET);
             }
-            found.asking += usize::from(world.asking.load(Ordering::Relaxed) > 0);
+            found.asking += usize::from(fleet.asking.load(Ordering::Relaxed) > 0);
             found.sending += usize::from(upstream.in_flight() > 0);
             found.waiting += usize::from(waiting > 0);
-            *world.addresses.lock().unwrap() = None;
+            fleet.move_to(None);
             let before = Instant::now();
             surgegate.kill();
             moments.push((before, Instant::now()));
@@ -240,8 +119,8 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
             let start = Instant::now();
             surgegate.start_again();
             found.slowest_start = found.slowest_start.max(start.elapsed());
-            world.quiet.store(false, Ordering::Relaxed);
-            *world.addresses.lock().unwrap() = Some((surgegate.ingest(), surgegate.observe_address()));
+            fleet.quiet.store(false, Ordering::Relaxed);
+            fleet.move_to(Some(&surgegate));
             found.kills += 1;
         }
         drop(ends);
@@ -250,68 +129,28 @@ fn run(round: usize, kills: usize, rng: &mut Rng, found: &mut Found) {
     upstream.tell(|_| Fault::Answer(200));
     let scrape = surgegate.wait_until_delivered();
     let arrivals = upstream.arrivals();
-    let first = first_arrivals(&arrivals);
-    for (key, told) in &told {
-        let came = first.get(key).map_or(&[][..], Vec::as_slice);
-        same_order(key, told, came);
-        assert!(
-            last_arrivals(key, &arrivals).eq(came.iter().map(|arrival| &arrival.uid)),
-            "repeats turned the order of {key}"
-        );
-    }
-    assert_eq!(first.len(), told.len(), "keys came that nobody posted");
-    let events: usize = told.values().map(Vec::len).sum();
-    assert_eq!(scrape.count("events_accepted_total", &[]) as usize, events);
-    assert_eq!(scrape.count("events_delivered_total", &[]) as usize, events);
-    assert_eq!(scrape.count("dead_letters", &[]) + scrape.count("events_dropped_total", &[]), 0);
-    found.events += events;
-    found.broken += world.broken.load(Ordering::Relaxed);
-    found.scrapes += world.scrapes.load(Ordering::Relaxed);
+    judge(&told, &arrivals, &scrape);
+    found.events += told.values().map(Vec::len).sum::<usize>();
+    found.broken += fleet.broken.load(Ordering::Relaxed);
+    found.scrapes += fleet.scrapes.load(Ordering::Relaxed);
     judge_repeats(&arrivals, &moments, found);
-}
-
-/// Ends the clients when dropped.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Starts the binary on the same spool and kills it, most likely before it is ready.
 fn kill_in_recovery(surgegate: &Surgegate, after: Duration) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
-    for file in surgegate.files() {
-        command.arg("--config").arg(file);
-    }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = spawn_on(surgegate);
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-fn same_order(key: &str, told: &[Told], came: &[Arrival]) {
-    // A resolve has no title of its own.
-    let words =
-        |action: &str, title: &str| if action == "trigger" { format!("trigger {title}") } else { action.to_owned() };
-    let mut generation = 0;
-    let told = told.iter().map(|told| {
-        generation += u64::from(told.action == "trigger");
-        (words(told.action, &told.title), generation)
-    });
-    let came = came.iter().map(|arrival| (words(&arrival.action, &arrival.title), arrival.generation));
-    assert_eq!(came.collect::<Vec<_>>(), told.collect::<Vec<_>>(), "of {key}: what came, and what was answered 2xx");
-}
-
-/// The events of a key in the order of their last arrival.
-fn last_arrivals<'a>(key: &str, arrivals: &'a [Arrival]) -> impl Iterator<Item = &'a String> {
-    let mut last: Vec<&String> = Vec::new();
-    for arrival in arrivals.iter().filter(|arrival| arrival.key == key) {
-        last.retain(|uid| **uid != arrival.uid);
-        last.push(&arrival.uid);
+/// The binary on the same spool, with nobody to hear what it says.
+pub fn spawn_on(surgegate: &Surgegate) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
+    for file in surgegate.files() {
+        command.arg("--config").arg(file);
     }
-    last.into_iter()
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// A repeat is explained by a kill that found the event on its way, or just delivered.

@@ -126,6 +126,11 @@ impl Upstream {
         locked(&self.shared.arrivals).len()
     }
 
+    /// Begins a new list; nothing may be under way.
+    pub fn forget(&self) {
+        locked(&self.shared.arrivals).clear();
+    }
+
     /// Requests that are being answered.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)

@@ -1,5 +1,8 @@
-//! No room for the log: at `spool.max_bytes`, and on a file system that is full. New events are refused with when to
-//! come back, forwarding goes on, nothing that was answered 2xx is lost.
+//! D5 and D7: no room for the log: at `spool.max_bytes`, and on a file system that is full. New events are refused at
+//! once with when to come back, forwarding goes on, nothing that was answered 2xx is lost, and the books balance.
+//!
+//! `SURGEGATE_TORTURE_FULL` sets how often the disk is full, `SURGEGATE_TORTURE_STRICT=1` holds every single time to
+//! the promise, where else a busy machine is granted some that are late.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::crash::configuration;
 use crate::faults::{Fault, Upstream, first_arrivals};
-use crate::harness::{Answer, PATH, Raw, Surgegate, alone, wait_for, wait_until};
+use crate::harness::{Answer, Auditor, PATH, Raw, Surgegate, alone, wait_until};
 
-/// A refusal is promised within 100 ms; a busy machine may take longer.
-const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+/// Promised. A busy machine may be late at times, not most of the time.
+const REFUSED_WITHIN: Duration = Duration::from_millis(100);
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(1);
+/// So many posts find it full.
+const REFUSALS: usize = 50;
 /// Bodies of 20 KB fill it soon.
 const PADDING: usize = 20_000;
 /// So often a spool of 40 MiB is filled and found room again before it is at `max_bytes`.
@@ -38,12 +44,32 @@ fn fill(surgegate: &Surgegate, prefix: &str, accepted: &mut HashSet<String>) -> 
     panic!("it never fills");
 }
 
-fn is_refused_well(answer: &Answer, took: Duration) {
-    assert!(took < REFUSED_WITHIN, "refused only after {took:?}");
-    let retry_after: u64 = answer.header("retry-after").expect("a Retry-After").parse().unwrap();
-    assert!(retry_after >= 1);
-    assert!(answer.text().contains("spool_full"), "{}", answer.text());
-    eprintln!("refused within {took:?}");
+fn is_strict() -> bool {
+    crate::crash::figure("SURGEGATE_TORTURE_STRICT", 0) == 1
+}
+
+/// The first refusal and many more are as they should be, and soon.
+fn are_refused_well(surgegate: &Surgegate, first: (Answer, Duration)) {
+    let mut connection = surgegate.connect();
+    let mut times = Vec::new();
+    for number in 0..REFUSALS {
+        let (answer, took) = if number == 0 {
+            first.clone()
+        } else {
+            let began = Instant::now();
+            (post(&mut connection, &format!("refused-{number}")), began.elapsed())
+        };
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        let retry_after: u64 = answer.header("retry-after").expect("a Retry-After").parse().unwrap();
+        assert!(retry_after >= 1);
+        assert!(answer.text().contains("spool_full"), "{}", answer.text());
+        times.push(took);
+    }
+    times.sort();
+    let (median, longest) = (times[REFUSALS / 2], times[REFUSALS - 1]);
+    eprintln!("refused within {longest:?}, half of the times within {median:?}");
+    let judged = if is_strict() { longest } else { median };
+    assert!(judged < REFUSED_WITHIN, "refused only after {judged:?}");
 }
 
 fn readiness(surgegate: &Surgegate) -> (u16, String) {
@@ -65,8 +91,8 @@ fn at_max_bytes_new_events_are_refused_and_forwarding_goes_on() {
     let config = configuration(&upstream.url(), "connections: 4");
     let mut surgegate = Surgegate::start(&[&config, "spool: { max_bytes: 16MiB }\n"]);
     let mut accepted = HashSet::new();
-    let (refusal, took) = fill(&surgegate, "event", &mut accepted);
-    is_refused_well(&refusal, took);
+    let refusal = fill(&surgegate, "event", &mut accepted);
+    are_refused_well(&surgegate, refusal);
     assert!(accepted.len() > 100, "only {} were taken", accepted.len());
     let (status, body) = readiness(&surgegate);
     assert!(status == 503 && body.contains("spool_full"), "{status} {body}");
@@ -116,11 +142,13 @@ fn a_full_disk_refuses_new_events_forwards_the_old_and_accepts_again_when_there_
     let upstream = Upstream::scripted(|_| Fault::Answer(503));
     let config = configuration(&upstream.url(), "connections: 4");
     let mut surgegate = Surgegate::start(&[&config, &spool]);
+    let auditor = Auditor::start(surgegate.observe_address());
     let mut accepted = HashSet::new();
+    let mut waited = Vec::new();
     for time in 0..times {
         eat(&ballast);
-        let (refusal, took) = fill(&surgegate, &format!("event-{time}"), &mut accepted);
-        is_refused_well(&refusal, took);
+        let refusal = fill(&surgegate, &format!("event-{time}"), &mut accepted);
+        are_refused_well(&surgegate, refusal);
         let (status, body) = readiness(&surgegate);
         assert!(status == 503 && body.contains("spool_full"), "{status} {body}");
         assert_eq!(surgegate.observe("/livez").unwrap().status, 200);
@@ -129,10 +157,11 @@ fn a_full_disk_refuses_new_events_forwards_the_old_and_accepts_again_when_there_
         all_came(&upstream, &accepted);
         std::fs::remove_file(&ballast).unwrap();
         let space = Instant::now();
-        wait_until("readiness", || readiness(&surgegate).0 == 200);
-        eprintln!("ready {:?} after there was room", space.elapsed());
         let key = format!("after-{time}");
-        wait_for("an answer with 202", || (post(&mut surgegate.connect(), &key).status == 202).then_some(()));
+        let mut connection = surgegate.connect();
+        wait_until("an answer with 202", || post(&mut connection, &key).status == 202);
+        waited.push(space.elapsed());
+        wait_until("readiness", || readiness(&surgegate).0 == 200);
         accepted.insert(key);
         if time % ROUNDS_A_SPOOL == ROUNDS_A_SPOOL - 1 && time + 1 < times {
             // Nothing frees the spool yet: that is done by hand, once all of it has come.
@@ -141,14 +170,19 @@ fn a_full_disk_refuses_new_events_forwards_the_old_and_accepts_again_when_there_
             surgegate.kill();
             std::fs::remove_dir_all(disk.0.join("spool")).unwrap();
             surgegate.start_again();
+            auditor.move_to(surgegate.observe_address());
         }
         upstream.tell(|_| Fault::Answer(503));
     }
     upstream.tell(|_| Fault::Answer(200));
     surgegate.kill();
     surgegate.start_again();
+    auditor.move_to(surgegate.observe_address());
     surgegate.wait_until_delivered();
     all_came(&upstream, &accepted);
+    eprintln!("accepted again after {waited:?} of room; the books balanced {} times", auditor.end());
+    let judged = if is_strict() { waited.iter().max() } else { waited.iter().min() };
+    assert!(judged.is_some_and(|longest| *longest < ACCEPTED_WITHIN), "accepted again only after {waited:?}");
 }
 
 /// Fills the file system to its last page.

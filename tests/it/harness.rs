@@ -11,7 +11,7 @@ mod surgegate;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use books::Scrape;
+pub use books::{Auditor, SCRAPE_EVERY, Scrape};
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use recorder::{Recorder, Reply};

@@ -5,19 +5,27 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stderr)] // Real time, real peers, said aloud.
 
 mod faults;
+mod fleet;
 mod harness;
+mod strace;
 
 mod accept;
 mod config;
 mod crash;
+mod damage;
 mod dedup;
 mod drain;
 mod early;
+mod failing;
 mod framing;
 mod full;
 mod garbage;
+mod limits;
+mod order;
 mod outage;
+mod power;
 mod refusals;
 mod secrets;
 mod slow;
+mod strikes;
 mod walker;

@@ -204,7 +204,7 @@ const OUT_OF_THEM: Duration = Duration::from_secs(5);
 fn without_descriptors_it_waits_serves_whom_it_has_and_recovers() {
     let _alone = alone();
     let recorder = Recorder::start();
-    let settings = Settings { descriptors: Some(DESCRIPTORS) };
+    let settings = Settings { descriptors: Some(DESCRIPTORS), ..Settings::default() };
     let limits = "limits: { connections: 10000, header_timeout: 60s }\n";
     let mut surgegate = Surgegate::start_with(settings, &[&standard(&recorder), limits]);
     let mut served = surgegate.connect();
@@ -233,7 +233,7 @@ fn without_descriptors_it_waits_serves_whom_it_has_and_recovers() {
 #[test]
 fn by_default_connections_leave_descriptors_for_log_and_upstream() {
     let recorder = Recorder::start();
-    let settings = Settings { descriptors: Some(640) };
+    let settings = Settings { descriptors: Some(640), ..Settings::default() };
     // 128 connections are left to senders.
     let surgegate = Surgegate::start_with(settings, &[&standard(&recorder), "limits: { header_timeout: 60s }\n"]);
     let mut served = surgegate.connect();

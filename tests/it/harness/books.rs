@@ -1,6 +1,16 @@
 //! A scrape of `/metrics`, and whether its books balance (INTERFACE 6).
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::try_scrape;
+
+/// How often the books are looked at (PROMISES D7).
+pub const SCRAPE_EVERY: Duration = Duration::from_millis(100);
 
 /// The samples of one scrape.
 pub struct Scrape(Vec<Sample>);
@@ -57,6 +67,54 @@ impl Scrape {
             let enqueued = self.count("events_enqueued_total", &label);
             assert_eq!(enqueued, sum, "enqueued for {upstream} is not the sum of {counts:?}");
         }
+    }
+}
+
+/// Looks at the books again and again, of a process that may be away, until it is asked what came of it.
+pub struct Auditor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+struct Shared {
+    observe: Mutex<Option<SocketAddr>>,
+    over: AtomicBool,
+}
+
+impl Auditor {
+    pub fn start(observe: SocketAddr) -> Self {
+        let shared = Arc::new(Shared { observe: Mutex::new(Some(observe)), over: AtomicBool::new(false) });
+        let audited = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let mut scrapes = 0;
+            while !audited.over.load(Ordering::Relaxed) {
+                let observe = *audited.observe.lock().unwrap();
+                if let Some(scrape) = observe.and_then(try_scrape) {
+                    scrape.assert_books_balance();
+                    scrapes += 1;
+                }
+                std::thread::sleep(SCRAPE_EVERY);
+            }
+            scrapes
+        });
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// The process stands there now.
+    pub fn move_to(&self, observe: SocketAddr) {
+        *self.shared.observe.lock().unwrap() = Some(observe);
+    }
+
+    /// How many times the books balanced; they always did.
+    pub fn end(mut self) -> usize {
+        self.shared.over.store(true, Ordering::Relaxed);
+        self.thread.take().expect("a thread").join().expect("the books did not balance")
+    }
+}
+
+impl Drop for Auditor {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -12,10 +12,12 @@ use tempfile::TempDir;
 use super::{Answer, Raw, Scrape, wait_for, wait_until};
 
 /// How the process is started.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Limit of open files.
     pub descriptors: Option<u32>,
+    /// Command and arguments that run it; they must end in `exec`, so that its process is the binary's.
+    pub under: Vec<String>,
 }
 
 /// Where the listeners of a running process stand.
@@ -65,7 +67,7 @@ impl Surgegate {
             })
             .collect();
         let said = Arc::default();
-        let (child, addresses) = launch(&files, settings, &said);
+        let (child, addresses) = launch(&files, &settings, &said).unwrap_or_else(|ended| panic!("it ended: {ended}"));
         let started = Self { directory, files, settings, child, addresses, said };
         started.wait_until_ready();
         started
@@ -86,18 +88,25 @@ impl Surgegate {
 
     /// Starts again on the same spool, with the same configuration.
     pub fn start_again(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_some(), "still running");
-        (self.child, self.addresses) = launch(&self.files, self.settings, &self.said);
+        self.start_anyway();
         self.wait_until_ready();
     }
 
     /// As [`Surgegate::start_again`], without waiting for readiness: it may have no room.
     pub fn start_anyway(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_some(), "still running");
-        (self.child, self.addresses) = launch(&self.files, self.settings, &self.said);
+        self.try_start_under(&[]).unwrap_or_else(|ended| panic!("it ended: {ended}"));
     }
 
-    fn wait_until_ready(&self) {
+    /// Starts again, this time by this command; how it ended when it did before it listened.
+    pub fn try_start_under(&mut self, under: &[String]) -> Result<(), ExitStatus> {
+        assert!(self.child.try_wait().unwrap().is_some(), "still running");
+        let mut settings = self.settings.clone();
+        settings.under.extend_from_slice(under);
+        (self.child, self.addresses) = launch(&self.files, &settings, &self.said)?;
+        Ok(())
+    }
+
+    pub fn wait_until_ready(&self) {
         wait_until("readiness", || self.observe("/readyz").is_ok_and(|answer| answer.status == 200));
     }
 
@@ -217,16 +226,19 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
     connection.answer()
 }
 
-fn launch(files: &[PathBuf], settings: Settings, said: &Arc<Mutex<Vec<u8>>>) -> (Child, Addresses) {
-    let binary = env!("CARGO_BIN_EXE_surgegate");
-    let mut command = match settings.descriptors {
-        None => Command::new(binary),
-        Some(limit) => {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), binary]);
-            shell
-        }
-    };
+/// The process, once it listens, or how it ended before.
+fn launch(
+    files: &[PathBuf],
+    settings: &Settings,
+    said: &Arc<Mutex<Vec<u8>>>,
+) -> Result<(Child, Addresses), ExitStatus> {
+    let mut words = settings.under.clone();
+    if let Some(limit) = settings.descriptors {
+        words.extend(["sh".to_owned(), "-c".to_owned(), format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+    }
+    words.push(env!("CARGO_BIN_EXE_surgegate").to_owned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     for file in files {
         command.arg("--config").arg(file);
     }
@@ -250,11 +262,9 @@ fn launch(files: &[PathBuf], settings: Settings, said: &Arc<Mutex<Vec<u8>>>) -> 
     let addresses = wait_for("the addresses it listens on", || {
         let said = said.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&said[from..]);
-        let ended = child.try_wait().unwrap();
-        assert!(ended.is_none(), "it ended with {ended:?}: {text}");
-        text.lines().find_map(addresses_in)
+        child.try_wait().unwrap().map(Err).or_else(|| text.lines().find_map(addresses_in).map(Ok))
     });
-    (child, addresses)
+    addresses.map(|addresses| (child, addresses))
 }
 
 fn keep(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {
