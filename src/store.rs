@@ -394,10 +394,7 @@ impl Core {
             return;
         }
         match made {
-            Ok(()) => {
-                pending.no_next = None;
-                pending.take_larger();
-            }
+            Ok(()) => pending.no_next = None,
             Err(error) => {
                 if pending.no_next.is_none() {
                     // Told once: the next try is soon.

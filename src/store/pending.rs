@@ -206,11 +206,6 @@ impl Pending {
         possible
     }
 
-    /// There is room again.
-    pub(super) fn take_larger(&mut self) {
-        self.next_bytes = self.next_bytes.saturating_mul(2).min(self.segment_bytes);
-    }
-
     /// The segment that the next byte goes to, and its end.
     pub(super) fn tail(&self) -> (u32, u32) {
         (self.tail.segment, self.tail.offset)
@@ -225,6 +220,8 @@ impl Pending {
         Head { id, first_sequence: self.next_sequence, salt }.encode(&mut self.batch.buffer);
         let offset = u32::try_from(HEAD_SPAN).unwrap_or(u32::MAX);
         self.placed_bytes += HEAD_SPAN as u64;
+        // After one that was small for want of room the next tries to be larger.
+        self.next_bytes = self.next_bytes.saturating_mul(2).min(self.segment_bytes);
         self.tail = Tail { segment: id, seed: Seed::of(salt), offset, capacity, next_mark: offset };
     }
 

@@ -284,6 +284,7 @@ impl Standing {
         self.waiting
     }
 
+    #[cfg(test)]
     pub(super) fn dead_letters(&self) -> u64 {
         self.dead
     }
