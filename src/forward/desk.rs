@@ -66,7 +66,7 @@ pub(super) struct Desk {
     reader: Arc<dyn Reader>,
     pub(super) states: Arc<dyn States>,
     integrations: Arc<dyn Integrations>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     dial: Arc<dyn Dial>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) upstreams: Vec<Upstream>,

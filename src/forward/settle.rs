@@ -211,6 +211,7 @@ impl Desk {
             received_at: Micros::default(),
             bytes: 0,
         };
+        self.metrics.spool_damaged_records.inc();
         self.bury_as(place, &nothing, None, DeadReason::Unreadable);
     }
 
@@ -221,6 +222,7 @@ impl Desk {
         let ending = Ending::Dead { reason, status: None, attempts: 0 };
         self.log.settle(&upstream.meter, integration, sequence, ending);
         upstream.meter.bury(reason.name());
+        self.metrics.spool_damaged_records.inc();
         tracing::warn!(
             upstream = %upstream.meter.name, %integration, sequence, reason = reason.name(),
             "an event became a dead letter: its record in the spool cannot be read"

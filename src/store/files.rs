@@ -395,6 +395,9 @@ impl Disk {
 
     /// Copies damaged bytes of a segment, once however often it is read. Best effort, bounded.
     pub(super) fn set_aside(&self, file: &dyn File, id: u32, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
         let target = format!("{QUARANTINE}/{id:010}-{from}.bin");
         let room = QUARANTINE_BYTES_MAX.saturating_sub(self.quarantined.load(Ordering::Relaxed));
         let wanted = to.saturating_sub(from).min(room);

@@ -221,8 +221,15 @@ impl Reader {
             loop {
                 let (at, frame) = match scan.next() {
                     Next::Frame { at, frame } => (at, frame),
-                    Next::Damage { .. } => continue,
-                    Next::End { .. } => break,
+                    Next::Damage { from, to } => {
+                        disk.set_aside(&*handle.file, segment, from, to);
+                        continue;
+                    }
+                    Next::End { from, to } => {
+                        // It ends before what is known to stand in it.
+                        disk.set_aside(&*handle.file, segment, from, to);
+                        break;
+                    }
                 };
                 if frame.kind != Kind::Accepted as u8 {
                     continue;

@@ -172,7 +172,6 @@ impl Replay<'_> {
             }
         };
         if let Some(head) = scan::head(&*file).filter(|head| head.id == found.id) {
-            self.next_sequence = self.next_sequence.max(head.first_sequence);
             return Some(Segment { id: found.id, bytes, head });
         }
         if Scan::is_blank(&*file, bytes) {
@@ -202,6 +201,7 @@ impl Replay<'_> {
 
     fn segment(&mut self, disk: &Disk, segment: &Segment, may_be_torn: bool, places: &mut Places) {
         let Ok(file) = disk.open_segment(segment.id) else { return self.damaged() };
+        self.look_for_a_gap(segment);
         let mut scan = Scan::new(&*file, segment.bytes, segment.head.salt);
         let (first, from) = split(self.from);
         if segment.id == first {
@@ -245,6 +245,29 @@ impl Replay<'_> {
         // answered because of them, so they must be durable.
         if let Err(error) = disk.sync(file) {
             tracing::error!(segment = segment.id, %error, "a segment of the spool cannot be synced");
+        }
+    }
+
+    /// Sequences that are neither in the log nor void stood in records that are gone without a trace.
+    fn look_for_a_gap(&mut self, segment: &Segment) {
+        let first = segment.head.first_sequence;
+        let mut expected = self.next_sequence;
+        self.next_sequence = expected.max(first);
+        // A start that met damage left out more than that by itself.
+        if first <= expected || first - expected >= GAP_AFTER_DAMAGE - 1 || self.replayed == 0 {
+            return;
+        }
+        let mut voids = self.voids.clone();
+        voids.sort_unstable();
+        for (from, to) in voids {
+            if from <= expected && to >= expected {
+                expected = to.saturating_add(1);
+            }
+        }
+        if expected < first {
+            let events = first - expected;
+            tracing::warn!(segment = segment.id, events, "events before this segment of the spool are gone without a trace");
+            self.damaged();
         }
     }
 

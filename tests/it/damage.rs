@@ -412,7 +412,6 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
 /// Losses that leave no unreadable byte behind. The log can know of them all the same: each segment's head says at
 /// which sequence it begins.
 #[test]
-#[ignore = "the store does not notice yet: no gap between a segment's last sequence and the next one's first is looked for"]
 fn events_that_are_gone_without_a_trace_are_counted_as_damage() {
     let _alone = alone();
     let mut bench = Bench::set();
