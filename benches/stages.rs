@@ -175,8 +175,10 @@ impl<'d> Log<'d> {
             durability,
             max_bytes: 4 * LOG_BYTES,
             segment_bytes: SEGMENT_BYTES,
+            retain: Duration::from_secs(3600),
+            index_bytes: 64 << 20,
         };
-        let (store, _) = Store::open(config, &desk.metrics, 1, &mut |_, _, _| {}).unwrap();
+        let (store, _) = Store::open(config, &desk.metrics, 1, Arc::new(store::NoStates)).unwrap();
         store.start(Arc::new(Seen::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.spawn(Arc::clone(&store).deliver_completions(0));
@@ -225,8 +227,10 @@ fn record_bytes(desk: &Desk) -> u64 {
         durability: Durability::Fsync,
         max_bytes: 4 * LOG_BYTES,
         segment_bytes: SEGMENT_BYTES,
+        retain: Duration::from_secs(3600),
+        index_bytes: 64 << 20,
     };
-    let (store, _) = Store::open(config, &desk.metrics, 1, &mut |_, _, _| {}).unwrap();
+    let (store, _) = Store::open(config, &desk.metrics, 1, Arc::new(store::NoStates)).unwrap();
     store.start(Arc::clone(&seen) as Arc<dyn Outlet>);
     log.runtime.spawn(Arc::clone(&store).deliver_completions(0));
     for number in 0..2 {

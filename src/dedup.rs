@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use dashmap::mapref::entry::Entry as Slot;
 pub use line::Line;
 use line::Lines;
-use table::{Entry, HAS_LINE, IN_FLIGHT, TOUCHED, Table, UNDELIVERED};
+use table::{Entry, HAS_LINE, IN_FLIGHT, Slot, TOUCHED, Table, UNDELIVERED};
 
 use crate::claim::{Claim, Ledger, Pacing, Position, Targets};
 use crate::event::{Event, Incident, Micros, State, StateKey, Uid};
@@ -40,9 +39,6 @@ pub struct Config {
 
 /// Incident numbers are `n * REPLICAS + replica_id`.
 const REPLICAS: u64 = 1024;
-/// So many entries are copied at once when all are asked for; a larger table is walked in at most so many parts.
-const PART_ENTRIES: usize = 64 << 10;
-const PARTS_MAX: usize = 16;
 /// Tombstones of unknown resolves take at most this part of `max_keys` (contracts 5.5).
 const UNKNOWN_PART: usize = 10;
 
@@ -99,7 +95,7 @@ impl Dedup {
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             config,
-            table: table::new(),
+            table: Table::new(),
             entries: AtomicUsize::new(0),
             unknowns: AtomicUsize::new(0),
             lines: Lines::default(),
@@ -120,7 +116,7 @@ impl Dedup {
         };
         match self.table.entry(key) {
             Slot::Occupied(mut slot) => {
-                let entry = slot.get_mut();
+                let entry = &mut *slot;
                 if entry.has(IN_FLIGHT) {
                     entry.set(HAS_LINE, true);
                     return Claimed::Contended(Line::join(self, key));
@@ -274,7 +270,7 @@ impl Dedup {
     /// Moves a key's line on: somebody who was woken went away without claiming.
     pub(self) fn pass_on(&self, key: StateKey) {
         if let Slot::Occupied(mut slot) = self.table.entry(key)
-            && self.after(key, slot.get_mut())
+            && self.after(key, &mut slot)
         {
             slot.remove();
             self.entries.fetch_sub(1, Ordering::Relaxed);
@@ -292,10 +288,13 @@ impl Dedup {
 
     /// Puts back what the log tells, in log order; before anything runs.
     pub fn restore(&self, key: StateKey, incident: Incident, at: Position) {
-        let mut slot = self.table.entry(key).or_insert_with(|| {
-            self.entries.fetch_add(1, Ordering::Relaxed);
-            Entry::ABSENT
-        });
+        let mut slot = match self.table.entry(key) {
+            Slot::Occupied(slot) => slot,
+            Slot::Vacant(slot) => {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                slot.insert(Entry::ABSENT)
+            }
+        };
         let was_unknown = slot.is_unknown();
         slot.put(&incident);
         slot.at = at;
@@ -307,7 +306,7 @@ impl Dedup {
 
     /// Puts back that an incident was seen again.
     pub fn restore_touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros) {
-        if let Some(mut entry) = self.table.get_mut(&key)
+        if let Some(mut entry) = self.table.get_mut(key)
             && entry.incident().is_some_and(|incident| incident.iid == iid)
         {
             entry.touch(count, last_seen);
@@ -317,27 +316,27 @@ impl Dedup {
     /// The clock that all stamps were taken by stood so much before ours (DESIGN 5.6); before anything runs.
     pub fn shift_clock(&self, jump: Duration) {
         let seconds = u32::try_from(jump.as_secs()).unwrap_or(u32::MAX);
-        self.table.iter_mut().for_each(|mut entry| entry.shift(seconds));
+        self.table.retain(|_, entry| {
+            entry.shift(seconds);
+            true
+        });
         lock(&self.resolved).iter_mut().for_each(|(_, at_s)| *at_s = at_s.saturating_add(seconds));
     }
 
-    /// Gives every state as last committed, a part of the table at a time: `visit` is called while nothing is locked.
+    /// Gives every state as last committed; `visit` is called while nothing is locked.
     pub fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
-        let parts = (self.entries() / PART_ENTRIES).clamp(1, PARTS_MAX).next_power_of_two();
-        let of = |key: &StateKey| usize::try_from(key.0 >> 120).unwrap_or(0) & (parts - 1);
-        let mut some = Vec::new();
-        for part in 0..parts {
-            let here = self.table.iter().filter(|entry| of(entry.key()) == part);
-            some.extend(here.filter_map(|entry| Some((*entry.key(), entry.incident()?, entry.at))));
-            some.drain(..).for_each(|(key, incident, at)| visit(key, incident, at));
-        }
+        self.table.each(|key, entry| {
+            if let Some(incident) = entry.incident() {
+                visit(key, incident, entry.at);
+            }
+        });
     }
 
     /// Incidents that were seen again since this was last asked.
     pub fn take_touched(&self) -> Vec<(StateKey, Incident)> {
         let keys = std::mem::take(&mut *lock(&self.touched));
         let incident = |key: StateKey| {
-            let mut entry = self.table.get_mut(&key)?;
+            let mut entry = self.table.get_mut(key)?;
             entry.set(TOUCHED, false);
             Some((key, entry.incident()?))
         };
@@ -374,13 +373,13 @@ impl Dedup {
     fn evict(&self) -> bool {
         loop {
             let Some((key, at_s)) = lock(&self.resolved).pop_front() else { return false };
-            let removed = self.table.remove_if(&key, |_, entry| {
+            let removed = self.table.remove_if(key, |entry| {
                 entry.state() == Some(State::Resolved)
                     && entry.changed_at_s() == at_s
                     && !entry.has(IN_FLIGHT)
                     && !entry.has(HAS_LINE)
             });
-            if let Some((_, entry)) = removed {
+            if let Some(entry) = removed {
                 self.entries.fetch_sub(1, Ordering::Relaxed);
                 self.note_unknown(entry.is_unknown(), false);
                 return true;
@@ -399,7 +398,7 @@ impl Dedup {
                     self.metrics.dedup_expired.inc();
                 }
                 if entry.has(UNDELIVERED) {
-                    lock(&self.undelivered).remove(key);
+                    lock(&self.undelivered).remove(&key);
                 }
             }
             !goes
@@ -414,12 +413,12 @@ impl Dedup {
 
     /// The state of one key, as last committed.
     pub fn incident(&self, key: StateKey) -> Option<Incident> {
-        self.table.get(&key)?.incident()
+        self.table.get(key)?.incident()
     }
 
     /// A trigger ended as a dead letter: its generation's next trigger is tried there again (DESIGN 5.3).
     pub fn undelivered(&self, key: StateKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
-        let Some(mut entry) = self.table.get_mut(&key) else { return };
+        let Some(mut entry) = self.table.get_mut(key) else { return };
         if entry.incident().is_none_or(|incident| incident.iid != iid) {
             return;
         }
@@ -436,7 +435,7 @@ impl Dedup {
 
     /// A trigger of the generation reached the upstream after all.
     pub fn delivered(&self, key: StateKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
-        let Some(mut entry) = self.table.get_mut(&key) else { return };
+        let Some(mut entry) = self.table.get_mut(key) else { return };
         let mut rows = lock(&self.undelivered);
         let Some(row) = rows.get_mut(&key).filter(|row| row.iid == iid) else { return };
         row.upstreams.retain(|known| !Arc::ptr_eq(known, upstream));
@@ -455,7 +454,7 @@ impl Dedup {
 
 impl Ledger for Dedup {
     fn commit(&self, key: StateKey, next: Incident, at: Position) {
-        let Some(mut entry) = self.table.get_mut(&key) else { return };
+        let Some(mut entry) = self.table.get_mut(key) else { return };
         let was_unknown = entry.is_unknown();
         let same_generation = entry.incident().is_some_and(|before| before.iid == next.iid);
         entry.put(&next);
@@ -481,8 +480,8 @@ impl Ledger for Dedup {
 
     fn release(&self, key: StateKey) {
         if let Slot::Occupied(mut slot) = self.table.entry(key) {
-            slot.get_mut().set(IN_FLIGHT, false);
-            if self.after(key, slot.get_mut()) {
+            slot.set(IN_FLIGHT, false);
+            if self.after(key, &mut slot) {
                 slot.remove();
                 self.entries.fetch_sub(1, Ordering::Relaxed);
             }

@@ -67,8 +67,6 @@ mod writer;
 #[cfg(test)]
 mod doubles;
 #[cfg(test)]
-mod house;
-#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ const HOMES: [(&str, &str); 13] = [
     ("prometheus", "metrics"),
     ("governor", "gate/rate.rs"),
     ("simd_json", "dialect/json.rs"),
-    ("dashmap", "dedup"),
+    ("hashbrown", "dedup"),
     ("redis", "redis"),
     ("flate2", "body"),
     ("crc32fast", "store"),

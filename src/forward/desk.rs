@@ -1,6 +1,7 @@
 //! The forwarder's thread: takes what came, sends what may go, waits for whatever is next. What becomes
 //! of an event after its answer is in `settle`.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most events taken from the log at once: what else the thread has to do waits for it.
 const TAKEN_AT_ONCE: usize = 256;
 /// Turns that were granted to events that some upstream has not taken from the log; beyond it some take a second.
-const GRANTED_MAX: u64 = 100_000;
+const GRANTED_MAX: usize = 100_000;
 
 /// One event of a request under way.
 #[derive(Clone, Copy)]
@@ -78,7 +78,7 @@ pub(super) struct Desk {
     /// Replayed events that wait, by upstream and sequence: their time to give up runs from here.
     pub(super) replayed_at: Map<(usize, u64), Micros>,
     /// Turns that events were granted which another upstream has yet to take from the log.
-    granted: RoaringTreemap,
+    granted: BTreeSet<u64>,
     pub(super) limits: DeadLetterLimits,
     /// Events before it came to a process before this one,
     first_sequence: u64,
@@ -105,7 +105,7 @@ impl Desk {
             lines: Map::default(),
             flights: FuturesUnordered::new(),
             replayed_at: Map::default(),
-            granted: RoaringTreemap::new(),
+            granted: BTreeSet::new(),
             limits: dead_letters,
             first_sequence: 0,
             clock_jump_micros: 0,
@@ -277,7 +277,7 @@ impl Desk {
                     // Replayed already.
                     Some(found) if self.with_lanes(place, |lanes| lanes.holds(found.lane, sequence)) => {}
                     Some(Found { at, lane, pacing }) => {
-                        let granted = self.granted.contains(sequence);
+                        let granted = self.granted.contains(&sequence);
                         let pacing = if granted { Pacing::default() } else { pacing };
                         self.join_lane(place, lane, integration, Waiting::new(sequence, at, pacing));
                     }
@@ -501,7 +501,7 @@ impl Desk {
         self.metrics.spool_orphaned_events.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
         match self.upstreams.iter().filter_map(|upstream| upstream.lanes.lowest_taken()).min() {
             None => self.granted.clear(),
-            Some(taken) => drop(self.granted.remove_range(..=taken)),
+            Some(taken) => self.granted = self.granted.split_off(&(taken + 1)),
         }
     }
 

@@ -266,7 +266,11 @@ impl Replay<'_> {
         }
         if expected < first {
             let events = first - expected;
-            tracing::warn!(segment = segment.id, events, "events before this segment of the spool are gone without a trace");
+            tracing::warn!(
+                segment = segment.id,
+                events,
+                "events before this segment of the spool are gone without a trace"
+            );
             self.damaged();
         }
     }

@@ -1,5 +1,7 @@
 //! The promises of the room as a whole: what is answered stands in the log, and nothing else.
 
+mod keeping;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -307,9 +307,8 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
     let page = third.begins / PAGE * PAGE;
     let cut = third.begins + 30;
     type Damage<'a> = Box<dyn Fn(&Path) + 'a>;
-    let at_one = |with: Box<dyn Fn(&mut Vec<u8>)>| -> Damage<'_> {
-        Box::new(move |spool| change(&path(spool, one), |bytes| with(bytes)))
-    };
+    type Change = Box<dyn Fn(&mut Vec<u8>)>;
+    let at_one = |with: Change| -> Damage<'_> { Box::new(move |spool| change(&path(spool, one), |bytes| with(bytes))) };
     let third_alone = || all_of(std::slice::from_ref(&third));
     let cases: Vec<(&str, Cost, Damage<'_>)> = vec![
         ("nothing at all", nothing(), Box::new(|_| ())),

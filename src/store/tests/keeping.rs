@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::doubles::Event;
-use super::tests::{Rig, canon, config, image, segments, wait_until};
-use super::{Config, Ending};
+use super::{Rig, canon, config, image, segments, wait_until};
 use crate::outcome::DeadReason;
+use crate::store::doubles::Event;
+use crate::store::{Config, Durability, Ending, reader};
 
 fn checkpoints(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory.join("spool")).unwrap().map(|entry| entry.unwrap().path());
@@ -58,7 +58,7 @@ impl Rig {
         wait_until("everything is on disk", || {
             let pending = self.store.core.lock();
             let (segment, end) = pending.tail();
-            pending.durable == super::reader::join(segment, end)
+            pending.durable == reader::join(segment, end)
         });
     }
 }
@@ -306,7 +306,7 @@ fn a_clean_end_is_known_as_one_and_only_the_first_time() {
 #[test]
 fn states_that_memory_holds_ahead_of_the_disk_are_on_it_before_a_checkpoint_tells_them() {
     let directory = TempDir::new().unwrap();
-    let rig = Rig::without_keeper(Config { durability: super::Durability::Memory, ..config(directory.path()) });
+    let rig = Rig::without_keeper(Config { durability: Durability::Memory, ..config(directory.path()) });
     let keys: Vec<String> = (0..300).map(|n| format!("key-{n}")).collect();
     for key in &keys {
         rig.append(&rig.event(key)).unwrap();
