@@ -307,9 +307,8 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
     let page = third.begins / PAGE * PAGE;
     let cut = third.begins + 30;
     type Damage<'a> = Box<dyn Fn(&Path) + 'a>;
-    let at_one = |with: Box<dyn Fn(&mut Vec<u8>)>| -> Damage<'_> {
-        Box::new(move |spool| change(&path(spool, one), |bytes| with(bytes)))
-    };
+    type Change = Box<dyn Fn(&mut Vec<u8>)>;
+    let at_one = |with: Change| -> Damage<'_> { Box::new(move |spool| change(&path(spool, one), |bytes| with(bytes))) };
     let third_alone = || all_of(std::slice::from_ref(&third));
     let cases: Vec<(&str, Cost, Damage<'_>)> = vec![
         ("nothing at all", nothing(), Box::new(|_| ())),
@@ -326,7 +325,7 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
         ("both pages of the head lost", all_of(&events), at_one(Box::new(fill(0, 2 * PAGE, 0xff)))),
         (
             "a page in the middle blank",
-            all_of(&in_page),
+            Cost { must_miss: 1, ..all_of(&in_page) },
             at_one(Box::new(move |bytes| {
                 let end = (page + PAGE).min(bytes.len());
                 bytes[page..end].fill(0);
