@@ -10,21 +10,30 @@ minutes=${TORTURE_MINUTES:-30}
 logs=${TORTURE_LOGS:-target/torture}
 mode=${TORTURE:-usual}
 case $mode in
-    full) kills=1000 queued=100000 full=20 outage=1000000 rounds=20 fuzz=600 ;;
-    usual) kills=200 queued=100000 full=10 outage=100000 rounds=3 fuzz=60 ;;
+    full)
+        rounds=20 fuzz=600
+        figures="KILLS=1000 QUEUED=100000 FULL=20 OUTAGE=1000000 STRIKES_EVERY=1 ERRORS_EVERY=1 SHORT_WRITES=300
+            POWER=500 CUTS_EVERY=1 FLIPS=10000 ORDER=1000000 RESTARTS=50 LIMIT_SECONDS=60 UNKNOWN=1000000 STRICT=1"
+        ;;
+    usual)
+        rounds=3 fuzz=60
+        figures="KILLS=200 QUEUED=100000 FULL=10 OUTAGE=100000 STRIKES_EVERY=5 ERRORS_EVERY=5 SHORT_WRITES=40
+            POWER=100 CUTS_EVERY=4 FLIPS=4000 ORDER=100000 RESTARTS=10 LIMIT_SECONDS=30 UNKNOWN=100000"
+        ;;
     *) echo "TORTURE is full or not set" >&2; exit 2 ;;
 esac
 # Figures given by name win.
-export SURGEGATE_TORTURE_KILLS=${SURGEGATE_TORTURE_KILLS:-$kills}
-export SURGEGATE_TORTURE_QUEUED=${SURGEGATE_TORTURE_QUEUED:-$queued}
-export SURGEGATE_TORTURE_FULL=${SURGEGATE_TORTURE_FULL:-$full}
-export SURGEGATE_TORTURE_OUTAGE=${SURGEGATE_TORTURE_OUTAGE:-$outage}
+for figure in $figures; do
+    name=SURGEGATE_TORTURE_${figure%%=*}
+    export "$name=${!name:-${figure#*=}}"
+done
 rounds=${TORTURE_ROUNDS:-$rounds}
 fuzz=${TORTURE_FUZZ:-$fuzz}
 
 mkdir -p "$(dirname "$state")" "$logs"
 # Other figures or other code: what has passed says nothing.
-this="mode=$mode kills=$SURGEGATE_TORTURE_KILLS queued=$SURGEGATE_TORTURE_QUEUED full=$SURGEGATE_TORTURE_FULL outage=$SURGEGATE_TORTURE_OUTAGE rounds=$rounds fuzz=$fuzz tree=$(git rev-parse --short HEAD 2>/dev/null || echo none)-$(git diff HEAD 2>/dev/null | sha1sum | cut -c 1-8)"
+given=$(env | sed -n 's/^SURGEGATE_TORTURE_//p' | sort | tr '\n' ' ')
+this="mode=$mode ${given}rounds=$rounds fuzz=$fuzz tree=$(git rev-parse --short HEAD 2>/dev/null || echo none)-$(git diff HEAD 2>/dev/null | sha1sum | cut -c 1-8)"
 if [[ ${TORTURE_FRESH:-} == 1 || ! -f $state || $(head -n 1 "$state") != "$this" ]]; then
     echo "$this" >"$state"
 fi
@@ -39,7 +48,8 @@ for file in fuzz/fuzz_targets/*.rs; do parts+=("fuzz:$(basename "$file" .rs)"); 
 for ((round = 1; round <= rounds; round++)); do
     parts+=("config:$round" "full:$round" "drain:$round" "outage:$round")
 done
-parts+=("crash:1")
+# One file of tests/it each, which takes its figures from above.
+for file in strikes damage failing limits power order crash; do parts+=("$file:1"); done
 
 # Takes away what a part left that ran out of time in the middle: mounts, spools.
 clear() {
@@ -75,7 +85,7 @@ for part in "${parts[@]}"; do
     TMPDIR=$work "${limit[@]}" "${run[@]}" >"$log" 2>&1
     status=$?
     clear
-    grep -aoE '(TEST_SEED=|Found|ready [0-9]|refused within|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|another key waited.*|number_of_executed_units: .*' "$log" | sed 's/^/   /'
+    grep -aoE '(TEST_SEED=|Found|ready [0-9]|refused within|accepted again|event limit|request limit|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|another key waited.*|number_of_executed_units: .*' "$log" | sed 's/^/   /'
     if ((status == 0)); then
         echo "passed $part" >>"$state"
         passed=$((passed + 1))

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::crash::{configuration, figure};
 use crate::faults::{Fault, Upstream};
-use crate::harness::{PATH, Surgegate, alone, seed, wait_until};
+use crate::harness::{Auditor, PATH, Surgegate, alone, seed, wait_until};
 
 const PAGE: usize = 4096;
 /// Each start begins a segment.
@@ -43,6 +43,7 @@ struct Event {
 struct Bench {
     upstream: Upstream,
     surgegate: Surgegate,
+    auditor: Auditor,
     directory: TempDir,
     events: Vec<Event>,
     /// Segments with content, in order.
@@ -109,7 +110,8 @@ impl Bench {
         upstream.tell(|_| Fault::Answer(200));
         let directory = TempDir::new().unwrap();
         copy(&surgegate.spool(), directory.path());
-        let mut bench = Self { upstream, surgegate, directory, events: Vec::new(), segments: Vec::new() };
+        let auditor = Auditor::start(surgegate.observe_address());
+        let mut bench = Self { upstream, surgegate, auditor, directory, events: Vec::new(), segments: Vec::new() };
         bench.find_events();
         bench
     }
@@ -147,6 +149,7 @@ impl Bench {
         damage(&home.join("spool"));
         self.upstream.forget();
         self.surgegate.start_again();
+        self.auditor.move_to(self.surgegate.observe_address());
         let scrape = self.surgegate.wait_until_delivered();
         let mut came = BTreeMap::<String, usize>::new();
         for arrival in self.upstream.arrivals() {
@@ -163,6 +166,12 @@ impl Bench {
         let strangers: Vec<_> = came.keys().filter(|key| !self.events.iter().any(|event| event.key == **key)).collect();
         assert!(strangers.is_empty(), "nobody posted {strangers:?}");
         after
+    }
+
+    /// The books balanced at every look.
+    fn end(self) {
+        let scrapes = self.auditor.end();
+        assert!(scrapes > 0, "nobody looked at the books");
     }
 
     /// The next start finds nothing left to do, and takes new events.
@@ -231,6 +240,7 @@ fn a_tail_torn_at_any_byte_of_the_last_two_records_costs_these_at_most() {
     eprintln!("Found {cuts} cuts, {lost} torn events, {kept_apart} times the torn bytes were kept");
     assert!(lost > cuts / 2 && kept_apart > cuts / 2, "the cuts hit nothing");
     bench.start_once_more();
+    bench.end();
 }
 
 #[test]
@@ -271,6 +281,7 @@ fn a_flipped_bit_costs_the_record_it_hits_at_most_and_is_noticed() {
     eprintln!("Found {flipped} flipped bits, {lost} events lost");
     assert!(lost * 10 > flipped, "the flips hit nothing");
     bench.start_once_more();
+    bench.end();
 }
 
 /// What a damage may cost, and whether it must be noticed.
@@ -325,7 +336,7 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
         ("both pages of the head lost", all_of(&events), at_one(Box::new(fill(0, 2 * PAGE, 0xff)))),
         (
             "a page in the middle blank",
-            all_of(&in_page),
+            Cost { must_miss: 1, ..all_of(&in_page) },
             at_one(Box::new(move |bytes| {
                 let end = (page + PAGE).min(bytes.len());
                 bytes[page..end].fill(0);
@@ -406,6 +417,7 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
         }
         bench.start_once_more();
     }
+    bench.end();
 }
 
 /// Losses that leave no unreadable byte behind. The log can know of them all the same: each segment's head says at
@@ -431,4 +443,5 @@ fn events_that_are_gone_without_a_trace_are_counted_as_damage() {
         assert!(!after.missing.is_empty(), "{name}: nothing was lost");
         assert!(after.damaged > 0, "{name}: not noticed: {after:?}");
     }
+    bench.end();
 }

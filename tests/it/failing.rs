@@ -136,11 +136,11 @@ fn an_error_at_any_call_to_the_disk_loses_nothing_and_nothing_is_answered_before
     assert!(found.refused > 0 && found.scrapes > failed / 4 && found.synced_before > EVENTS, "{found:?}");
 }
 
-/// Names of calls, and how often each was made.
-type Calls = Vec<(String, usize)>;
+/// A call to fail: its name and its number in its thread.
+type Place = (String, usize);
 
 /// Calls of a start on a queue, and the first ones of a run: name and number in their thread.
-fn calls_without_errors(notes: &Path, found: &mut Found) -> (Calls, Calls) {
+fn calls_without_errors(notes: &Path, found: &mut Found) -> (Vec<Place>, Vec<Place>) {
     let (upstream, mut surgegate) = with_a_queue();
     let calls_of_log = |calls: &[Call], spool: &Path| {
         let touches = |call: &Call| call.arguments.contains(spool.to_str().unwrap());

@@ -1,7 +1,12 @@
 //! D3 and D7: the power goes. SIGKILL keeps the page cache and so proves nothing about syncing; here the spool stands
-//! on a small ext4 of its own in a file. At a random moment the process is stopped, the file is copied as a disk
-//! without power would be found, and the process goes on from the copy alone: the file system replays its journal,
-//! the log its records, nobody lends a hand, and nothing that was answered 2xx is missing.
+//! on a small ext4 of its own. At a random moment the process is stopped, its disk is copied as it would be found
+//! without power, and the process goes on from the copy alone: the file system replays its journal, the log its
+//! records, nobody lends a hand, and nothing that was answered 2xx is missing.
+//!
+//! A disk has a cache that it loses, too: what was written past the page cache, as the log writes, is not yet kept. So
+//! that ext4 stands in a file on a second ext4, in a file again, and it is the outer one that is copied. The page
+//! cache of the outer file system plays the disk's cache: only a flush from the inner one, which comes of a sync,
+//! takes its content to where the copy finds it.
 //!
 //! `SURGEGATE_TORTURE_POWER` sets the number of losses, `TEST_SEED` makes a run's choices again.
 
@@ -21,22 +26,32 @@ use crate::fleet::{Fleet, ToldByKey, judge};
 use crate::harness::{Surgegate, alone, seed, signal, try_scrape, wait_until};
 
 const DISK_BYTES: u64 = 64 << 20;
+/// With room for its own journal.
+const OUTER_BYTES: u64 = 80 << 20;
 const CLIENTS: usize = 6;
 /// A disk is made anew after so many losses: its log grows.
 const LOSSES_A_DISK: usize = 10;
 
-/// A file system in a file. Dropped: unmounted, and with it goes its loop device.
+/// A file system in a file, in a file system in a file. Dropped: unmounted, and with them go their loop devices.
 struct LoopDisk {
     directory: TempDir,
-    is_mounted: bool,
+    /// Where something is mounted, the outer one first.
+    mounted: Vec<PathBuf>,
 }
 
 impl LoopDisk {
     fn make() -> Self {
-        let disk = Self { directory: TempDir::new().unwrap(), is_mounted: false };
-        File::create(disk.image()).unwrap().set_len(DISK_BYTES).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(disk.image()));
-        std::fs::create_dir(disk.at()).unwrap();
+        let mut disk = Self { directory: TempDir::new().unwrap(), mounted: Vec::new() };
+        for place in [disk.outer(), disk.at()] {
+            std::fs::create_dir(place).unwrap();
+        }
+        make_file_system(&disk.image(), OUTER_BYTES);
+        disk.mount_one(&disk.image(), &disk.outer());
+        // Every block of it is there from the start: a flush has its content to write and nothing else.
+        std::fs::write(disk.inner_image(), vec![0; usize::try_from(DISK_BYTES).unwrap()]).unwrap();
+        make_file_system(&disk.inner_image(), DISK_BYTES);
+        run(Command::new("sync").arg("--file-system").arg(disk.outer()));
+        disk.mount_one(&disk.inner_image(), &disk.at());
         disk
     }
 
@@ -44,20 +59,30 @@ impl LoopDisk {
         self.directory.path().join("image")
     }
 
+    fn outer(&self) -> PathBuf {
+        self.directory.path().join("outer")
+    }
+
+    fn inner_image(&self) -> PathBuf {
+        self.outer().join("image")
+    }
+
     fn at(&self) -> PathBuf {
         self.directory.path().join("disk")
     }
 
-    fn mount(&mut self) {
-        run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(self.image()).arg(self.at()));
-        self.is_mounted = true;
+    fn mount_one(&mut self, image: &Path, at: &Path) {
+        run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(image).arg(at));
+        self.mounted.push(at.to_owned());
     }
 
     fn unmount(&mut self) {
-        wait_until("the file system to be let go", || {
-            Command::new("umount").arg(self.at()).output().unwrap().status.success()
-        });
-        self.is_mounted = false;
+        while let Some(at) = self.mounted.last() {
+            wait_until("the file system to be let go", || {
+                Command::new("umount").arg(at).output().unwrap().status.success()
+            });
+            self.mounted.pop();
+        }
     }
 
     /// What of it would be found after a loss of power now. Whoever writes to it has been stopped; the kernel goes on
@@ -76,17 +101,23 @@ impl LoopDisk {
     fn come_back_as(&mut self, copy: &Path) {
         self.unmount();
         std::fs::rename(copy, self.image()).unwrap();
-        self.mount();
+        self.mount_one(&self.image(), &self.outer());
+        self.mount_one(&self.inner_image(), &self.at());
     }
 }
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
-        if self.is_mounted {
+        for at in self.mounted.iter().rev() {
             // Lazily: after a failure its process may still be at its end.
-            let _ = Command::new("umount").arg("--lazy").arg(self.at()).status();
+            let _ = Command::new("umount").arg("--lazy").arg(at).status();
         }
     }
+}
+
+fn make_file_system(image: &Path, bytes: u64) {
+    File::options().create(true).truncate(false).write(true).open(image).unwrap().set_len(bytes).unwrap();
+    run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(image));
 }
 
 fn run(command: &mut Command) {
@@ -139,7 +170,6 @@ fn a_loss_of_power_at_any_moment_loses_nothing_that_was_answered() {
 
 fn lose_power(round: usize, losses: usize, rng: &mut Rng, found: &mut Found) {
     let mut disk = LoopDisk::make();
-    disk.mount();
     // Half of what comes is not taken before the power is back for good: it must come from the disk.
     let upstream = Upstream::scripted(|arrival| match arrival.title.len() % 2 {
         0 => Fault::After(Duration::from_millis(5), 200),
