@@ -288,8 +288,17 @@ impl Dedup {
 
     /// Puts back what the log tells, in log order; before anything runs.
     pub fn restore(&self, key: StateKey, incident: Incident, at: Position) {
+        let full = self.entries() >= self.config.max_keys;
         let mut slot = match self.table.entry(key) {
             Slot::Occupied(slot) => slot,
+            // What made room for it then was not told to the log: it makes room again.
+            Slot::Vacant(slot) if full => {
+                drop(slot);
+                if self.evict() {
+                    self.restore(key, incident, at);
+                }
+                return;
+            }
             Slot::Vacant(slot) => {
                 self.entries.fetch_add(1, Ordering::Relaxed);
                 slot.insert(Entry::ABSENT)

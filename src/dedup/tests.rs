@@ -185,6 +185,67 @@ fn a_full_table_gives_up_the_oldest_resolved_and_never_an_open_one() {
 }
 
 #[test]
+fn what_a_full_table_gave_up_makes_room_again_after_a_restart() {
+    let (before, targets) = dedup(3);
+    let mut log = vec![];
+    for (key, action) in [
+        ("open", Action::Trigger),
+        ("r1", Action::Trigger),
+        ("r1", Action::Resolve),
+        ("r2", Action::Trigger),
+        ("r2", Action::Resolve),
+        ("new", Action::Trigger),
+    ] {
+        let event = said(key, action);
+        let state_key = event.state_key().unwrap();
+        let (_, incident, _) = run(&before, &targets, event);
+        log.push((state_key, incident.unwrap()));
+    }
+    let (after, _) = dedup(3);
+    log.iter().for_each(|(key, incident)| after.restore(*key, *incident, Position(1)));
+    assert_eq!((before.entries(), after.entries()), (3, 3));
+    for (key, _) in log {
+        assert_eq!(before.incident(key).map(|one| one.iid), after.incident(key).map(|one| one.iid));
+    }
+}
+
+#[test]
+fn an_incident_that_is_seen_again_is_told_once_until_it_is_asked_for() {
+    let (after, _) = dedup(100);
+    let (dedup, targets) = dedup(100);
+    run(&dedup, &targets, event("quiet"));
+    for _ in 0..5 {
+        run(&dedup, &targets, event("k"));
+    }
+    let touched = dedup.take_touched();
+    assert_eq!(touched.iter().map(|(_, incident)| incident.count).collect::<Vec<_>>(), [5]);
+    assert!(dedup.take_touched().is_empty());
+    run(&dedup, &targets, event("k"));
+    let touched = dedup.take_touched();
+    assert_eq!(touched[0].1.count, 6);
+    let (key, incident) = touched[0];
+    after.restore(key, Incident { count: 1, ..incident }, Position(1));
+    after.restore_touched(key, Uid(1), 9, incident.last_seen);
+    assert_eq!(after.incident(key).unwrap().count, 1, "another incident by now");
+    after.restore_touched(key, incident.iid, 6, incident.last_seen);
+    assert_eq!(after.incident(key).unwrap().count, 6);
+}
+
+#[test]
+fn after_a_jump_of_the_clock_nothing_has_outlived_its_time() {
+    let jump = Duration::from_secs(20 * 24 * 3600);
+    let old = |action| Event { received_at: Micros(Micros::now().0 - 20 * 24 * 3600 * 1_000_000), ..said("k", action) };
+    for (shifts, expected) in [(true, Outcome::Duplicate), (false, Outcome::Created)] {
+        let (dedup, targets) = dedup(100);
+        run(&dedup, &targets, old(Action::Trigger));
+        if shifts {
+            dedup.shift_clock(jump);
+        }
+        assert_eq!(run(&dedup, &targets, event("k")).0, expected);
+    }
+}
+
+#[test]
 fn tombstones_of_unknown_resolves_take_a_tenth_of_the_table() {
     let (dedup, targets) = dedup(20);
     for key in 0..10 {

@@ -24,6 +24,7 @@ pub(super) struct Event {
     pub(super) number: u64,
     pub(super) targets: Vec<&'static str>,
     pub(super) raw: Vec<u8>,
+    pub(super) received_at: Micros,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ledger: Arc<Notes>,
 }
@@ -37,6 +38,7 @@ impl Event {
             number: 1024,
             targets: vec!["pager", "archive"],
             raw: format!("{{\"event_id\":\"{key}\"}}").into_bytes(),
+            received_at: Micros(1_800_000_000_000_001),
             metrics: Metrics::new(1).unwrap(),
             ledger: Arc::default(),
         }
@@ -70,7 +72,7 @@ impl Ledger for Notes {
 pub(super) fn admitted(sample: &Event) -> Admitted {
     let event = Inner {
         uid: Uid::new(Micros(1_800_000_000_000_000)),
-        received_at: Micros(1_800_000_000_000_001),
+        received_at: sample.received_at,
         integration: "fleet".into(),
         dialect: Cow::Borrowed("squadcast"),
         endpoint: Cow::Borrowed("v2/incidents/api"),

@@ -19,6 +19,11 @@ struct Commit {
 }
 
 impl Commit {
+    /// Bytes of memory: a small commit's buffer may be much larger than what stands in it.
+    fn bytes(&self) -> usize {
+        self.buffer.capacity() + self.chunks.capacity() * size_of::<Chunk>() + size_of::<Self>()
+    }
+
     fn begins(&self) -> Option<Position> {
         self.chunks.first().map(|chunk| join(chunk.segment, chunk.at))
     }
@@ -50,13 +55,13 @@ impl Recent {
     /// Keeps what a commit wrote; `batch` gets the oldest one's room in exchange.
     pub(super) fn put(&self, batch: &mut Batch) {
         let mut commits = self.lock();
-        commits.bytes += batch.buffer.len();
-        commits
-            .kept
-            .push_back(Commit { buffer: std::mem::take(&mut batch.buffer), chunks: std::mem::take(&mut batch.chunks) });
+        let commit = Commit { buffer: std::mem::take(&mut batch.buffer), chunks: std::mem::take(&mut batch.chunks) };
+        commits.bytes += commit.bytes();
+        commits.kept.push_back(commit);
         while commits.bytes > BYTES_MAX {
-            let Some(Commit { mut buffer, mut chunks }) = commits.kept.pop_front() else { break };
-            commits.bytes -= buffer.len();
+            let Some(oldest) = commits.kept.pop_front() else { break };
+            commits.bytes -= oldest.bytes();
+            let Commit { mut buffer, mut chunks } = oldest;
             buffer.clear();
             chunks.clear();
             (batch.buffer, batch.chunks) = (buffer, chunks);
