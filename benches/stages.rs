@@ -16,13 +16,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rooms::{Desk, SIZES};
-use surgegate::claim::Position;
+use surgegate::claim::{Accepted, Position};
 use surgegate::dedup::{Claimed, Dedup};
 use surgegate::dialect::{self, Rules, json};
 use surgegate::event::Event;
-use surgegate::store::{self, Durability, Outlet, Queued, Store};
+use surgegate::outcome::Reason;
+use surgegate::store::{self, Durability, Ending, Outlet, Queued, Store};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
@@ -180,30 +182,64 @@ impl<'d> Log<'d> {
         };
         let (store, _) = Store::open(config, &desk.metrics, 1, Arc::new(store::NoStates)).unwrap();
         store.start(Arc::new(Seen::default()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        // As the listener's runtimes do: a commit waits for what a busy thread is about to hand over.
+        let (rests, goes_on) = (Arc::clone(&store), Arc::clone(&store));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .on_thread_park(move || rests.worker_rests(0))
+            .on_thread_unpark(move || goes_on.worker_goes_on(0))
+            .build()
+            .unwrap();
         runtime.spawn(Arc::clone(&store).deliver_completions(0));
+        store.worker_goes_on(0);
         Self { desk, dedup: desk.dedup(0), store, runtime, durability, next: 0, directory }
     }
 
-    /// The time of `iterations` batches, each of `size` events appended at once.
-    fn append(&mut self, iterations: u64, size: u64, record: u64) -> Duration {
+    /// The time of `iterations` batches of `size` events. Twice as many are under way, as where connections wait for
+    /// their answers: while one batch is synced the next one gathers. `settles`: each event that was answered is
+    /// settled, as a forwarder that keeps up does.
+    fn append(&mut self, iterations: u64, size: u64, record: u64, settles: bool) -> Duration {
         let mut taken = Duration::ZERO;
-        for _ in 0..iterations {
+        let mut left = iterations * size;
+        while left > 0 {
             if self.next * record > LOG_BYTES {
                 self.store.close();
                 *self = Self::new(self.desk, self.durability);
             }
+            // So many that beginning and end, where less is under way, do not count for much.
+            let events = left.min((32 * size).max(1024));
+            left -= events;
             let admitted: Vec<_> =
-                (self.next..self.next + size).map(|number| self.desk.admitted(&self.dedup, number)).collect();
-            self.next += size;
+                (self.next..self.next + events).map(|number| self.desk.admitted(&self.dedup, number)).collect();
+            // Sequences are given from 1 on, in order.
+            let mut settled = self.next;
+            self.next += events;
             let began = Instant::now();
-            let all = join_all(admitted.into_iter().map(|admitted| self.store.append(0, admitted)));
-            let all = self.runtime.block_on(all);
+            self.runtime.block_on(async {
+                let mut under_way = FuturesUnordered::new();
+                for admitted in admitted {
+                    if under_way.len() as u64 >= 2 * size {
+                        self.is_accepted(under_way.next().await);
+                        settled += 1;
+                        if settles {
+                            self.store.settle(&self.desk.targets[0], "fleet", settled, Ending::Delivered);
+                        }
+                    }
+                    under_way.push(self.store.append(0, admitted));
+                }
+                while let Some(answer) = under_way.next().await {
+                    self.is_accepted(Some(answer));
+                }
+            });
+            self.store.worker_goes_on(0);
             taken += began.elapsed();
-            let refused = all.iter().find_map(|answer| answer.as_ref().err());
-            assert!(refused.is_none(), "the log refuses, {} MiB of disk are free: {refused:?}", self.free_mebibytes());
         }
         taken
+    }
+
+    fn is_accepted(&self, answer: Option<Result<Accepted, Reason>>) {
+        let mebibytes = || self.free_mebibytes();
+        assert!(matches!(answer, Some(Ok(_))), "the log refuses, {} MiB of disk are free: {answer:?}", mebibytes());
     }
 
     /// The log takes nothing on a full disk.
@@ -266,12 +302,16 @@ fn append(criterion: &mut Criterion) {
     let desk = Desk::new(SIZES[0].1);
     let record = record_bytes(&desk);
     let mut group = criterion.benchmark_group("append");
-    for size in [1, 16, 256] {
+    for size in [1, 16, 256, 4096] {
         group.throughput(Throughput::Elements(size));
-        for (name, durability) in [("memory", Durability::Memory), ("fsync", Durability::Fsync)] {
+        for (name, durability, settles) in [
+            ("memory", Durability::Memory, false),
+            ("fsync", Durability::Fsync, false),
+            ("fsync, with settling", Durability::Fsync, true),
+        ] {
             let log = RefCell::new(Log::new(&desk, durability));
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
-                bencher.iter_custom(|iterations| log.borrow_mut().append(iterations, size, record));
+                bencher.iter_custom(|iterations| log.borrow_mut().append(iterations, size, record, settles));
             });
         }
         let directory = directory();

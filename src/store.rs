@@ -1,5 +1,6 @@
 //! The log (DESIGN 4): the one durable truth. Intake appends, the forwarder reads and settles, and a start
-//! rebuilds everything else from it.
+//! rebuilds everything else from it. `writer` commits, `shelf` makes segments ahead of time, `keeper` sums up and lets
+//! go, each on a thread of its own; `pending` and `standing` are what they share with the requests, under one lock.
 //!
 //! # Layout
 //!
@@ -7,6 +8,8 @@
 //! DIRECTORY/                 0700
 //!   spool/lock               held by the one process that owns the directory
 //!   spool/0000000001.log     a segment, 0600; the highest one or two may be blank, made ahead of time
+//!   spool/0000000001.checkpoint  the log up to a place, summed up; the last two are kept
+//!   spool/0000000001.draft   one that is being written; removed at a start
 //!   quarantine/              copies of damaged bytes, at most 64 MiB; looked at by people alone
 //!
 //! segment  := head (8 KiB: two copies in two pages) frame* zero*
@@ -18,10 +21,24 @@
 //! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
 //! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
 //! passes for a record. `sequence` names the event that the record is about; only an `Accepted` takes a new
-//! one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted.
+//! one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
+//! shape of a segment; its parts: `store/checkpoint.rs`.
 //!
-//! Limits: a payload 1 MiB, a segment 4 GiB, 64 MiB in memory on the way to the disk, and the last 8 MiB written
-//! stay there for the forwarder.
+//! # Limits
+//!
+//! A payload 1 MiB, a segment 4 GiB, 64 MiB in memory on the way to the disk, and the last 8 MiB written stay there
+//! for the forwarder. `index_bytes` bounds what waits and where it stands: a bit to two bytes a waiting event (compressed
+//! sets of sequences, one for each upstream and integration) and 16 B for each 32 KiB of the log (marks, thinned where
+//! they take more than a quarter); past it new events are refused. `max_bytes` counts every file. New events leave free
+//! what all that waits needs to be settled once, and the next checkpoint.
+//!
+//! # What goes, and when
+//!
+//! A segment may go when a checkpoint speaks of a place behind it and none of its events waits or is a dead letter.
+//! It goes when it was sealed `retain` ago, or, oldest first, when less than an eighth of `max_bytes` is free or the disk
+//! is full: before anything is refused. Where few events keep an old segment, they are copied to the end of the log
+//! (`Moved`), and it goes when a checkpoint knows of the copies. Where nothing may go, new events are refused, and what
+//! waits is forwarded and settled as before.
 //!
 //! # Invariants
 //!
@@ -33,6 +50,11 @@
 //! 4. After a failed write or sync the segment takes no more. The fresh one begins with `Void` records that
 //!    name every sequence refused since, and is synced before the next 2xx.
 //! 5. Sequences are never given to two events.
+//! 6. The tail is never behind a checkpoint: one is made of what is on disk, and gets its name when it is itself. What a
+//!    checkpoint says is exact at its place, but for the states, which may be newer: records behind the place hold whole
+//!    states and end where they are.
+//! 7. An event's record goes after its last ending and never before: an event that waits can be read, or is counted as
+//!    damaged.
 //!
 //! # What a crash leaves
 //!
@@ -44,6 +66,10 @@
 //! | between write and sync, or sync and answer | the events: delivered, and again if their senders retry |
 //! | between a failed write and the void's sync | as above: the refused events, beside their retries |
 //! | within 50 ms of a settlement | the event still waiting: delivered again under the same uid |
+//! | writing a checkpoint | a draft: removed; the two before it count |
+//! | between a checkpoint's name and the older one's end | three of them: the newest counts |
+//! | copying events | copies of events that stand in their places as well: one of the two is read |
+//! | removing segments | some of what may go: it goes later |
 
 // The log's writer is a thread of its own: no runtime runs there, and no test pauses its clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
