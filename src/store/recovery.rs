@@ -58,7 +58,8 @@ struct Replay<'a> {
     targets: HashMap<Vec<Arc<str>>, Targets>,
     recovered: Recovered,
     highest_sequence: u64,
-    /// Highest sequence in what was replayed so far; the heads of later segments do not count.
+    /// Highest sequence of an event replayed so far. Heads of later segments do not count, nor do voids: an empty one
+    /// names the sequence that the next event gets.
     replayed_sequence: u64,
     unread: u64,
 }
@@ -222,7 +223,9 @@ impl Replay<'_> {
             }
         });
         self.highest_sequence = self.highest_sequence.max(frame.sequence);
-        self.replayed_sequence = self.replayed_sequence.max(frame.sequence);
+        if known == Some(Kind::Accepted) {
+            self.replayed_sequence = self.replayed_sequence.max(frame.sequence);
+        }
         if read.is_none() {
             tracing::warn!(
                 at = at.0,
