@@ -64,6 +64,10 @@ mod writer;
 #[cfg(test)]
 mod doubles;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
@@ -75,7 +79,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::{Notify, oneshot};
 
-use self::files::{Disk, Files, Real};
+use self::files::{Disk, Files, Real, Segment};
 use self::pending::{Health, Pending, Waiting};
 use self::reader::Reader;
 use self::recent::Recent;
@@ -287,6 +291,11 @@ impl Core {
         }
     }
 
+    /// For the writer.
+    fn take_segment(&self, id: u32) -> std::io::Result<Segment> {
+        self.shelf.take(id, &self.disk, &|id, made| self.segment_made(id, made))
+    }
+
     fn within_limit(&self) -> Result<(), Reason> {
         if self.disk.bytes() > self.max_bytes { Err(Reason::SpoolFull) } else { Ok(()) }
     }
@@ -438,6 +447,7 @@ impl Store {
         let mut threads = self.threads();
         let Some(writer) = threads.writer.take() else { return };
         let writer = writer.with_outlet(outlet);
+        self.core.shelf.man();
         let core = Arc::clone(&self.core);
         let prepare = move || core.shelf.run(&core.disk, &|id, made| core.segment_made(id, made));
         let named = |name: &str| thread::Builder::new().name(name.to_owned());
@@ -540,8 +550,6 @@ impl Store {
         self.core.lock().health = Health::Closing;
         self.core.wake.notify_all();
         if let Some(writer) = threads.writer.take() {
-            // Never started: nobody would make it a segment.
-            self.core.shelf.stop();
             writer.run();
         }
         // A panic was logged where it happened.

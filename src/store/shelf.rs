@@ -10,6 +10,9 @@ use super::files::{Disk, Segment};
 /// After a segment could not be made. Accepting again must come within 1 s of space (PROMISES D5).
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// Hears of each segment whether it could be made.
+type Tell<'a> = dyn Fn(u32, Result<(), &io::Error>) + 'a;
+
 #[derive(Default)]
 struct Shelves {
     /// Made and not yet used.
@@ -22,7 +25,16 @@ struct Shelves {
     forced: u32,
     /// What the last try failed with.
     error: Option<io::Error>,
+    /// A thread makes them; before that, and in tests without threads, who takes one makes it.
+    manned: bool,
     stopped: bool,
+}
+
+/// A segment that could not be made.
+pub(super) struct Unmade {
+    id: u32,
+    /// It was tried although there was no room.
+    forced: bool,
 }
 
 pub(super) struct Shelf {
@@ -74,8 +86,13 @@ impl Shelf {
         shelves.ready.contains_key(&id) || disk.bytes().saturating_add(missing) <= self.max_bytes
     }
 
+    /// From now on somebody is in [`Self::run`], or soon.
+    pub(super) fn man(&self) {
+        self.lock().manned = true;
+    }
+
     /// Takes a segment; waits while it is being made, and has it made beyond `max_bytes` if need be.
-    pub(super) fn take(&self, id: u32) -> io::Result<Segment> {
+    pub(super) fn take(&self, id: u32, disk: &Disk, tell: &Tell<'_>) -> io::Result<Segment> {
         let mut shelves = self.lock();
         shelves.wanted = shelves.wanted.max(id);
         shelves.forced = shelves.forced.max(id);
@@ -91,12 +108,18 @@ impl Shelf {
             if shelves.stopped || shelves.made >= id {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            shelves = self.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
+            if shelves.manned {
+                shelves = self.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                drop(shelves);
+                self.make_next(disk, tell);
+                shelves = self.lock();
+            }
         }
     }
 
-    /// The thread. `tell` hears of each segment whether it could be made.
-    pub(super) fn run(&self, disk: &Disk, tell: &dyn Fn(u32, Result<(), &io::Error>)) {
+    /// The thread.
+    pub(super) fn run(&self, disk: &Disk, tell: &Tell<'_>) {
         loop {
             let mut shelves = self.lock();
             while !shelves.stopped && shelves.made >= shelves.wanted {
@@ -105,38 +128,53 @@ impl Shelf {
             if shelves.stopped {
                 return;
             }
-            let id = shelves.made + 1;
-            let forced = id <= shelves.forced;
             drop(shelves);
-            let made = if forced || self.has_room(disk) {
-                disk.make_segment(id, self.segment_bytes, self.written, &|| self.lock().stopped)
-            } else {
-                Err(io::ErrorKind::QuotaExceeded.into())
-            };
-            match made {
-                Ok(file) => {
-                    self.put(id, file);
-                    tell(id, Ok(()));
-                    self.changed.notify_all();
-                }
-                Err(error) => {
-                    tell(id, Err(&error));
-                    self.rest(id, forced, error);
-                }
+            if let Some(unmade) = self.make_next(disk, tell) {
+                self.rest(&unmade);
             }
         }
     }
 
-    /// Waits for the next try; at once when the writer needs what was refused for `max_bytes`.
-    fn rest(&self, id: u32, was_forced: bool, error: io::Error) {
-        let mut shelves = self.lock();
-        if id <= shelves.forced && !was_forced {
-            return;
+    /// Makes the next one that is wanted.
+    pub(super) fn make_next(&self, disk: &Disk, tell: &Tell<'_>) -> Option<Unmade> {
+        let (id, forced) = {
+            let shelves = self.lock();
+            let id = shelves.made + 1;
+            if id > shelves.wanted {
+                return None;
+            }
+            (id, id <= shelves.forced)
+        };
+        let made = if forced || self.has_room(disk) {
+            disk.make_segment(id, self.segment_bytes, self.written, &|| self.lock().stopped)
+        } else {
+            Err(io::ErrorKind::QuotaExceeded.into())
+        };
+        match made {
+            Ok(file) => {
+                self.put(id, file);
+                tell(id, Ok(()));
+                self.changed.notify_all();
+                None
+            }
+            Err(error) => {
+                tell(id, Err(&error));
+                let mut shelves = self.lock();
+                if id <= shelves.forced && !forced {
+                    // The writer needs what was refused for `max_bytes`.
+                    return None;
+                }
+                shelves.error = Some(error);
+                self.changed.notify_all();
+                Some(Unmade { id, forced })
+            }
         }
-        shelves.error = Some(error);
-        self.changed.notify_all();
-        let until = |shelves: &mut Shelves| !shelves.stopped && (was_forced || id > shelves.forced);
-        let waited = self.changed.wait_timeout_while(shelves, AGAIN, until);
+    }
+
+    /// Waits for the next try; no longer once the writer needs what was refused for `max_bytes`.
+    fn rest(&self, unmade: &Unmade) {
+        let until = |shelves: &mut Shelves| !shelves.stopped && (unmade.forced || unmade.id > shelves.forced);
+        let waited = self.changed.wait_timeout_while(self.lock(), AGAIN, until);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
