@@ -93,6 +93,10 @@ mod writer;
 #[cfg(test)]
 mod doubles;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
@@ -105,7 +109,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use self::files::{Disk, Files, Real};
+use self::files::{Disk, Files, Real, Segment};
 use self::keeper::Keeper;
 use self::pending::{Batch, Cut, Health, Pending, Waiting};
 use self::places::Places;
@@ -467,6 +471,11 @@ impl Core {
         self.shelf.try_again();
     }
 
+    /// For the writer.
+    fn take_segment(&self, id: u32) -> std::io::Result<Segment> {
+        self.shelf.take(id, &self.disk, &|bytes| self.has_room(bytes), &|id, made| self.segment_made(id, made))
+    }
+
     fn within_limit(&self) -> Result<(), Reason> {
         let full = self.disk.bytes() > self.max_bytes || self.index_full.load(Ordering::Relaxed);
         if full { Err(Reason::SpoolFull) } else { Ok(()) }
@@ -694,6 +703,7 @@ impl Store {
         let Some(writer) = threads.writer.take() else { return };
         let keeper = threads.keeper.take();
         let writer = writer.with_outlet(outlet);
+        self.core.shelf.man();
         let core = Arc::clone(&self.core);
         let prepare =
             move || core.shelf.run(&core.disk, &|bytes| core.has_room(bytes), &|id, made| core.segment_made(id, made));
@@ -902,8 +912,6 @@ impl Store {
         self.core.lock().health = Health::Closing;
         self.core.wake.notify_all();
         if let Some(writer) = threads.writer.take() {
-            // Never started: nobody would make it a segment.
-            self.core.shelf.stop();
             writer.run();
         }
         // A panic was logged where it happened.

@@ -7,7 +7,7 @@ mod real;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use self::calls::{Access, Held};
 pub(super) use self::calls::{File, Files};
@@ -44,6 +44,8 @@ pub(super) struct Disk {
     /// Bytes of all files, those set aside included.
     bytes: AtomicU64,
     quarantined: AtomicU64,
+    /// Segment that could not be made, and whose file could not be removed; 0: none.
+    leftover: AtomicU32,
     metrics: Arc<Metrics>,
 }
 
@@ -173,6 +175,7 @@ impl Disk {
         let disk = Self {
             bytes: AtomicU64::new(0),
             quarantined: AtomicU64::new(0),
+            leftover: AtomicU32::new(0),
             files,
             directory: directory.to_owned(),
             _lock: lock,
@@ -255,8 +258,11 @@ impl Disk {
         let made = made();
         match &made {
             Ok(bytes) => self.grow(*bytes),
-            // Best effort: a start removes it.
-            Err(_) => drop(self.files.remove(&draft)),
+            // Best effort: a start removes it. It may have had its name already, and not for sure.
+            Err(_) => {
+                let _ = self.files.remove(&draft);
+                let _ = self.files.remove(&checkpoint_path(id));
+            }
         }
         made
     }
@@ -288,18 +294,32 @@ impl Disk {
         cancelled: &dyn Fn() -> bool,
     ) -> io::Result<Segment> {
         let path = path(id);
-        let file = self.files.create(&path)?;
+        let file = self.create_segment(id, &path)?;
         // Not every file system takes direct writes.
         let mut direct = self.files.open(&path, Access::Direct).ok();
         let filled = self.fill(&*file, &mut direct, bytes, written, cancelled);
         if let Err(error) = filled {
             drop(file);
-            // A leftover is empty of records; the next start removes it.
-            let _ = self.files.remove(&path);
+            // A leftover is empty of records; the next try or the next start removes it.
+            let removed = self.files.remove(&path).is_ok();
+            self.leftover.store(if removed { 0 } else { id }, Ordering::Relaxed);
             return Err(error);
         }
         self.grow(u64::from(bytes));
         Ok(Segment::new(file, direct))
+    }
+
+    fn create_segment(&self, id: u32, path: &str) -> io::Result<Box<dyn File>> {
+        match self.files.create(path) {
+            // Without this a disk that failed twice would keep its name taken until a restart.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && self.leftover.load(Ordering::Relaxed) == id =>
+            {
+                self.files.remove(path)?;
+                self.files.create(path)
+            }
+            result => result,
+        }
     }
 
     fn fill(

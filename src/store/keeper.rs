@@ -55,6 +55,17 @@ pub(super) struct Keeper {
     failed_at: Option<Instant>,
     /// Segments whose events were copied, with the first checkpoint that knows of the copies.
     merged: BTreeMap<u32, Merged>,
+    /// Copies on their way to the disk.
+    copies: Option<Copies>,
+}
+
+struct Copies {
+    segment: u32,
+    copied: Vec<(u64, Position)>,
+    lost: BTreeSet<u64>,
+    /// They are on disk when the log is up to here, and no write failed since.
+    end: Position,
+    failures: u64,
 }
 
 struct Merged {
@@ -89,6 +100,7 @@ impl Keeper {
             made_at: Instant::now(),
             failed_at: None,
             merged: BTreeMap::new(),
+            copies: None,
         }
     }
 
@@ -114,7 +126,8 @@ impl Keeper {
             self.checkpoint(false);
         }
         self.remove_settled();
-        if let Some(leftover) = self.leftover() {
+        self.take_copies();
+        if let (None, Some(leftover)) = (&self.copies, self.leftover()) {
             self.merge(&leftover);
         }
     }
@@ -215,24 +228,37 @@ impl Keeper {
         }
         wanted.sort_unstable();
         match self.copy(segment, &wanted) {
-            Ok(Some(lost)) => {
-                let merged = Merged { known_from: self.next_checkpoint, lost };
-                tracing::info!(
-                    segment = segment.id,
-                    events = wanted.len(),
-                    lost = merged.lost.len(),
-                    "what is still needed of an old segment of the spool was copied"
-                );
-                self.merged.insert(segment.id, merged);
-            }
-            // Too much to copy, or no room: the events may settle by themselves.
-            Ok(None) => {}
+            // None where it is too much to copy, or there is no room: the events may settle by themselves.
+            Ok(copies) => self.copies = copies,
             Err(error) => tracing::warn!(%error, segment = segment.id, "an old segment of the spool cannot be copied"),
         }
     }
 
-    /// The events that could not be read; `None` when they were too many, or there was no room for them.
-    fn copy(&self, segment: &Sealed, wanted: &[u64]) -> io::Result<Option<BTreeSet<u64>>> {
+    /// Copies that are on disk are where their events are read from now on.
+    fn take_copies(&mut self) {
+        let Some(Copies { segment, copied, lost, end, failures }) = self.copies.take() else { return };
+        let mut pending = self.core.lock();
+        if pending.failures != failures {
+            // They may be lost with what failed: it is done again.
+            return;
+        }
+        if !copied.is_empty() && pending.durable < end {
+            self.copies = Some(Copies { segment, copied, lost, end, failures });
+            return;
+        }
+        let (events, lost_events) = (copied.len(), lost.len());
+        for (sequence, at) in copied {
+            if pending.standing.lives(sequence) {
+                pending.standing.moved.insert(sequence, at);
+                self.core.some_moved.store(true, Ordering::Release);
+            }
+        }
+        drop(pending);
+        tracing::info!(segment, events, lost_events, "what is still needed of an old segment of the spool was copied");
+        self.merged.insert(segment, Merged { known_from: self.next_checkpoint, lost });
+    }
+
+    fn copy(&self, segment: &Sealed, wanted: &[u64]) -> io::Result<Option<Copies>> {
         let mut places: BTreeMap<u64, Position> = BTreeMap::new();
         {
             let pending = self.core.lock();
@@ -276,17 +302,7 @@ impl Keeper {
             (join(segment, offset), pending.failures)
         };
         self.core.wake.notify_one();
-        if !copied.is_empty() && !self.is_durable(end, failures) {
-            return Ok(None);
-        }
-        let mut pending = self.core.lock();
-        for (sequence, at) in copied {
-            if pending.standing.lives(sequence) {
-                pending.standing.moved.insert(sequence, at);
-                self.core.some_moved.store(true, Ordering::Release);
-            }
-        }
-        Ok(Some(lost))
+        Ok(Some(Copies { segment: segment.id, copied, lost, end, failures }))
     }
 
     /// Waits until the log is on disk up to a place, and nothing failed on the way.

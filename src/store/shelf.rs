@@ -13,6 +13,11 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A head alone.
 const SKIPPED_BYTES: u32 = 8 << 10;
 
+/// Whether so many bytes more stay within `max_bytes`.
+type Room<'a> = dyn Fn(u64) -> bool + 'a;
+/// Hears of each segment whether it could be made.
+type Tell<'a> = dyn Fn(u32, Result<(), &io::Error>) + 'a;
+
 #[derive(Default)]
 struct Shelves {
     /// Made and not yet used.
@@ -29,7 +34,16 @@ struct Shelves {
     error: Option<io::Error>,
     /// Space was made.
     again: bool,
+    /// A thread makes them; before that, and in tests without threads, who takes one makes it.
+    manned: bool,
     stopped: bool,
+}
+
+/// A segment that could not be made.
+pub(super) struct Unmade {
+    id: u32,
+    /// It was tried although there was no room.
+    forced: bool,
 }
 
 pub(super) struct Shelf {
@@ -82,8 +96,13 @@ impl Shelf {
         self.changed.notify_all();
     }
 
+    /// From now on somebody is in [`Self::run`], or soon.
+    pub(super) fn man(&self) {
+        self.lock().manned = true;
+    }
+
     /// Takes a segment; waits while it is being made, and has it made beyond `max_bytes` if need be.
-    pub(super) fn take(&self, id: u32) -> io::Result<Segment> {
+    pub(super) fn take(&self, id: u32, disk: &Disk, has_room: &Room<'_>, tell: &Tell<'_>) -> io::Result<Segment> {
         let mut shelves = self.lock();
         shelves.wanted = shelves.wanted.max(id);
         shelves.forced = shelves.forced.max(id);
@@ -99,13 +118,18 @@ impl Shelf {
             if shelves.stopped || shelves.made >= id {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            shelves = self.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
+            if shelves.manned {
+                shelves = self.changed.wait(shelves).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                drop(shelves);
+                self.make_next(disk, has_room, tell);
+                shelves = self.lock();
+            }
         }
     }
 
-    /// The thread. `has_room` says whether so many bytes more stay within `max_bytes`; `tell` hears of each segment
-    /// whether it could be made.
-    pub(super) fn run(&self, disk: &Disk, has_room: &dyn Fn(u64) -> bool, tell: &dyn Fn(u32, Result<(), &io::Error>)) {
+    /// The thread.
+    pub(super) fn run(&self, disk: &Disk, has_room: &Room<'_>, tell: &Tell<'_>) {
         loop {
             let mut shelves = self.lock();
             while !shelves.stopped && shelves.made >= shelves.wanted {
@@ -114,41 +138,57 @@ impl Shelf {
             if shelves.stopped {
                 return;
             }
-            let id = shelves.made + 1;
-            let forced = id <= shelves.forced;
-            // One that was skipped after a failure is never used, but its number is.
-            let bytes = shelves.sizes.get(&id).copied().unwrap_or(SKIPPED_BYTES);
             drop(shelves);
-            let made = if forced || has_room(bytes.into()) {
-                disk.make_segment(id, bytes, self.written, &|| self.lock().stopped)
-            } else {
-                Err(io::ErrorKind::QuotaExceeded.into())
-            };
-            match made {
-                Ok(file) => {
-                    self.put(id, file);
-                    tell(id, Ok(()));
-                    self.changed.notify_all();
-                }
-                Err(error) => {
-                    tell(id, Err(&error));
-                    self.rest(id, forced, error);
-                }
+            if let Some(unmade) = self.make_next(disk, has_room, tell) {
+                self.rest(&unmade);
             }
         }
     }
 
-    /// Waits for the next try; at once when the writer needs what was refused for `max_bytes`.
-    fn rest(&self, id: u32, was_forced: bool, error: io::Error) {
-        let mut shelves = self.lock();
-        if id <= shelves.forced && !was_forced {
-            return;
+    /// Makes the next one that is wanted.
+    pub(super) fn make_next(&self, disk: &Disk, has_room: &Room<'_>, tell: &Tell<'_>) -> Option<Unmade> {
+        let (id, bytes, forced) = {
+            let mut shelves = self.lock();
+            let id = shelves.made + 1;
+            if id > shelves.wanted {
+                return None;
+            }
+            shelves.again = false;
+            // One that was skipped after a failure is never used, but its number is.
+            let bytes = shelves.sizes.get(&id).copied().unwrap_or(SKIPPED_BYTES);
+            (id, bytes, id <= shelves.forced)
+        };
+        let made = if forced || has_room(bytes.into()) {
+            disk.make_segment(id, bytes, self.written, &|| self.lock().stopped)
+        } else {
+            Err(io::ErrorKind::QuotaExceeded.into())
+        };
+        match made {
+            Ok(file) => {
+                self.put(id, file);
+                tell(id, Ok(()));
+                self.changed.notify_all();
+                None
+            }
+            Err(error) => {
+                tell(id, Err(&error));
+                let mut shelves = self.lock();
+                if id <= shelves.forced && !forced {
+                    // The writer needs what was refused for `max_bytes`.
+                    return None;
+                }
+                shelves.error = Some(error);
+                self.changed.notify_all();
+                Some(Unmade { id, forced })
+            }
         }
-        shelves.error = Some(error);
-        shelves.again = false;
-        self.changed.notify_all();
-        let until = |shelves: &mut Shelves| !shelves.stopped && !shelves.again && (was_forced || id > shelves.forced);
-        let waited = self.changed.wait_timeout_while(shelves, AGAIN, until);
+    }
+
+    /// Waits for the next try; no longer once the writer needs what was refused for `max_bytes`, or space was made.
+    fn rest(&self, unmade: &Unmade) {
+        let until =
+            |shelves: &mut Shelves| !shelves.stopped && !shelves.again && (unmade.forced || unmade.id > shelves.forced);
+        let waited = self.changed.wait_timeout_while(self.lock(), AGAIN, until);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::doubles::{Event, Failing, Faults, Kept, Notes, Remembers, Waits, admitted, all_waiting, waiting};
-use super::files::Real;
+use super::fake::{End, Fake};
+use super::files::{Files, Real};
 use super::{Config, Durability, Ending, NoStates, OpenError, ReadError, Recovered, Store};
 use crate::claim::{Accepted, Position};
 use crate::event::{Incident, StateKey};
@@ -51,23 +52,23 @@ impl Rig {
     }
 
     pub(super) fn with(config: Config) -> Self {
-        Self::started(config, true)
+        Self::on(Arc::new(Real::below(&config.directory)), config, true)
     }
 
     /// The test keeps house itself.
     pub(super) fn without_keeper(config: Config) -> Self {
-        Self::started(config, false)
+        Self::on(Arc::new(Real::below(&config.directory)), config, false)
     }
 
     pub(super) fn states(&self) -> &Remembers {
         &self.ledger.remembers
     }
 
-    fn started(config: Config, keeper: bool) -> Self {
+    fn on(files: Arc<dyn Files>, config: Config, keeper: bool) -> Self {
         let metrics = Metrics::new(1).unwrap();
         let states = Arc::<Remembers>::default();
         let faults = Arc::<Faults>::default();
-        let files = Failing { files: Arc::new(Real::below(&config.directory)), faults: Arc::clone(&faults) };
+        let files = Failing { files, faults: Arc::clone(&faults) };
         let opened = Store::open_on(Arc::new(files), config, &metrics, 2, Arc::clone(&states) as _);
         let (store, recovered) = opened.unwrap();
         let queued = waiting(&store, &recovered);
@@ -300,6 +301,31 @@ fn what_a_later_process_settled_stays_settled_though_an_earlier_one_left_nothing
         }
         rig.store.close();
     }
+}
+
+/// What is voided before anything was refused has no sequence of its own, and must not stand for the next event's.
+#[test]
+fn a_settlement_counts_after_a_start_that_found_no_space() {
+    let fake = Fake::new(1);
+    let directory = Path::new("fake");
+    let event = |rig: &Rig, key: &str| Event { targets: vec!["pager"], ..rig.event(key) };
+    let rig = Rig::on(Arc::new(fake.clone()), config(directory), true);
+    rig.append(&event(&rig, "before")).unwrap();
+    rig.settle("pager", 1, Ending::Delivered);
+    rig.store.close();
+    let fake = fake.after(End::Kill);
+    fake.set_capacity(Some(fake.used()));
+    let rig = Rig::on(Arc::new(fake.clone()), config(directory), true);
+    assert_eq!(rig.append(&event(&rig, "refused")).err(), Some(Reason::SpoolFull));
+    // More than a segment of them: the next event stands in another one.
+    (0..2_000).for_each(|_| rig.settle("pager", 1, Ending::Delivered));
+    wait_until("the writer meets the full disk", || fake.full() > 5);
+    fake.set_capacity(None);
+    wait_until("it accepts", || rig.append(&event(&rig, "after")).is_ok());
+    rig.settle("pager", 2, Ending::Delivered);
+    rig.store.close();
+    let rig = Rig::on(Arc::new(fake.after(End::Kill)), config(directory), true);
+    assert_eq!((rig.transitions.len(), rig.keys()), (2, canon(&[])));
 }
 
 #[test]

@@ -21,6 +21,14 @@ const WRITE_AT: usize = 1 << 20;
 /// After a failed write. Accepting again must come within 1 s of space (PROMISES D5).
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// A batch that was tried and is not on disk.
+struct Failed {
+    batch: Batch,
+    /// Chunks of it that are.
+    written: usize,
+    error: io::Error,
+}
+
 pub(super) struct Writer {
     core: Arc<Core>,
     outlet: Option<Arc<dyn Outlet>>,
@@ -31,6 +39,7 @@ pub(super) struct Writer {
     /// Something was written since the start.
     proven: bool,
     linger: Linger,
+    failed: Option<Failed>,
     spare: Batch,
     queued: Vec<Queued>,
     answers: Vec<Vec<Answer>>,
@@ -46,6 +55,7 @@ impl Writer {
             attempted: last_segment,
             proven: false,
             linger: Linger::default(),
+            failed: None,
             spare: Batch::default(),
             queued: vec![],
             answers,
@@ -59,24 +69,62 @@ impl Writer {
 
     /// Until the store is closed and everything is written.
     pub(super) fn run(mut self) {
-        while let Some(batch) = self.gather() {
-            let started = Instant::now();
-            let mut written = 0;
-            match self.write(&batch, &mut written) {
-                Ok(()) => {
-                    self.core.metrics.spool_sync_seconds.observe(started.elapsed().as_secs_f64());
-                    if !self.proven {
-                        // The start could not make a segment, and now there is one.
-                        self.core.lock().resume();
-                        self.proven = true;
-                    }
-                    self.finish(batch);
-                }
-                Err(error) if self.core.durability == Durability::Memory => self.retry(batch, written, &error),
-                Err(error) => self.begin_again(batch, error),
+        loop {
+            self.try_again();
+            if self.failed.is_some() {
+                std::thread::sleep(AGAIN);
+                continue;
             }
+            let Some(batch) = self.gather() else { break };
+            self.commit(batch);
         }
         self.leave();
+    }
+
+    /// What `run` does next, without its waits: for tests that go through a failure call by call.
+    #[cfg(test)]
+    pub(super) fn step(&mut self) {
+        if self.failed.is_some() {
+            return self.try_again();
+        }
+        let gathered = {
+            let mut pending = self.core.lock();
+            (!pending.batch.is_empty()).then(|| pending.swap(&mut self.spare))
+        };
+        if let Some(batch) = gathered {
+            self.commit(batch);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn failure(&self) -> Option<&io::Error> {
+        self.failed.as_ref().map(|failed| &failed.error)
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        let started = Instant::now();
+        let mut written = 0;
+        match self.write(&batch, &mut written) {
+            Ok(()) => {
+                self.core.metrics.spool_sync_seconds.observe(started.elapsed().as_secs_f64());
+                if !self.proven {
+                    // The start could not make a segment, and now there is one.
+                    self.core.lock().resume();
+                    self.proven = true;
+                }
+                self.finish(batch);
+            }
+            Err(error) => self.failed = Some(Failed { batch, written, error }),
+        }
+    }
+
+    /// One try to write what failed.
+    fn try_again(&mut self) {
+        match self.failed.take() {
+            Some(failed) if self.core.durability == Durability::Memory => self.retry(failed),
+            Some(failed) => self.begin_again(failed),
+            None => {}
+        }
     }
 
     /// Waits until a commit is due; `None` when closing and nothing is left.
@@ -135,7 +183,7 @@ impl Writer {
                     if let Some((_, file)) = left.filter(|_| self.core.durability == Durability::Memory) {
                         self.core.disk.sync(file.file())?;
                     }
-                    let file = self.core.shelf.take(chunk.segment)?;
+                    let file = self.core.take_segment(chunk.segment)?;
                     self.attempted = self.attempted.max(chunk.segment);
                     file
                 }
@@ -194,59 +242,55 @@ impl Writer {
 
     /// A write or sync failed: that segment takes nothing more, who waits is refused, and a fresh segment
     /// must be synced, with the void range in it, before anything is accepted again.
-    fn begin_again(&mut self, mut failed: Batch, mut error: io::Error) {
-        let core = Arc::clone(&self.core);
-        loop {
-            let reason = reason_of(&error);
-            tracing::error!(%error, segment = self.attempted, "the spool cannot be written; new events are refused");
-            self.file = None;
-            let (refused, batch) = {
-                let mut pending = core.lock();
-                let again = pending.begin_again(failed, self.attempted.saturating_add(1), reason);
-                core.segment_began(&mut pending);
-                again
-            };
-            self.refuse(refused, reason);
-            let before = self.attempted;
-            match self.write(&batch, &mut 0) {
-                Ok(()) => {
-                    let mut batch = batch;
-                    core.written(&mut batch);
-                    core.lock().resume();
-                    tracing::warn!(segment = self.attempted, "the spool is written again");
-                    return;
-                }
-                Err(again) => {
-                    // What was in it stands in no promise yet and is written once more.
-                    self.file = None;
-                    (before..self.attempted).for_each(|id| core.disk.remove(id + 1));
-                    if core.lock().health == Health::Closing {
-                        return;
-                    }
-                    std::thread::sleep(AGAIN);
-                    (failed, error) = (batch, again);
+    fn begin_again(&mut self, failed: Failed) {
+        let reason = reason_of(&failed.error);
+        tracing::error!(error = %failed.error, segment = self.attempted, "the spool cannot be written; new events are refused");
+        self.file = None;
+        let (refused, batch) = {
+            let mut pending = self.core.lock();
+            let again = pending.begin_again(failed.batch, self.attempted.saturating_add(1), reason);
+            self.core.segment_began(&mut pending);
+            again
+        };
+        self.refuse(refused, reason);
+        let before = self.attempted;
+        match self.write(&batch, &mut 0) {
+            Ok(()) => {
+                let mut batch = batch;
+                self.core.written(&mut batch);
+                self.core.lock().resume();
+                tracing::warn!(segment = self.attempted, "the spool is written again");
+            }
+            Err(error) => {
+                // What was in it stands in no promise yet and is written once more.
+                self.file = None;
+                (before..self.attempted).for_each(|id| self.core.disk.remove(id + 1));
+                if self.core.lock().health != Health::Closing {
+                    self.failed = Some(Failed { batch, written: 0, error });
                 }
             }
         }
     }
 
     /// `durability: memory`: these are answered, so they stay and are tried again where they belong.
-    fn retry(&mut self, batch: Batch, mut written: usize, error: &io::Error) {
-        tracing::error!(%error, "the spool cannot be written; accepted events wait in memory");
-        loop {
-            {
-                let mut pending = self.core.lock();
-                if pending.health == Health::Closing {
-                    tracing::error!(events = batch.queued.len(), "events that were accepted in memory are lost");
-                    return;
-                }
-                pending.health = Health::Failed(reason_of(error));
+    fn retry(&mut self, mut failed: Failed) {
+        {
+            let mut pending = self.core.lock();
+            if pending.health == Health::Closing {
+                tracing::error!(events = failed.batch.queued.len(), "events that were accepted in memory are lost");
+                return;
             }
-            std::thread::sleep(AGAIN);
-            if self.write(&batch, &mut written).is_ok() {
+            if pending.health == Health::Serving {
+                tracing::error!(error = %failed.error, "the spool cannot be written; accepted events wait in memory");
+            }
+            pending.health = Health::Failed(reason_of(&failed.error));
+        }
+        match self.write(&failed.batch, &mut failed.written) {
+            Ok(()) => {
                 self.core.lock().resume();
-                return self.finish(batch);
+                self.finish(failed.batch);
             }
+            Err(error) => self.failed = Some(Failed { error, ..failed }),
         }
     }
 

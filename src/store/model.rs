@@ -1,0 +1,837 @@
+//! The store against a model of what it promises, on a file system that forgets (`super::fake`). A case is made from
+//! a seed: appends, endings, failing calls, a full disk, and starts after a close, a kill or a power loss. Nothing
+//! runs in the background, so a seed always makes the same case: the writer and the maker of segments are stepped.
+//!
+//! What the store shows of itself is read in [`Running::start`], [`Seen`] and the `store_*` functions alone.
+//! `SURGEGATE_TORTURE_MODEL` sets the number of cases, `TEST_SEED` makes one again and prints what it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::doubles::{Event, Kept, Notes, Remembers, admitted};
+use super::fake::{Call, Direct, End, Fake, Fault};
+use super::keeper::Keeper;
+use super::writer::Writer;
+use super::{Append, Config, Durability, Ending, OpenError, Store};
+use crate::claim::{Accepted, Position};
+use crate::event::Incident;
+use crate::metrics::Metrics;
+use crate::outcome::{DeadReason, DropReason, Reason};
+
+/// Seeds that once failed, with what they found. A change to what a seed makes takes their meaning away: then the
+/// case has to be found again, with the fault put back into the store.
+const REGRESSIONS: &[(u64, &str)] =
+    &[(18313281082649301689, "an empty void stood for the next event, whose settlement then did not count")];
+
+const CASES: u64 = 800;
+const STEPS: usize = 80;
+const UPSTREAMS: [&str; 3] = ["pager", "archive", "chat"];
+const KEYS: [&str; 4] = ["disk", "memory", "network", "clock"];
+
+/// Where an event stands at an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stand {
+    Waiting,
+    Dead,
+    Settled,
+}
+
+impl Stand {
+    fn after(self, ending: Ending) -> Self {
+        match (self, ending) {
+            (Self::Settled, _) | (_, Ending::Delivered | Ending::Dropped(_)) => Self::Settled,
+            (_, Ending::Dead { .. }) => Self::Dead,
+            (_, Ending::Replayed) => Self::Waiting,
+        }
+    }
+}
+
+/// An event at one upstream.
+#[derive(Debug)]
+struct Lot {
+    /// As the running store has it.
+    now: Stand,
+    /// As the log may have it; one unless some start could not make sure.
+    durable: BTreeSet<Stand>,
+    /// Endings since, of which the log may have any.
+    issued: Vec<Ending>,
+    /// `attempts` of all its deaths.
+    deaths: Vec<u32>,
+}
+
+impl Lot {
+    fn new() -> Self {
+        Self { now: Stand::Waiting, durable: [Stand::Waiting].into(), issued: vec![], deaths: vec![] }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.now = self.now.after(ending);
+        self.issued.push(ending);
+        if let Ending::Dead { attempts, .. } = ending {
+            self.deaths.push(attempts);
+        }
+    }
+
+    /// All endings are in the log.
+    fn synced(&mut self) {
+        for ending in self.issued.drain(..) {
+            self.durable = self.durable.iter().map(|stand| stand.after(ending)).collect();
+        }
+    }
+
+    /// Of the endings that were not, any may be.
+    fn interrupted(&mut self) {
+        for ending in self.issued.drain(..) {
+            let taken: Vec<_> = self.durable.iter().map(|stand| stand.after(ending)).collect();
+            self.durable.extend(taken);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Not answered.
+    InFlight,
+    /// Answered, or found by a start: in the log from now on.
+    Kept,
+    /// The log may have it or not: it was not answered when the process ended, or was refused and no void of it is
+    /// known to be on disk.
+    Loose,
+    /// Never to be seen again.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Known {
+    fate: Fate,
+    /// Refused by the process that runs now, after the log took it: its next good write voids it.
+    to_be_void: bool,
+    /// The running store knows it as an event.
+    here: bool,
+    sequence: u64,
+    at: Position,
+    raw: usize,
+    key: &'static str,
+    lots: BTreeMap<&'static str, Lot>,
+}
+
+/// What a start showed. Events are named by their index, which stands in their incident's number, or by their sequence.
+#[derive(Default)]
+struct Seen {
+    /// Every event whose transition came, from a checkpoint or from the log.
+    events: BTreeMap<usize, Position>,
+    /// The last one of each key.
+    states: Vec<usize>,
+    waiting: Vec<(u64, &'static str)>,
+    dead: Vec<(u64, &'static str, u32)>,
+    accepted: u64,
+    damaged: u64,
+}
+
+/// A store that is stepped by hand.
+struct Running {
+    store: Arc<Store>,
+    writer: Writer,
+    keeper: Keeper,
+    kept: Arc<Kept>,
+    metrics: Arc<Metrics>,
+    ledger: Arc<Notes>,
+    waits: Vec<(usize, oneshot::Receiver<Result<Accepted, Reason>>)>,
+    /// `durability: memory`: events that are answered; so many were tried to be written, and so many are.
+    in_memory: Vec<usize>,
+    tried: usize,
+    written: usize,
+    /// Sequences that the outlet must have got, in order.
+    handed_on: Vec<u64>,
+}
+
+fn upstream(name: &str) -> &'static str {
+    UPSTREAMS.into_iter().find(|known| *known == name).expect("a known upstream")
+}
+
+impl Running {
+    fn start(fake: &Fake, config: &Config) -> Result<(Self, Seen), OpenError> {
+        let metrics = Metrics::new(1).unwrap();
+        let remembers = Arc::<Remembers>::default();
+        let files = Arc::new(fake.clone());
+        let (store, recovered) = Store::open_on(files, config.clone(), &metrics, 1, Arc::clone(&remembers) as _)?;
+        let event = |incident: &Incident| usize::try_from(incident.number).unwrap();
+        let transitions = remembers.transitions.lock().unwrap().clone();
+        let mut waiting = vec![];
+        for standing in &store.core.lock().standing.upstreams {
+            let name = upstream(&standing.meter.name);
+            let sequences = standing.queues.iter().flat_map(|queue| &queue.waiting);
+            waiting.extend(sequences.map(|sequence| (sequence, name)));
+        }
+        let dead = recovered.dead.iter().map(|dead| (dead.sequence, upstream(&dead.upstream.name), dead.attempts));
+        let seen = Seen {
+            waiting,
+            dead: dead.collect(),
+            accepted: metrics.intake().accepted,
+            damaged: recovered.damaged_records,
+            events: transitions.iter().map(|(_, incident, at)| (event(incident), *at)).collect(),
+            states: remembers.states.lock().unwrap().values().map(|(incident, _)| event(incident)).collect(),
+        };
+        let highest = seen.events.keys().max().copied().unwrap_or(0) as u64;
+        assert!(recovered.highest_number >= highest, "numbers are not given again");
+        let kept = Arc::new(Kept::default());
+        let writer = store.threads().writer.take().expect("not started").with_outlet(Arc::clone(&kept) as _);
+        let keeper = store.threads().keeper.take().expect("not started");
+        let ledger = Arc::new(Notes { remembers, ..Notes::default() });
+        Ok((
+            Self {
+                store,
+                writer,
+                keeper,
+                kept,
+                metrics,
+                ledger,
+                waits: vec![],
+                in_memory: vec![],
+                tried: 0,
+                written: 0,
+                handed_on: vec![],
+            },
+            seen,
+        ))
+    }
+
+    /// Sequence and position of the event that was handed over last.
+    fn store_placed(&self) -> (u64, Position) {
+        let pending = self.store.core.lock();
+        let waiting = pending.batch.waiting.last().map(|placed| (placed.sequence, placed.at));
+        let answered = || pending.batch.queued.last().map(|placed| (placed.sequence, placed.at));
+        waiting.or_else(answered).expect("handed over just now")
+    }
+
+    /// What each worker's runtime does all the time.
+    fn store_answers(&self) {
+        for mailbox in &self.store.core.mailboxes {
+            for (request, answer) in mailbox.lock().drain(..) {
+                let _ = request.send(answer);
+            }
+        }
+    }
+
+    /// The next segment is made, if one is wanted.
+    fn store_makes_segment(&self) {
+        let core = &self.store.core;
+        core.shelf.make_next(&core.disk, &|bytes| core.has_room(bytes), &|id, made| core.segment_made(id, made));
+    }
+
+    /// Everything was just committed: a look round the house, or a checkpoint.
+    fn store_keeps_house(&mut self, sums_up: bool) {
+        // The writer is stepped by the same hand: the keeper must not wait for it.
+        self.store.core.writer_left.store(true, Ordering::Release);
+        if sums_up {
+            self.keeper.checkpoint(false);
+        }
+        self.keeper.round();
+        self.store.core.writer_left.store(false, Ordering::Release);
+    }
+
+    fn store_bytes(&self) -> u64 {
+        self.store.core.disk.bytes()
+    }
+
+    fn close(self) {
+        let mut threads = self.store.threads();
+        (threads.writer, threads.keeper) = (Some(self.writer), Some(self.keeper));
+        drop(threads);
+        self.store.close();
+    }
+}
+
+struct World {
+    random: fastrand::Rng,
+    fake: Fake,
+    config: Config,
+    running: Option<Running>,
+    /// A call failed while it started: what it found need not be on disk.
+    shaky: bool,
+    /// Nothing failed and the power never went.
+    pristine: bool,
+    /// There are checkpoints. In memory the model cannot tell what one may have of an event that is not on disk.
+    sums_up: bool,
+    known: Vec<Known>,
+    /// Of all events that were ever in the log.
+    sequences: BTreeMap<u64, usize>,
+    deaths: u32,
+    trace: Trace,
+}
+
+/// What the case did; told when it fails.
+struct Trace {
+    lines: Vec<String>,
+    tell: bool,
+}
+
+impl Trace {
+    fn note(&mut self, line: String) {
+        if self.tell {
+            println!("{line}");
+        }
+        self.lines.push(line);
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.tell {
+            self.lines.iter().for_each(|line| println!("{line}"));
+        }
+    }
+}
+
+macro_rules! note {
+    ($world:expr, $($rest:tt)*) => { $world.trace.note(format!($($rest)*)) };
+}
+
+impl World {
+    fn new(seed: u64, tell: bool) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        // Salts of segments.
+        fastrand::seed(random.u64(..));
+        let fake = Fake::new(random.u64(..));
+        fake.set_direct(
+            [Direct::Taken, Direct::Taken, Direct::RefusedAtOpen, Direct::RefusedAtWrite][random.usize(..4)],
+        );
+        let segment_bytes = [12, 16, 32, 64][random.usize(..4)] << 10;
+        let max_bytes = if random.u8(..4) == 0 { u64::from(segment_bytes) * random.u64(3..12) } else { 1 << 30 };
+        let durability = if random.u8(..8) == 0 { Durability::Memory } else { Durability::Fsync };
+        let retain = if random.bool() { Duration::ZERO } else { Duration::from_secs(3600) };
+        let index_bytes = 1 << 20;
+        let config =
+            Config { directory: PathBuf::from("fake"), durability, max_bytes, segment_bytes, retain, index_bytes };
+        let sums_up = durability == Durability::Fsync && random.u8(..4) > 0;
+        let trace = Trace { lines: vec![], tell };
+        let mut world = Self {
+            random,
+            fake,
+            config,
+            running: None,
+            shaky: false,
+            pristine: true,
+            sums_up,
+            known: vec![],
+            sequences: BTreeMap::new(),
+            deaths: 0,
+            trace,
+        };
+        note!(world, "seed {seed}: segments of {segment_bytes} B, {max_bytes} B in all, {durability:?}");
+        world
+    }
+
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().expect("a store runs")
+    }
+
+    /// A fault that the store has to live with, or that a start has to live with.
+    fn plan_fault(&mut self, starts: bool) {
+        let calls = [
+            Call::Write,
+            Call::Sync,
+            Call::Allocate,
+            Call::Create,
+            Call::SyncDirectory,
+            Call::SetLen,
+            Call::Remove,
+            Call::Rename,
+            // A start that cannot read has lost what it cannot read.
+            Call::Read,
+            Call::Open,
+        ];
+        let call = calls[self.random.usize(..if starts { 8 } else { 10 })];
+        let fault = match call {
+            Call::Write => [Fault::Io, Fault::Io, Fault::Full, Fault::Short][self.random.usize(..4)],
+            Call::Read => [Fault::Io, Fault::Short][self.random.usize(..2)],
+            Call::Allocate | Call::Create => [Fault::Io, Fault::Full][self.random.usize(..2)],
+            _ => Fault::Io,
+        };
+        let (after, times) = (self.random.u32(..6), self.random.u32(1..5));
+        note!(self, "{call:?} will meet {fault:?} {times} times after {after}");
+        self.fake.fail(call, after, times, fault);
+    }
+
+    fn start(&mut self) {
+        assert!(self.running.is_none());
+        for start in 0.. {
+            if start < 3 && self.random.u8(..4) == 0 {
+                self.plan_fault(true);
+            }
+            if start < 3 && self.random.u8(..8) == 0 {
+                let (calls, end) = (self.random.u32(..60), self.an_end());
+                note!(self, "{end:?} in {calls} calls");
+                self.fake.end_in(calls, end);
+            }
+            let (opened, struck) = (Running::start(&self.fake, &self.config), self.fake.struck());
+            if self.fake.has_ended() {
+                // Nobody knows what it saw before.
+                note!(self, "it ends while it starts");
+                self.pristine = false;
+                drop(opened);
+                self.fake = self.fake.after(End::Kill);
+                continue;
+            }
+            match opened {
+                Ok((running, seen)) => {
+                    self.shaky = struck > 0;
+                    self.pristine &= struck == 0;
+                    note!(
+                        self,
+                        "start: {} events, {} waiting, {} dead{}",
+                        seen.events.len(),
+                        seen.waiting.len(),
+                        seen.dead.len(),
+                        if self.shaky { ", shaky" } else { "" }
+                    );
+                    self.running = Some(running);
+                    return self.check_start(&seen);
+                }
+                Err(error) => {
+                    note!(self, "it cannot start: {error}");
+                    self.pristine = false;
+                    assert!(struck > 0, "a start fails for what the disk does, never for what is on it: {error}");
+                    self.fake = self.fake.after(End::Kill);
+                }
+            }
+        }
+    }
+
+    fn an_end(&mut self) -> End {
+        if self.random.u8(..3) == 0 { End::Kill } else { End::PowerLoss }
+    }
+
+    /// Everything the model says of what a start finds.
+    fn check_start(&mut self, seen: &Seen) {
+        // The youngest that was given the sequence and may be there: an older one is gone for good.
+        let named = |sequence: u64| {
+            let has_it = |known: &Known| known.sequence == sequence && known.fate != Fate::Gone;
+            self.known.iter().rposition(has_it).unwrap_or_else(|| panic!("nobody has the sequence {sequence}"))
+        };
+        let mut stands = BTreeMap::new();
+        for (sequence, upstream) in &seen.waiting {
+            assert!(stands.insert((named(*sequence), *upstream), Stand::Waiting).is_none());
+        }
+        for (sequence, upstream, attempts) in &seen.dead {
+            let event = named(*sequence);
+            assert!(self.known[event].lots[upstream].deaths.contains(attempts), "event {event} died that way");
+            assert!(stands.insert((event, *upstream), Stand::Dead).is_none(), "event {event} is dead and waits");
+        }
+        let visible: BTreeSet<usize> =
+            seen.events.keys().copied().chain(stands.keys().map(|(event, _)| *event)).collect();
+        for (event, known) in self.known.iter_mut().enumerate() {
+            known.to_be_void = false;
+            known.here = visible.contains(&event);
+            match known.fate {
+                // A checkpoint has no more to say of an event that is settled, and that another followed on its key.
+                Fate::Kept if self.sums_up => known.here = true,
+                Fate::Kept => assert!(known.here, "event {event} was accepted and is not there: {known:?}"),
+                Fate::Gone => assert!(!known.here, "event {event} was refused and comes back: {known:?}"),
+                Fate::Loose if self.shaky => {}
+                Fate::Loose => known.fate = if known.here { Fate::Kept } else { Fate::Gone },
+                Fate::InFlight => unreachable!("decided when its process ended"),
+            }
+            if !known.here {
+                continue;
+            }
+            assert!(seen.events.get(&event).is_none_or(|at| *at == known.at), "event {event}");
+            let holder = *self.sequences.entry(known.sequence).or_insert(event);
+            assert_eq!(holder, event, "sequence {} is given twice", known.sequence);
+            for (upstream, lot) in &mut known.lots {
+                lot.now = stands.remove(&(event, *upstream)).unwrap_or(Stand::Settled);
+                assert!(lot.durable.contains(&lot.now), "event {event} at {upstream}: {lot:?}");
+                if !self.shaky {
+                    lot.durable = [lot.now].into();
+                }
+            }
+        }
+        if !self.shaky {
+            for event in &seen.states {
+                let same_key = |known: &&Known| known.here && known.key == self.known[*event].key;
+                let last = self.known.iter().filter(same_key).map(|known| known.sequence).max();
+                assert_eq!(last, Some(self.known[*event].sequence), "the state of {}", self.known[*event].key);
+            }
+        }
+        assert!(stands.is_empty(), "nothing waits or is dead where it was never sent: {stands:?}");
+        self.check_books(seen);
+        self.check_reads();
+    }
+
+    fn check_books(&self, seen: &Seen) {
+        let running = self.running.as_ref().expect("a store runs");
+        let here = || self.known.iter().filter(|known| known.here);
+        assert_eq!(seen.accepted, here().filter(|known| !known.lots.is_empty()).count() as u64);
+        for name in UPSTREAMS {
+            let book = running.metrics.upstream(name).book();
+            let lots = || here().filter_map(|known| known.lots.get(name));
+            let count = |stand| lots().filter(|lot| lot.now == stand).count() as u64;
+            assert!(book.balances(), "{name}: {book:?}");
+            assert_eq!(book.enqueued, lots().count() as u64, "{name}");
+            assert_eq!((book.spool_events, book.dead_letters), (count(Stand::Waiting), count(Stand::Dead)), "{name}");
+        }
+        if !self.shaky {
+            assert_eq!(running.store_bytes(), self.fake.bytes(), "bytes");
+        }
+        if self.pristine && !self.shaky {
+            assert_eq!(seen.damaged, 0, "nothing was done to it");
+        }
+    }
+
+    /// Some events are read back from the disk.
+    fn check_reads(&mut self) {
+        self.fake.heal();
+        for _ in 0..3 {
+            // What was written and not synced may be gone after a failed sync.
+            let unsure = self.config.durability == Durability::Memory && self.fake.struck() > 0;
+            if self.known.is_empty() || unsure {
+                return;
+            }
+            let event = self.random.usize(..self.known.len());
+            let known = &self.known[event];
+            // What is settled may be gone.
+            let is_needed = known.lots.values().any(|lot| lot.now != Stand::Settled);
+            if !known.here || !is_needed || self.fake.has_ended() {
+                continue;
+            }
+            let running = self.running.as_ref().expect("a store runs");
+            let written = known.sequence <= running.store.core.lock().durable_sequence;
+            if !written {
+                continue;
+            }
+            let wherever = running.store.event(known.sequence).map(|(_, stored)| stored);
+            let reads = [running.store.read(known.sequence, known.at), wherever];
+            for read in reads {
+                if self.fake.has_ended() {
+                    return;
+                }
+                let stored = read.unwrap_or_else(|error| panic!("event {event}: {error}"));
+                let number = stored.incident.map(|incident| incident.number);
+                assert_eq!((stored.sequence, number), (known.sequence, Some(event as u64)));
+                assert_eq!(stored.event.raw.len(), known.raw);
+            }
+        }
+    }
+
+    fn append(&mut self) {
+        let event = self.known.len();
+        let size = if self.random.u8(..10) == 0 { self.random.usize(..9000) } else { self.random.usize(..800) };
+        let mut targets = UPSTREAMS.to_vec();
+        targets.retain(|_| self.random.u8(..4) > 0);
+        let in_memory = self.config.durability == Durability::Memory;
+        if in_memory && targets.is_empty() {
+            // One that goes nowhere cannot be found by its place.
+            targets.push(UPSTREAMS[0]);
+        }
+        let key = KEYS[self.random.usize(..KEYS.len())];
+        let running = self.running.as_mut().expect("a store runs");
+        let sample = Event {
+            number: event as u64,
+            targets: targets.clone(),
+            raw: vec![b'x'; size],
+            metrics: Arc::clone(&running.metrics),
+            ledger: Arc::clone(&running.ledger),
+            ..Event::keyed(key)
+        };
+        let lots = targets.into_iter().map(|name| (name, Lot::new())).collect();
+        let mut known = Known {
+            fate: Fate::InFlight,
+            to_be_void: false,
+            here: false,
+            sequence: 0,
+            at: Position(0),
+            raw: size,
+            key,
+            lots,
+        };
+        match running.store.append(0, admitted(&sample)) {
+            Append::Ended(Err(reason)) => {
+                known.fate = Fate::Gone;
+                note!(self, "event {event} of {size} B: {reason:?}");
+            }
+            Append::Ended(Ok(_)) => {
+                assert!(in_memory, "nothing is accepted before it is written");
+                (known.sequence, known.at) = running.store_placed();
+                running.in_memory.push(event);
+                note!(self, "event {event} of {size} B: sequence {} at {:x}", known.sequence, known.at.0);
+            }
+            Append::Waits(answer) => {
+                (known.sequence, known.at) = running.store_placed();
+                running.waits.push((event, answer));
+                note!(self, "event {event} of {size} B: sequence {} at {:x}", known.sequence, known.at.0);
+            }
+        }
+        self.known.push(known);
+    }
+
+    /// An event that the store knows ends somewhere, or is replayed.
+    fn end(&mut self) {
+        let here: Vec<usize> = (0..self.known.len()).filter(|event| self.known[*event].here).collect();
+        if here.is_empty() {
+            return;
+        }
+        // The younger the likelier: what is old is mostly settled.
+        let from = if self.random.bool() { here.len().saturating_sub(20) } else { 0 };
+        let event = here[self.random.usize(from..here.len())];
+        let Known { lots, sequence, .. } = &self.known[event];
+        let sequence = *sequence;
+        let Some(name) = lots.keys().nth(self.random.usize(..UPSTREAMS.len())).copied() else { return };
+        self.deaths += 1;
+        let dead = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: self.deaths };
+        let ending = match (lots[name].now, self.random.u8(..8)) {
+            (Stand::Waiting, 0..4) => Ending::Delivered,
+            (Stand::Waiting, 4) => Ending::Dropped(DropReason::Superseded),
+            (Stand::Waiting, _) => dead,
+            (Stand::Dead, 0..2) => Ending::Dropped(DropReason::Operator),
+            (Stand::Dead, _) => Ending::Replayed,
+            // Said twice.
+            (Stand::Settled, 0) => Ending::Delivered,
+            (Stand::Settled, _) => return,
+        };
+        note!(self, "event {event} at {name}: {ending:?}");
+        let running = self.running();
+        let meter = running.metrics.upstream(name);
+        running.store.settle(&meter, "fleet", sequence, ending);
+        self.known[event].lots.get_mut(name).expect("sent there").end(ending);
+    }
+
+    /// Takes the answers that came, and what they mean.
+    fn take_answers(&mut self) {
+        let ended = self.fake.has_ended();
+        let running = self.running.as_mut().expect("a store runs");
+        running.store_answers();
+        let mut accepted = vec![];
+        for (event, mut answer) in std::mem::take(&mut running.waits) {
+            let known = &mut self.known[event];
+            match answer.try_recv() {
+                Ok(Ok(_)) => {
+                    known.fate = Fate::Kept;
+                    known.here = true;
+                    if !known.lots.is_empty() {
+                        running.handed_on.push(known.sequence);
+                    }
+                    let holder = *self.sequences.entry(known.sequence).or_insert(event);
+                    assert_eq!(holder, event, "sequence {} is given twice", known.sequence);
+                    accepted.push(event);
+                }
+                // Nobody was told.
+                Ok(Err(_)) if ended => {}
+                Ok(Err(_)) => {
+                    known.fate = Fate::Loose;
+                    known.to_be_void = true;
+                }
+                Err(TryRecvError::Empty) => running.waits.push((event, answer)),
+                Err(TryRecvError::Closed) => assert!(ended, "event {event} was never answered"),
+            }
+        }
+        let handed_on: Vec<u64> = running.kept.0.lock().unwrap().iter().map(|queued| queued.sequence).collect();
+        assert_eq!(handed_on, running.handed_on, "the forwarder gets what was accepted, in order");
+        if running.waits.is_empty() && !ended {
+            assert!(running.metrics.intake().balances());
+        }
+        note!(self, "   accepted {accepted:?}");
+    }
+
+    /// All that was said until now is on disk.
+    fn synced(&mut self) {
+        for known in &mut self.known {
+            known.lots.values_mut().for_each(Lot::synced);
+            if std::mem::take(&mut known.to_be_void) {
+                known.fate = Fate::Gone;
+            }
+        }
+    }
+
+    /// What is answered and gathered is written, though it need not be on disk.
+    fn written(&mut self) {
+        let running = self.running.as_mut().expect("a store runs");
+        for event in &running.in_memory[running.written..running.tried] {
+            let known = &mut self.known[*event];
+            (known.fate, known.here) = (Fate::Loose, true);
+            running.handed_on.push(known.sequence);
+        }
+        running.written = running.tried;
+    }
+
+    fn commit(&mut self) {
+        let running = self.running();
+        if running.writer.failure().is_none() {
+            running.tried = running.in_memory.len();
+        }
+        running.writer.step();
+        let failure = running.writer.failure().map(ToString::to_string);
+        note!(self, "commit{}", failure.as_ref().map_or(String::new(), |error| format!(": {error}")));
+        if failure.is_none() && !self.fake.has_ended() {
+            self.written();
+        }
+        self.take_answers();
+        if failure.is_none() && !self.fake.has_ended() && self.config.durability == Durability::Fsync {
+            self.synced();
+        }
+    }
+
+    fn close(&mut self) {
+        let mut running = self.running.take().expect("a store runs");
+        let failures = || (self.fake.struck(), self.fake.full());
+        let (before, failed) = (failures(), running.writer.failure().is_some());
+        let (store, waits) = (Arc::clone(&running.store), std::mem::take(&mut running.waits));
+        let in_memory = std::mem::take(&mut running.in_memory);
+        running.close();
+        let mut clean = !failed && failures() == before && !self.fake.has_ended();
+        // Nobody is told when it was not synced.
+        clean &= self.config.durability == Durability::Fsync || self.fake.struck() == 0;
+        self.pristine &= clean;
+        note!(self, "close{}", if clean { "" } else { ", not clean" });
+        for mailbox in &store.core.mailboxes {
+            for (request, answer) in mailbox.lock().drain(..) {
+                let _ = request.send(answer);
+            }
+        }
+        drop(store);
+        for (event, mut answer) in waits {
+            match answer.try_recv() {
+                Ok(Ok(_)) => self.known[event].fate = Fate::Kept,
+                Ok(Err(_)) => self.known[event].fate = Fate::Loose,
+                Err(_) => assert!(self.fake.has_ended(), "event {event} was never answered"),
+            }
+        }
+        if clean {
+            in_memory.into_iter().for_each(|event| self.known[event].fate = Fate::Kept);
+            self.synced();
+        }
+    }
+
+    /// The process ends one way or the other, and the next one starts.
+    fn restart(&mut self, end: Option<End>) {
+        self.pristine &= self.fake.struck() == 0 && !self.fake.has_ended();
+        match end {
+            None => self.close(),
+            Some(end) => {
+                note!(self, "{end:?}");
+                self.pristine &= end == End::Kill;
+                self.fake.after(end);
+                // Its threads are gone; on this file system it can do nothing more.
+                let running = self.running.take().expect("a store runs");
+                running.close();
+            }
+        }
+        for known in &mut self.known {
+            known.lots.values_mut().for_each(Lot::interrupted);
+            if known.fate == Fate::InFlight {
+                known.fate = Fate::Loose;
+            }
+        }
+        self.fake = self.fake.after(End::Kill);
+        self.start();
+    }
+
+    fn keep_house(&mut self) {
+        if !self.sums_up {
+            return;
+        }
+        self.commit();
+        if self.fake.has_ended() || self.running().writer.failure().is_some() {
+            return;
+        }
+        let sums_up = self.random.bool();
+        note!(self, "{}", if sums_up { "a checkpoint" } else { "a look round the house" });
+        self.running().store_keeps_house(sums_up);
+    }
+
+    fn step(&mut self) {
+        if self.fake.has_ended() {
+            return self.restart(Some(End::Kill));
+        }
+        match self.random.u8(..100) {
+            0..30 => (0..self.random.usize(1..5)).for_each(|_| self.append()),
+            30..50 => (0..self.random.usize(1..8)).for_each(|_| self.end()),
+            50..74 => self.commit(),
+            74..82 => self.running().store_makes_segment(),
+            82..87 => self.plan_fault(false),
+            87..89 => self.fake.heal(),
+            89 => {
+                let room = self.fake.used() + self.random.u64(..u64::from(self.config.segment_bytes) * 3);
+                note!(self, "{room} B of space");
+                self.fake.set_capacity(Some(room));
+            }
+            90..92 => self.fake.set_capacity(None),
+            92..94 => {
+                let (calls, end) = (self.random.u32(..30), self.an_end());
+                note!(self, "{end:?} in {calls} calls");
+                self.fake.end_in(calls, end);
+            }
+            94 => self.restart(None),
+            95 => self.keep_house(),
+            96..98 => {
+                let end = self.an_end();
+                self.restart(Some(end));
+            }
+            _ => self.check_reads(),
+        }
+        let running = self.running.as_ref().expect("a store runs");
+        if !self.shaky && self.fake.struck() == 0 && !self.fake.has_ended() {
+            assert_eq!(running.store_bytes(), self.fake.bytes(), "bytes");
+        }
+    }
+
+    /// With a disk that works again it accepts again, and keeps what it has.
+    fn finish(&mut self) {
+        note!(self, "the end");
+        while self.fake.has_ended() {
+            self.restart(Some(End::Kill));
+        }
+        self.fake.heal();
+        self.fake.set_capacity(None);
+        self.fake.end_in(u32::MAX, End::Kill);
+        for _ in 0..6 {
+            self.running().store_makes_segment();
+            self.commit();
+        }
+        let event = self.known.len();
+        let limited = self.config.max_bytes < 1 << 30;
+        if !limited {
+            let accepts = self.running().store.can_accept();
+            assert_eq!(accepts, Ok(()), "the disk works, and it does not accept");
+        }
+        self.append();
+        self.commit();
+        let fate = self.known[event].fate;
+        let accepted = fate == Fate::Kept || fate == Fate::Loose && self.known[event].here;
+        assert!(limited || self.known[event].raw > 3000 || accepted, "{fate:?}");
+        for end in [None, Some(End::PowerLoss), Some(End::PowerLoss)] {
+            self.restart(end);
+        }
+    }
+}
+
+fn case(seed: u64, tell: bool) {
+    let mut world = World::new(seed, tell);
+    world.start();
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.finish();
+}
+
+#[test]
+fn whatever_the_disk_does_what_was_answered_stays_and_what_was_refused_does_not_come_back() {
+    if let Some(seed) = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        return case(seed, true);
+    }
+    for (seed, found) in REGRESSIONS {
+        println!("{seed}: {found}");
+        case(*seed, false);
+    }
+    let cases = std::env::var("SURGEGATE_TORTURE_MODEL").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let mut seeds = fastrand::Rng::new();
+    for number in 0..cases {
+        let seed = seeds.u64(..);
+        let failed = std::panic::catch_unwind(|| case(seed, false)).is_err();
+        assert!(!failed, "TEST_SEED={seed} (case {number})");
+    }
+}
