@@ -198,10 +198,10 @@ impl Pending {
 
     /// The disk has no room for a segment as large as wanted. False: nor for a smaller one.
     pub(super) fn take_smaller(&mut self) -> bool {
-        let smaller = self.next_bytes / 2;
-        let possible = smaller >= SEGMENT_BYTES_SMALL.min(self.segment_bytes / 2);
+        let smaller = (self.next_bytes / 2).next_multiple_of(PAGE);
+        let possible = smaller >= SEGMENT_BYTES_SMALL.min(self.segment_bytes / 2).max(super::SEGMENT_BYTES_MIN);
         if possible {
-            self.next_bytes = smaller.next_multiple_of(PAGE);
+            self.next_bytes = smaller;
         }
         possible
     }
@@ -278,12 +278,10 @@ impl Pending {
             }
             self.batch.buffer.truncate(from);
             allowed?;
-            if span as u64 + HEAD_SPAN as u64 > u64::from(self.next_bytes) {
-                // The writer waits until it is there, as for any other.
-                self.next_bytes = self.segment_bytes;
-                if is_event || span as u64 + HEAD_SPAN as u64 > u64::from(self.segment_bytes) {
-                    return Err(Reason::Internal);
-                }
+            let needed = span as u64 + HEAD_SPAN as u64;
+            if needed > u64::from(self.next_bytes) {
+                // The next one may only be small for want of room.
+                return Err(if needed > u64::from(self.segment_bytes) { Reason::Internal } else { Reason::SpoolFull });
             }
             self.begin_segment(self.tail.segment.checked_add(1).ok_or(Reason::SpoolFailed)?, self.next_bytes);
         }

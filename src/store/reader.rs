@@ -216,7 +216,8 @@ impl Reader {
             };
             // What stands close by is met on the way.
             let mut marks = vec![];
-            let mut scan = Scan::over(&*handle.file, handle.seed).starting_at(offset.into()).in_small_steps();
+            let scan = Scan::over(&*handle.file, handle.seed)?;
+            let mut scan = scan.starting_at(offset.into()).in_small_steps();
             let before = rest.len();
             loop {
                 let (at, frame) = match scan.next() {

@@ -80,9 +80,9 @@ impl<'f> Scan<'f> {
         self.unreadable
     }
 
-    /// All of a segment, however long it is.
-    pub(super) fn over(file: &'f dyn File, seed: Seed) -> Self {
-        Self { seed, ..Self::new(file, u64::MAX, 0) }
+    /// All of a segment, as long as it is now: a disk that cannot be read has no end by itself.
+    pub(super) fn over(file: &'f dyn File, seed: Seed) -> io::Result<Self> {
+        Ok(Self { seed, ..Self::new(file, file.size()?, 0) })
     }
 
     /// Begins at a frame's offset instead of the first.

@@ -87,7 +87,12 @@ impl Shelf {
     /// Bytes that those up to `id` will take, which are not made yet.
     pub(super) fn missing_bytes(&self, id: u32) -> u64 {
         let shelves = self.lock();
-        shelves.sizes.range(shelves.made.saturating_add(1)..=id).map(|(_, bytes)| u64::from(*bytes)).sum()
+        shelves
+            .sizes
+            .iter()
+            .filter(|(other, _)| (shelves.made + 1..=id).contains(other))
+            .map(|(_, bytes)| u64::from(*bytes))
+            .sum()
     }
 
     /// Has what failed tried again now.

@@ -331,6 +331,9 @@ impl Standing {
     /// Up to `count` events of a range that some upstream still needs, in order, each once.
     pub(super) fn living(&self, range: &Range<u64>, count: usize) -> Vec<u64> {
         let mut all = vec![];
+        if range.is_empty() {
+            return all;
+        }
         for queue in self.upstreams.iter().flat_map(|upstream| &upstream.queues) {
             let mut waiting = queue.waiting.iter();
             waiting.advance_to(range.start);
