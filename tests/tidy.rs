@@ -16,7 +16,7 @@ const HEIGHTS: [(u8, &[&str]); 10] = [
     (5, &["redis"]),
     (6, &["intake", "forward"]),
     (7, &["listen", "admin"]),
-    (8, &["config"]),
+    (8, &["config", "delivery"]),
     (9, &["app", "demo"]),
 ];
 
