@@ -22,7 +22,8 @@
 //! where an answer was lost. It ends as delivered, dropped or a dead letter, and [`metrics`]' books say which.
 //!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
-//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do.
+//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
+//! the log of a process that is gone.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:
 //! none can be made without the one before, so no stage can be skipped or swapped.
@@ -58,6 +59,7 @@ pub mod delivery;
 
 pub mod app;
 pub mod demo;
+pub mod spool;
 
 /// How many cases a property test tries: the given number, or what `SURGEGATE_TEST_CASES` says.
 #[cfg(test)]

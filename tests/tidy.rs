@@ -17,7 +17,7 @@ const HEIGHTS: [(u8, &[&str]); 10] = [
     (6, &["intake", "forward"]),
     (7, &["listen", "admin"]),
     (8, &["config", "delivery"]),
-    (9, &["app", "demo"]),
+    (9, &["app", "demo", "spool"]),
 ];
 
 /// Outside crates with one home: a second would tie a second room to it.
