@@ -169,6 +169,15 @@ impl Files {
     }
 }
 
+/// Reads a duration as the configuration writes them: `500ms`, `5s`, `2m`, `24h`, `30d`.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text)
+        .map_err(|wrong| wrong.hint.map_or(wrong.message.clone(), |hint| format!("{}: {hint}", wrong.message)))
+}
+
 fn assemble(mut report: Report, files: Files, environment: &Environment) -> Result<Config, Errors> {
     let mut root = match files.root {
         Some(root) if !files.is_partial => root,

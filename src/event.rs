@@ -180,6 +180,15 @@ impl Key {
     pub fn canon(&self) -> &str {
         &self.canon
     }
+
+    /// Enough of it to recognise it: its first and last two characters.
+    pub fn masked(&self) -> String {
+        let characters: Vec<char> = self.canon.chars().collect();
+        match characters.as_slice() {
+            [a, b, middle @ .., y, z] if middle.len() >= 4 => format!("{a}{b}***{y}{z}"),
+            _ => "***".to_owned(),
+        }
+    }
 }
 
 /// Where state is looked up: the first 128 bits of SHA-256 over the length-prefixed triple

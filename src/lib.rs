@@ -21,8 +21,9 @@
 //! one at a time; at the upstream's pace; said in the upstream's dialect by a [`sink`]; again under the same id
 //! where an answer was lost. It ends as delivered, dropped or a dead letter, and [`metrics`]' books say which.
 //!
-//! After a crash the log tells everything again: states, queues, numbers. [`app`] joins the rooms, [`config`] says how
-//! they are meant, [`admin`] shows how they do.
+//! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
+//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
+//! the log of a process that is gone.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:
 //! none can be made without the one before, so no stage can be skipped or swapped.
@@ -51,11 +52,14 @@ pub mod forward;
 pub mod intake;
 
 pub mod admin;
-pub mod config;
 pub mod listen;
+
+pub mod config;
+pub mod delivery;
 
 pub mod app;
 pub mod demo;
+pub mod spool;
 
 /// How many cases a property test tries: the given number, or what `SURGEGATE_TEST_CASES` says.
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use surgegate::app::App;
 use surgegate::config::{self, Config, LogFormat};
-use surgegate::demo;
+use surgegate::{demo, spool};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -46,6 +46,8 @@ enum Verb {
     Demo,
     /// Check a configuration and say everything that is wrong with it.
     Validate(Files),
+    /// Look at a spool, mend it, empty it: check | ls | repair | send | reassign | drop.
+    Spool(spool::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Verb::Demo => run_demo(),
+        Verb::Spool(arguments) => spool::run(arguments, &|config| load(Files { config })),
     }
 }
 

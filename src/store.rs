@@ -74,11 +74,13 @@
 // The log's writer is a thread of its own: no runtime runs there, and no test pauses its clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod check;
 mod checkpoint;
 mod files;
 mod frame;
 mod keeper;
 mod linger;
+mod look;
 mod pending;
 mod places;
 mod reader;
@@ -122,6 +124,9 @@ use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
 use crate::event::{Event, Incident, Micros, StateKey, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
+
+pub use check::{Checked, FileRow, Finding, Lost, Wrong};
+pub use look::{Look, Presence, QueueRow};
 
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -265,6 +270,8 @@ pub struct Recovered {
     /// Events from here on came after the start.
     pub first_sequence: u64,
     pub damaged_records: u64,
+    /// Segments before which events are gone without a trace, and how many.
+    pub gaps: Vec<(u32, u64)>,
     /// The process before ended with nothing under way.
     pub clean: bool,
     /// From the newest stamp in the log to the start, by the wall clock.
@@ -286,6 +293,8 @@ impl Recovered {
 pub enum OpenError {
     #[error("{0} is in use by another process")]
     Locked(PathBuf),
+    #[error("{0} holds no spool")]
+    NoSpool(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
 }
@@ -418,7 +427,8 @@ impl Core {
     /// What became of the making of a segment.
     fn segment_made(&self, id: u32, made: Result<(), &std::io::Error>) {
         let mut pending = self.lock();
-        if id != pending.tail().0.saturating_add(1) {
+        // While it closes, nobody waits for it.
+        if id != pending.tail().0.saturating_add(1) || pending.health == Health::Closing {
             return;
         }
         match made {
@@ -859,22 +869,26 @@ impl Store {
         sequences: &[u64],
         found: &mut dyn FnMut(u64, Position, record::Accepted<'_>),
     ) -> std::io::Result<()> {
-        let mut here: Vec<u64> = Vec::with_capacity(sequences.len());
-        for sequence in sequences {
-            match self.moved(*sequence) {
-                None => here.push(*sequence),
-                Some(at) => match self.reader.payload(&self.core.disk, at) {
-                    Ok(payload) => {
-                        record::Accepted::decode(&payload).into_iter().for_each(|event| found(*sequence, at, event));
-                    }
-                    Err(ReadError::Io(error)) => return Err(error),
-                    Err(ReadError::Damaged(_)) => {}
-                },
-            }
-        }
-        self.reader.find(&self.core.disk, &self.core.places, &here, &mut |at, frame| {
-            event_in(&frame).into_iter().for_each(|event| found(frame.sequence, at, event));
-        })
+        let Core { disk, places, .. } = &*self.core;
+        find_events(&self.reader, disk, places, &|sequence| self.moved(sequence), sequences, found)
+    }
+
+    /// The sequences of [`Self::waiting`], without a look at the log.
+    pub fn waiting_sequences(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        after: u64,
+        count: usize,
+    ) -> Vec<u64> {
+        self.core.lock().standing.waiting_after(upstream, integration, after, u64::MAX, count)
+    }
+
+    /// Whether everything that the log was told is on disk.
+    pub fn is_written(&self) -> bool {
+        let pending = self.core.lock();
+        let (segment, end) = pending.tail();
+        pending.durable == reader::join(segment, end)
     }
 
     /// The event with a sequence, and where it stands.
@@ -930,6 +944,33 @@ impl Store {
         self.core.closed.store(true, Ordering::Release);
         self.core.mailboxes.iter().for_each(|mailbox| mailbox.arrived.notify_one());
     }
+}
+
+/// Looks for events: where they were moved to, or where they were first written.
+fn find_events(
+    reader: &Reader,
+    disk: &Disk,
+    places: &Mutex<Places>,
+    moved: &dyn Fn(u64) -> Option<Position>,
+    sequences: &[u64],
+    found: &mut dyn FnMut(u64, Position, record::Accepted<'_>),
+) -> std::io::Result<()> {
+    let mut here: Vec<u64> = Vec::with_capacity(sequences.len());
+    for sequence in sequences {
+        match moved(*sequence) {
+            None => here.push(*sequence),
+            Some(at) => match reader.payload(disk, at) {
+                Ok(payload) => {
+                    record::Accepted::decode(&payload).into_iter().for_each(|event| found(*sequence, at, event));
+                }
+                Err(ReadError::Io(error)) => return Err(error),
+                Err(ReadError::Damaged(_)) => {}
+            },
+        }
+    }
+    reader.find(disk, places, &here, &mut |at, frame| {
+        event_in(&frame).into_iter().for_each(|event| found(frame.sequence, at, event));
+    })
 }
 
 impl Drop for Store {

@@ -16,8 +16,8 @@ const HEIGHTS: [(u8, &[&str]); 10] = [
     (5, &["redis"]),
     (6, &["intake", "forward"]),
     (7, &["listen", "admin"]),
-    (8, &["config"]),
-    (9, &["app", "demo"]),
+    (8, &["config", "delivery"]),
+    (9, &["app", "demo", "spool"]),
 ];
 
 /// Outside crates with one home: a second would tie a second room to it.

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::Log;
 use super::dead::{Letter, Refused};
 use crate::claim::Pacing;
-use crate::event::{Action, Key, Micros, Uid};
+use crate::event::{Action, Micros, Uid};
 use crate::sink::UpstreamConfig;
 use crate::store::{Outlet, Queued};
 
@@ -186,7 +186,7 @@ impl Handle {
             at: letter.since,
             integration: letter.integration.to_string(),
             action: letter.action.or(event.as_ref().map(|event| event.action)),
-            key: event.and_then(|event| event.key).map(|key| masked(&key)),
+            key: event.and_then(|event| event.key).map(|key| key.masked()),
         }
     }
 
@@ -225,13 +225,4 @@ impl Handle {
 fn parse_id(id: &str) -> Option<(String, u64)> {
     let (upstream, sequence) = id.rsplit_once('-')?;
     Some((upstream.to_owned(), sequence.parse().ok()?))
-}
-
-/// Enough of a key to recognise it: its first and last two characters.
-fn masked(key: &Key) -> String {
-    let characters: Vec<char> = key.canon().chars().collect();
-    match characters.as_slice() {
-        [a, b, middle @ .., y, z] if middle.len() >= 4 => format!("{a}{b}***{y}{z}"),
-        _ => "***".to_owned(),
-    }
 }

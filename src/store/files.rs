@@ -158,6 +158,14 @@ fn path(id: u32) -> String {
     format!("{SPOOL}/{id:010}.log")
 }
 
+/// There is no log in a directory, or not even that.
+fn no_spool(files: &dyn Files, directory: &Path) -> OpenError {
+    match files.list("") {
+        Ok(_) => OpenError::NoSpool(directory.to_owned()),
+        Err(source) => OpenError::Io { path: directory.to_owned(), source },
+    }
+}
+
 impl Disk {
     /// Makes what is missing and takes the owner's lock. `directory` is what `files` calls "", for messages.
     pub(super) fn open(files: Arc<dyn Files>, directory: &Path, metrics: &Arc<Metrics>) -> Result<Self, OpenError> {
@@ -185,6 +193,47 @@ impl Disk {
         disk.quarantined.store(quarantined, Ordering::Relaxed);
         disk.grow(disk.file_sizes(SPOOL).saturating_add(quarantined));
         Ok(disk)
+    }
+
+    /// Of a directory that is there, without making or taking anything; `files` must change nothing either.
+    pub(super) fn to_look_at(
+        files: Arc<dyn Files>,
+        directory: &Path,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        struct Nothing;
+        impl Held for Nothing {}
+        match files.list(SPOOL) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_spool(&*files, directory)),
+            Err(source) => return Err(OpenError::Io { path: directory.join(SPOOL), source }),
+        }
+        let disk = Self {
+            bytes: AtomicU64::new(0),
+            quarantined: AtomicU64::new(0),
+            leftover: AtomicU32::new(0),
+            files,
+            directory: directory.to_owned(),
+            _lock: Box::new(Nothing),
+            metrics: Arc::clone(metrics),
+        };
+        disk.quarantined.store(disk.file_sizes(QUARANTINE), Ordering::Relaxed);
+        disk.grow(disk.file_sizes(SPOOL).saturating_add(disk.quarantined_bytes()));
+        Ok(disk)
+    }
+
+    pub(super) fn quarantined_bytes(&self) -> u64 {
+        self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// The process that owns the directory; `Err` where that cannot be told.
+    pub(super) fn holder(&self) -> io::Result<Option<u32>> {
+        self.files.holder(LOCK)
+    }
+
+    /// Whether damaged bytes of a segment were copied by [`Self::set_aside`] before.
+    pub(super) fn is_set_aside(&self, id: u32, from: u64) -> bool {
+        self.files.size(&format!("{QUARANTINE}/{id:010}-{from}.bin")).is_ok()
     }
 
     fn file_sizes(&self, directory: &str) -> u64 {

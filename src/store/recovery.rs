@@ -271,6 +271,7 @@ impl Replay<'_> {
                 events,
                 "events before this segment of the spool are gone without a trace"
             );
+            self.recovered.gaps.push((segment.id, events));
             self.damaged();
         }
     }

@@ -27,5 +27,6 @@ mod power;
 mod refusals;
 mod secrets;
 mod slow;
+mod spool;
 mod strikes;
 mod walker;

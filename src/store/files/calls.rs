@@ -49,6 +49,15 @@ pub(in crate::store) trait Files: Send + Sync {
 
     /// Takes the lock that a file stands for, and makes the file. `None`: somebody else has it.
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Held>>>;
+
+    /// The process that has the lock, as far as can be seen from here; takes and makes nothing. 0: one without a
+    /// number here. `None`: nobody.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn holder(&self, _path: &str) -> io::Result<Option<u32>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// An open file. One is shared by threads: it has no place of its own that it reads or writes at.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::calls::{Access, Entry, File, Files, Held};
@@ -78,6 +78,24 @@ impl Files for Real {
             Err(fs4::TryLockError::WouldBlock) => Ok(None),
             Err(fs4::TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// From the kernel's list: trying the lock instead would refuse a process that starts at that moment.
+    fn holder(&self, path: &str) -> io::Result<Option<u32>> {
+        let inode = match fs::metadata(self.path(path)) {
+            Ok(file) => file.ino().to_string(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:9977922 0 EOF`. The device is left out: some file systems give the
+        // kernel another number than they give us.
+        let locks = fs::read_to_string("/proc/locks")?;
+        let holder = locks.lines().find_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let (kind, pid, file) = (words.next()?, words.nth(2)?, words.next()?);
+            (kind == "FLOCK" && file.rsplit(':').next() == Some(&*inode)).then(|| pid.parse().unwrap_or(0))
+        });
+        Ok(holder)
     }
 }
 

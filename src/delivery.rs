@@ -1,0 +1,197 @@
+//! The half of the product behind the answer: the log with the states, and the forwarder over both. Opened, joined and
+//! stopped here for `app`, which lets events in before it, and for `spool`, which works on what is there.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::claim::Position;
+use crate::dedup::{self, Dedup};
+use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
+use crate::gate::{Integration, IntegrationConfig};
+use crate::metrics::{Metrics, UpstreamMeter};
+use crate::sink::{self, UpstreamConfig};
+use crate::store::{self, LaneKey, Recovered, Store};
+use crate::{dialect, forward};
+
+/// Dead letters take at most this part of the spool (DESIGN 4),
+const DEAD_LETTER_PART: u64 = 10;
+/// and, at some 256 B each, a quarter of the index's memory.
+const DEAD_LETTER_MEMORY: u64 = 1024;
+/// Longest wait for upstream requests under way when stopping; what did not end is sent again after the start.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Why nothing can be forwarded.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    #[error("TLS towards upstreams cannot be set up: {0}")]
+    Tls(rustls::Error),
+}
+
+/// The log, recovered, and the states that it told. Nothing runs yet.
+pub struct Opened {
+    pub dedup: Arc<Dedup>,
+    pub store: Arc<Store>,
+    pub recovered: Recovered,
+    metrics: Arc<Metrics>,
+    dead_letters: forward::DeadLetterLimits,
+}
+
+/// Opens or makes the spool and puts everything back that its log tells. `workers`: threads that take requests in.
+///
+/// # Errors
+/// Another process owns the directory, or it cannot be used at all; never what stands in it.
+pub fn open(
+    spool: store::Config,
+    dedup: dedup::Config,
+    metrics: &Arc<Metrics>,
+    workers: usize,
+) -> Result<Opened, store::OpenError> {
+    let dedup = Dedup::new(dedup, Arc::clone(metrics));
+    let dead_letters = forward::DeadLetterLimits {
+        bytes: spool.max_bytes / DEAD_LETTER_PART,
+        count: usize::try_from(spool.index_bytes / DEAD_LETTER_MEMORY).unwrap_or(usize::MAX),
+    };
+    let (store, recovered) = Store::open(spool, metrics, workers, Arc::new(Kept(Arc::clone(&dedup))))?;
+    dedup.restore_number(recovered.highest_number);
+    if let Ok(jump @ 1..) = u64::try_from(recovered.clock_jump_micros()) {
+        let jump = Duration::from_micros(jump);
+        let days = jump.as_secs() / (24 * 3600);
+        tracing::warn!(days, "the spool was last written more than 7 days ago by this clock: the time does not count");
+        dedup.shift_clock(jump);
+    }
+    tracing::info!(
+        waiting = recovered.waiting,
+        dead_letters = recovered.dead.len(),
+        keys = dedup.entries(),
+        damaged = recovered.damaged_records,
+        "spool recovered"
+    );
+    Ok(Opened { dedup, store, recovered, metrics: Arc::clone(metrics), dead_letters })
+}
+
+impl Opened {
+    /// Starts the forwarder and the log's writer.
+    ///
+    /// # Errors
+    /// A thread cannot be made, or TLS cannot be set up.
+    pub fn start(
+        self,
+        integrations: &[Arc<Integration>],
+        upstreams: Vec<UpstreamConfig>,
+    ) -> Result<Delivery, StartError> {
+        let Self { dedup, store, recovered, metrics, dead_letters } = self;
+        let forward = forward::start(forward::Parts {
+            log: Arc::clone(&store) as Arc<dyn forward::Log>,
+            reader: Arc::new(Rereader),
+            states: Arc::new(States(Arc::clone(&dedup))),
+            integrations: Arc::new(ByName::new(integrations)),
+            metrics,
+            dial: Arc::new(forward::wire::Dialer::new(None).map_err(StartError::Tls)?),
+            upstreams: upstreams.into_iter().map(Arc::new).collect(),
+            recovered,
+            dead_letters,
+        })
+        .map_err(StartError::Thread)?;
+        store.start(Arc::clone(&forward) as Arc<dyn store::Outlet>);
+        Ok(Delivery { dedup, store, forward })
+    }
+}
+
+/// Everything behind the answer, running.
+pub struct Delivery {
+    pub dedup: Arc<Dedup>,
+    pub store: Arc<Store>,
+    pub forward: Arc<forward::Handle>,
+}
+
+impl Delivery {
+    /// Stops in order: sends under way end, within 10 s, then the log is closed with a checkpoint.
+    pub async fn stop(self) {
+        let at_rest = self.forward.stop(STOP_MAX).await;
+        let store = self.store;
+        if at_rest {
+            store.is_at_rest();
+        }
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+}
+
+/// The integrations as they run: with their limits, and the meters of their upstreams.
+pub fn integrations(configs: Vec<IntegrationConfig>, metrics: &Metrics) -> Vec<Arc<Integration>> {
+    let live = configs.into_iter().map(|config| {
+        let targets: Arc<[Arc<UpstreamMeter>]> = config.upstreams.iter().map(|name| metrics.upstream(name)).collect();
+        Arc::new(Integration::new(config, targets))
+    });
+    live.collect()
+}
+
+/// The integrations as the forwarder asks for them.
+struct ByName(HashMap<Arc<str>, Arc<Integration>>);
+
+impl ByName {
+    fn new(integrations: &[Arc<Integration>]) -> Self {
+        Self(integrations.iter().map(|one| (Arc::clone(&one.config.name), Arc::clone(one))).collect())
+    }
+}
+
+impl forward::Integrations for ByName {
+    fn by_name(&self, name: &str) -> Option<Arc<Integration>> {
+        self.0.get(name).cloned()
+    }
+}
+
+/// `dedup` as the log knows it.
+struct Kept(Arc<Dedup>);
+
+impl store::States for Kept {
+    fn restore(&self, key: StateKey, incident: Incident, at: Position) {
+        self.0.restore(key, incident, at);
+    }
+
+    fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros) {
+        self.0.restore_touched(key, iid, count, last_seen);
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
+        self.0.each(visit);
+    }
+}
+
+/// `dedup` as the forwarder knows it: a lane with a key has that key's state key.
+struct States(Arc<Dedup>);
+
+impl forward::States for States {
+    fn undelivered(&self, lane: LaneKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
+        self.0.undelivered(StateKey(lane.0), iid, upstream);
+    }
+
+    fn delivered(&self, lane: LaneKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
+        self.0.delivered(StateKey(lane.0), iid, upstream);
+    }
+
+    fn current(&self, lane: LaneKey) -> Option<Incident> {
+        self.0.incident(StateKey(lane.0))
+    }
+}
+
+/// The dialects as the sinks need them.
+struct Rereader;
+
+impl sink::Reader for Rereader {
+    fn read<'a>(&self, event: &'a Event) -> sink::Said<'a> {
+        match dialect::reread(event) {
+            Some(reread) => sink::Said { content: reread.content, extra: reread.extra },
+            // It was accepted, so it must arrive, as well as it can be said.
+            None => {
+                let title = event.key.as_ref().map_or("an event that can no longer be read", |key| key.canon());
+                let warnings = vec![Warning { code: "undecodable", path: Cow::Borrowed("") }];
+                let content = Content { title: Some(Cow::Borrowed(title)), warnings, ..Content::default() };
+                sink::Said { content, extra: Vec::new() }
+            }
+        }
+    }
+}
