@@ -166,8 +166,8 @@ impl Keeper {
         let pending = self.core.lock();
         let standing = &pending.standing;
         let here = |at: &Position| split(*at).0 == segment.id;
-        let mut needing = standing.living(&segment.sequences, count);
-        needing.retain(|sequence| standing.moved.get(sequence).is_none_or(here));
+        let is_here = |sequence| standing.moved.get(&sequence).is_none_or(here);
+        let mut needing = standing.living(&segment.sequences, count, is_here);
         let copies = standing.moved.iter().filter(|(sequence, at)| here(at) && standing.lives(**sequence));
         needing.extend(copies.map(|(sequence, _)| *sequence).take(count));
         needing

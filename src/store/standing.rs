@@ -328,8 +328,8 @@ impl Standing {
         queues.any(|queue| queue.waiting.contains(sequence) || queue.dead.contains_key(&sequence))
     }
 
-    /// Up to `count` events of a range that some upstream still needs, in order, each once.
-    pub(super) fn living(&self, range: &Range<u64>, count: usize) -> Vec<u64> {
+    /// Up to `count` events of a range that some upstream still needs, and that `counts` lets pass, in order, each once.
+    pub(super) fn living(&self, range: &Range<u64>, count: usize, counts: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut all = vec![];
         if range.is_empty() {
             return all;
@@ -337,8 +337,10 @@ impl Standing {
         for queue in self.upstreams.iter().flat_map(|upstream| &upstream.queues) {
             let mut waiting = queue.waiting.iter();
             waiting.advance_to(range.start);
-            all.extend(waiting.take_while(|sequence| *sequence < range.end).take(count));
-            all.extend(queue.dead.range(range.clone()).map(|(sequence, _)| *sequence).take(count));
+            let dead = queue.dead.range(range.clone()).map(|(sequence, _)| *sequence);
+            let waiting = waiting.take_while(|sequence| *sequence < range.end);
+            all.extend(waiting.filter(|sequence| counts(*sequence)).take(count));
+            all.extend(dead.filter(|sequence| counts(*sequence)).take(count));
         }
         all.sort_unstable();
         all.dedup();
@@ -453,7 +455,13 @@ mod tests {
         assert_eq!(rig.waiting("pager", "payments", 0), [1]);
         assert!(rig.end("pager", "payments", 2, Ending::Dropped(DropReason::Operator)));
         assert!(!rig.standing.lives(2));
-        assert_eq!(rig.standing.living(&(0..10), 10), [1]);
+        assert_eq!(rig.standing.living(&(0..10), 10, |_| true), [1]);
+        rig.accept(3, "payments", &["pager"]);
+        assert_eq!(
+            rig.standing.living(&(0..10), 1, |sequence| sequence > 1),
+            [3],
+            "those that do not count take no place"
+        );
     }
 
     #[test]
