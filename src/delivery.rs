@@ -57,7 +57,7 @@ pub fn open(
     };
     let (store, recovered) = Store::open(spool, metrics, workers, Arc::new(Kept(Arc::clone(&dedup))))?;
     dedup.restore_number(recovered.highest_number);
-    if let Ok(jump @ 1..) = u64::try_from(recovered.clock_jump_micros()) {
+    if let Ok(jump @ 1..) = u64::try_from(recovered.clock_jump_micros) {
         let jump = Duration::from_micros(jump);
         let days = jump.as_secs() / (24 * 3600);
         tracing::warn!(days, "the spool was last written more than 7 days ago by this clock: the time does not count");

@@ -274,19 +274,11 @@ pub struct Recovered {
     pub gaps: Vec<(u32, u64)>,
     /// The process before ended with nothing under way.
     pub clean: bool,
-    /// From the newest stamp in the log to the start, by the wall clock.
-    pub stopped_for_micros: i64,
-}
-
-/// A longer stop is a clock that was set: it does not count (DESIGN 5.6).
-const STOPPED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-
-impl Recovered {
-    /// What must be added to stamps of before the start so that ages can be told by the clock of now.
-    pub fn clock_jump_micros(&self) -> i64 {
-        let longest = i64::try_from(STOPPED_MAX.as_micros()).unwrap_or(i64::MAX);
-        if self.stopped_for_micros > longest { self.stopped_for_micros } else { 0 }
-    }
+    /// The clock jumped by so much since the log was last written: states are to be taken for so much younger.
+    pub clock_jump_micros: i64,
+    /// Events before this sequence are by so much younger than their stamps say.
+    pub jump_before: u64,
+    pub jump_micros: i64,
 }
 
 #[derive(Debug, thiserror::Error)]

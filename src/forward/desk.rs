@@ -82,8 +82,9 @@ pub(super) struct Desk {
     pub(super) limits: DeadLetterLimits,
     /// Events before it came to a process before this one,
     first_sequence: u64,
-    /// whose clock stood so much before ours, beyond what can be believed (DESIGN 5.6).
-    clock_jump_micros: i64,
+    /// and those before this one are by so much younger than their stamps say (DESIGN 5.6).
+    jump_before: u64,
+    jump_micros: i64,
 }
 
 impl Desk {
@@ -108,7 +109,8 @@ impl Desk {
             granted: BTreeSet::new(),
             limits: dead_letters,
             first_sequence: 0,
-            clock_jump_micros: 0,
+            jump_before: 0,
+            jump_micros: 0,
         }
     }
 
@@ -149,7 +151,7 @@ impl Desk {
     /// with nothing under way, the first `connections` events of each upstream count as possible repeats.
     pub(super) fn load(&mut self, recovered: Recovered) {
         self.first_sequence = recovered.first_sequence;
-        self.clock_jump_micros = recovered.clock_jump_micros();
+        (self.jump_before, self.jump_micros) = (recovered.jump_before, recovered.jump_micros);
         for (integration, count) in &recovered.unknown_waiting {
             (0..*count).for_each(|_| self.mailbox.unknown_came(integration));
         }
@@ -169,7 +171,7 @@ impl Desk {
 
     /// Since when an event waits, by this process's clock.
     pub(super) fn since(&self, place: usize, sequence: u64, received_at: Micros) -> Micros {
-        let jump = if sequence < self.first_sequence { self.clock_jump_micros } else { 0 };
+        let jump = if sequence < self.jump_before { self.jump_micros } else { 0 };
         let replayed = self.replayed_at.get(&(place, sequence)).copied();
         replayed.unwrap_or(Micros(received_at.0.saturating_add(jump)))
     }

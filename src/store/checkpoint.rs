@@ -160,10 +160,11 @@ pub(super) fn write(
     Head { id, first_sequence: *next_sequence, salt }.encode(&mut encoder.buffer);
     encoder.put(Part::Meta, |out| {
         out.push(u8::from(*clean));
-        for number in [at.0, *next_sequence, standing.highest_number, standing.accepted] {
+        for number in [at.0, *next_sequence, standing.highest_number, standing.accepted, standing.jump_before] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&standing.newest.0.to_le_bytes());
+        out.extend_from_slice(&standing.jump_micros.to_le_bytes());
     });
     encoder.put(Part::Counter, |out| {
         put_counts(out, counters.absorbed.iter().map(|(outcome, count)| (outcome.name(), *count)));
@@ -287,7 +288,9 @@ impl<'a> Loader<'a> {
                 cut.next_sequence = steps.u64()?;
                 standing.highest_number = steps.u64()?;
                 standing.accepted = steps.u64()?;
+                standing.jump_before = steps.u64()?;
                 standing.newest = steps.micros()?;
+                standing.jump_micros = steps.micros()?.0;
             }
             Part::Counter => {
                 let by_name = |name: &str| Outcome::ALL.into_iter().find(|outcome| outcome.name() == name);
@@ -398,6 +401,7 @@ mod tests {
         }
         standing.moved.insert(7, Position(99));
         standing.highest_number = 4096;
+        (standing.jump_before, standing.jump_micros) = (55, 66);
         Summary {
             cut: Cut { standing, at: Position(3 << 32 | 8192), next_sequence: 100_001 },
             clean: true,
@@ -470,6 +474,7 @@ mod tests {
         let (then, now) = (&before.cut.standing, &after.cut.standing);
         assert_eq!((then.owed(), then.dead_letters()), (now.owed(), now.dead_letters()));
         assert_eq!((then.accepted, then.highest_number), (now.accepted, now.highest_number));
+        assert_eq!((then.jump_before, then.jump_micros), (now.jump_before, now.jump_micros));
         assert_eq!((&then.unknown, &then.moved), (&now.unknown, &now.moved));
         for (then, now) in then.upstreams.iter().zip(&now.upstreams) {
             assert_eq!((&then.meter.name, then.book.delivered), (&now.meter.name, now.book.delivered));

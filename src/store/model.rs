@@ -508,7 +508,9 @@ impl World {
             let known = &self.known[event];
             // What is settled may be gone.
             let is_needed = known.lots.values().any(|lot| lot.now != Stand::Settled);
-            if !known.here || !is_needed || self.fake.has_ended() {
+            // What was never answered may be lost after all by a sync that fails at a start.
+            let is_loose = self.shaky && known.fate == Fate::Loose;
+            if !known.here || !is_needed || is_loose || self.fake.has_ended() {
                 continue;
             }
             let running = self.running.as_ref().expect("a store runs");

@@ -20,6 +20,9 @@ use crate::metrics::{Metrics, UpstreamMeter};
 /// record is not given away again.
 const GAP_AFTER_DAMAGE: u64 = 1 << 32;
 
+/// A longer stop, from the newest stamp in the log on, is a clock that was set: it does not count (DESIGN 5.6).
+const CLOCK_JUMP_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+
 /// What the writer goes on from.
 pub(super) struct Resume {
     pub(super) next_sequence: u64,
@@ -361,7 +364,16 @@ impl Replay<'_> {
     }
 
     fn finish(self, now: Micros) -> (Recovered, Standing) {
-        let Self { mut recovered, standing, metrics, counters, .. } = self;
+        let Self { mut recovered, mut standing, metrics, counters, .. } = self;
+        let stopped_for = now.0.saturating_sub(standing.newest.0);
+        if standing.newest != Micros::default() && stopped_for > CLOCK_JUMP_MICROS {
+            recovered.clock_jump_micros = stopped_for;
+            standing.jump_micros = standing.jump_micros.saturating_add(stopped_for);
+            standing.jump_before = self.next_sequence;
+            // The states are told, and written down, by the clock of now.
+            standing.newest = now;
+        }
+        (recovered.jump_before, recovered.jump_micros) = (standing.jump_before, standing.jump_micros);
         for upstream in &standing.upstreams {
             upstream.meter.restore(upstream.book.clone());
             for queue in &upstream.queues {
@@ -385,10 +397,6 @@ impl Replay<'_> {
         recovered.highest_number = standing.highest_number;
         recovered.first_sequence = self.next_sequence;
         recovered.clean = self.clean && self.replayed == 0;
-        recovered.stopped_for_micros = now.0.saturating_sub(standing.newest.0).max(0);
-        if standing.newest == Micros::default() {
-            recovered.stopped_for_micros = 0;
-        }
         (recovered, standing)
     }
 }

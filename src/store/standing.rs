@@ -73,6 +73,9 @@ pub(super) struct Standing {
     pub(super) highest_number: u64,
     /// The newest time stamp in the log.
     pub(super) newest: Micros,
+    /// The clock was set: events before this sequence are by so much younger than their stamps say.
+    pub(super) jump_before: u64,
+    pub(super) jump_micros: i64,
     /// Events that wait for a turn of the unknown (contracts 5.5), and some that no longer do.
     pub(super) unknown: RoaringTreemap,
     /// Where copies of events stand whose segments were to go.

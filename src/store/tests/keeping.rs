@@ -369,8 +369,17 @@ fn a_stop_of_more_than_a_week_counts_as_a_clock_that_was_set() {
         rig.store.close();
         drop((rig.store, rig.runtime));
         let after = Rig::open(directory.path());
-        assert_eq!(after.recovered.clock_jump_micros() / DAY, counts, "{days}");
+        assert_eq!(after.recovered.clock_jump_micros / DAY, counts, "{days}");
+        assert_eq!(
+            (after.recovered.jump_micros / DAY, after.recovered.jump_before),
+            (counts, 2 * u64::from(counts > 0))
+        );
         assert_eq!((after.keys(), after.recovered.first_sequence), (canon(&["a"]), 2));
+        after.store.close();
+        drop((after.store, after.runtime));
+        // It counts once for the states, which were written down, and goes on for the event, which stands as it came.
+        let again = Rig::open(directory.path());
+        assert_eq!((again.recovered.clock_jump_micros, again.recovered.jump_micros / DAY), (0, counts), "{days}");
     }
 }
 
