@@ -501,7 +501,8 @@ impl World {
         for _ in 0..3 {
             // What was written and not synced may be gone after a failed sync.
             let unsure = self.config.durability == Durability::Memory && self.fake.struck() > 0;
-            if self.known.is_empty() || unsure {
+            // What a start found, and could not sync, may be lost though a checkpoint tells of it.
+            if self.known.is_empty() || unsure || self.blurred {
                 return;
             }
             let event = self.random.usize(..self.known.len());
