@@ -113,12 +113,13 @@ use tokio::sync::{Notify, oneshot};
 
 use self::files::{Disk, Files, Real, Segment};
 use self::keeper::Keeper;
-use self::pending::{Batch, Cut, Health, Pending, Waiting};
+use self::pending::{Batch, Health, Pending, Waiting};
 use self::places::Places;
 use self::reader::{Reader, event_in, split};
 use self::recent::Recent;
 use self::record::Touched;
 use self::shelf::Shelf;
+use self::standing::Cut;
 use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
 use crate::event::{Event, Incident, Micros, StateKey, Uid};
@@ -658,7 +659,7 @@ impl Store {
         let (checkpoints, next_checkpoint) = (std::mem::take(&mut resume.checkpoints), resume.next_checkpoint);
         let mut pending = Pending::new(resume, first_bytes, segment_bytes);
         match made {
-            Ok(file) => shelf.put(first, file),
+            Ok(file) => shelf.put(first, file, first_bytes),
             Err(error) => {
                 tracing::error!(%error, "no segment can be made in the spool; new events are refused");
                 let reason = if files::is_full(&error) { Reason::SpoolFull } else { Reason::SpoolFailed };
@@ -960,7 +961,7 @@ fn find_events(
             },
         }
     }
-    reader.find(disk, places, &here, &mut |at, frame| {
+    reader.find(disk, places, &here, false, &mut |at, frame| {
         event_in(&frame).into_iter().for_each(|event| found(frame.sequence, at, event));
     })
 }

@@ -11,9 +11,8 @@ use std::sync::Arc;
 use roaring::RoaringTreemap;
 
 use super::frame::{self, Frame, Head, Kind, Seed};
-use super::pending::Cut;
-use super::record::{Steps, VERSION, incident, put_incident, put_text};
-use super::standing::{DeadNote, Standing};
+use super::record::{DeadNote, Steps, VERSION, incident, put_incident, put_text};
+use super::standing::{Cut, Standing};
 use crate::claim::Position;
 use crate::event::{Incident, Micros, StateKey};
 use crate::metrics::{Metrics, UpstreamBook};

@@ -396,6 +396,13 @@ impl Disk {
         self.files.sync_directory(SPOOL)
     }
 
+    /// Reserves more for one that was made smaller than is wanted by now.
+    pub(super) fn lengthen_segment(&self, segment: &Segment, from: u32, to: u32) -> io::Result<()> {
+        segment.file.allocate(u64::from(to))?;
+        self.grow(u64::from(to.saturating_sub(from)));
+        segment.file.sync_all()
+    }
+
     pub(super) fn write(&self, segment: &mut Segment, bytes: &[u8], at: u32) -> io::Result<()> {
         segment.write(bytes, u64::from(at))
     }

@@ -14,8 +14,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Counters, Summary};
-use super::pending::Cut;
 use super::reader::{Reader, join, split};
+use super::standing::Cut;
 use super::{Core, Durability, States};
 use crate::claim::Position;
 use crate::event::Micros;
@@ -199,6 +199,10 @@ impl Keeper {
             if segment.id >= split(at).0 || !knows || self.is_needed(&segment) {
                 continue;
             }
+            if removed == 0 && !self.everything_is_on_disk() {
+                // What settled these events may be lost yet, and their records must not be.
+                return;
+            }
             self.core.places().remove(segment.id);
             self.core.disk.remove(segment.id);
             self.reader.forget(segment.id);
@@ -266,7 +270,7 @@ impl Keeper {
             places.extend(wanted.iter().filter_map(moved));
         }
         let first: Vec<u64> = wanted.iter().copied().filter(|sequence| !places.contains_key(sequence)).collect();
-        self.reader.find(&self.core.disk, &self.core.places, &first, &mut |at, frame| {
+        self.reader.find(&self.core.disk, &self.core.places, &first, true, &mut |at, frame| {
             places.insert(frame.sequence, at);
         })?;
         let mut lost = BTreeSet::new();
@@ -303,6 +307,17 @@ impl Keeper {
         };
         self.core.wake.notify_one();
         Ok(Some(Copies { segment: segment.id, copied, lost, end, failures }))
+    }
+
+    /// Waits until the log is on disk as far as it goes now.
+    fn everything_is_on_disk(&self) -> bool {
+        let ((last, end), failures) = {
+            let pending = self.core.lock();
+            (pending.tail(), pending.failures)
+        };
+        self.core.wake.notify_one();
+        let synced = || self.core.durability == Durability::Fsync || self.core.disk.sync_segment(last).is_ok();
+        self.is_durable(join(last, end), failures) && synced()
     }
 
     /// Waits until the log is on disk up to a place, and nothing failed on the way.

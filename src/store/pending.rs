@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::reader::join;
 use super::record::{self, Need, Reassigned, Touched, VERSION};
-use super::standing::{Standing, Whose, tag};
+use super::standing::{Cut, Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued};
 use crate::claim::{Accepted, Admitted, Position};
 use crate::event::Micros;
@@ -65,14 +65,6 @@ pub(super) struct Batch {
     pub(super) end: Position,
     /// What stands when it is written, if somebody asked for that.
     pub(super) cut: Option<Box<Cut>>,
-}
-
-/// The log up to a place, summed up: what a checkpoint is made of.
-pub(super) struct Cut {
-    pub(super) standing: Standing,
-    /// Records from here on are not in it.
-    pub(super) at: Position,
-    pub(super) next_sequence: u64,
 }
 
 impl Batch {

@@ -1,6 +1,7 @@
 //! Reads single records back for the forwarder and for `details`. A reader in log order costs about one
 //! system call for each block.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +20,10 @@ const BLOCK: usize = 256 << 10;
 /// Read where they do not.
 const SMALL_BLOCK: usize = 16 << 10;
 /// Looks for an event that the disk cannot read, before it counts as damaged.
-const TRIES_MAX: u32 = 30;
+/// A second apart: ten minutes.
+const TRIES_MAX: u32 = 600;
+/// Events that are counted so; a disk that fails in more places than this is given up on later.
+const MISSED_MAX: usize = 1024;
 /// Blocks held: one for each place in the log that is being read on from (queue, retries, looks).
 const BLOCKS: usize = 4;
 
@@ -59,8 +63,8 @@ struct Cache {
     /// Last used last.
     handles: Vec<Handle>,
     blocks: Vec<Block>,
-    /// An event in a part that the disk could not read, and how often it was looked for.
-    missed: (u64, u32),
+    /// Events in parts that the disk could not read, and how often each was looked for.
+    missed: BTreeMap<u64, u32>,
 }
 
 #[derive(Default)]
@@ -69,11 +73,12 @@ pub(super) struct Reader(Mutex<Cache>);
 impl Cache {
     /// A disk that fails may come round; one that does not must not hold up what stands behind.
     fn may_try_again(&mut self, sequence: u64) -> bool {
-        if self.missed.0 != sequence {
-            self.missed = (sequence, 0);
+        if self.missed.len() >= MISSED_MAX {
+            self.missed.clear();
         }
-        self.missed.1 += 1;
-        self.missed.1 < TRIES_MAX
+        let tries = self.missed.entry(sequence).or_default();
+        *tries += 1;
+        *tries < TRIES_MAX
     }
 
     fn handle(&mut self, disk: &Disk, segment: u32) -> Result<Handle, io::Error> {
@@ -83,7 +88,13 @@ impl Cache {
             return Ok(handle);
         }
         let file = disk.open_segment(segment)?;
-        let head = scan::head(&*file).ok_or(io::ErrorKind::InvalidData)?;
+        let Some(head) = scan::head(&*file) else {
+            // A disk that cannot read it now is not a file that has none.
+            let mut page = [0; 4096];
+            let read = file.read_exact_at(&mut page, 0);
+            let missing = io::Error::from(io::ErrorKind::InvalidData);
+            return Err(read.err().filter(|error| error.kind() != io::ErrorKind::UnexpectedEof).unwrap_or(missing));
+        };
         let handle = Handle { segment, file: Arc::from(file), seed: Seed::of(head.salt) };
         if self.handles.len() >= FILES_MAX {
             self.handles.remove(0);
@@ -189,6 +200,8 @@ impl Reader {
     /// Looks for events by their sequences, in order, and gives `found` each one with its place; one that is not
     /// there, or damaged, is left out.
     ///
+    /// `insists`: one in a part that the disk cannot read is never given up.
+    ///
     /// # Errors
     /// A file cannot be read just now.
     pub(super) fn find(
@@ -196,6 +209,7 @@ impl Reader {
         disk: &Disk,
         places: &Mutex<Places>,
         sequences: &[u64],
+        insists: bool,
         found: &mut dyn FnMut(Position, Frame<'_>),
     ) -> io::Result<()> {
         let mut rest = sequences;
@@ -205,20 +219,26 @@ impl Reader {
                 rest = later;
                 continue;
             };
-            let handle = match lock(&self.0).handle(disk, segment) {
+            let handle = lock(&self.0).handle(disk, segment);
+            let handle = match handle {
                 Ok(handle) => handle,
                 // No such segment, or one that nothing can be read in.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                     rest = later;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) if insists || lock(&self.0).may_try_again(*first) => return Err(error),
+                Err(_) => {
+                    rest = later;
+                    continue;
+                }
             };
             // What stands close by is met on the way.
             let mut marks = vec![];
             let scan = Scan::over(&*handle.file, handle.seed)?;
             let mut scan = scan.starting_at(offset.into()).in_small_steps();
             let before = rest.len();
+            let mut passed_over = None;
             loop {
                 let (at, frame) = match scan.next() {
                     Next::Frame { at, frame } => (at, frame),
@@ -236,7 +256,8 @@ impl Reader {
                     continue;
                 }
                 marks.push((frame.sequence, at));
-                while rest.first().is_some_and(|wanted| *wanted < frame.sequence) {
+                while let Some(missed) = rest.first().filter(|wanted| **wanted < frame.sequence) {
+                    passed_over.get_or_insert(*missed);
                     rest = &rest[1..];
                 }
                 if rest.first() == Some(&frame.sequence) {
@@ -252,11 +273,16 @@ impl Reader {
             let unreadable = scan.met_unreadable();
             let mut places = lock(places);
             marks.iter().for_each(|(sequence, at)| places.mark(segment, *sequence, *at));
+            drop(places);
+            // Not in the segment that it would stand in.
+            let missed = passed_over.or_else(|| (rest.len() == before).then_some(*first));
+            if let Some(missed) = missed
+                && unreadable
+                && (insists || lock(&self.0).may_try_again(missed))
+            {
+                return Err(io::Error::other("a part of the log cannot be read"));
+            }
             if rest.len() == before {
-                // Not in the segment that it would stand in.
-                if unreadable && lock(&self.0).may_try_again(*first) {
-                    return Err(io::Error::other("a part of the log cannot be read"));
-                }
                 rest = later;
             }
         }

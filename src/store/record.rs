@@ -8,7 +8,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Kind;
-use super::standing::DeadNote;
 use super::{Ending, LaneKey, Stored};
 use crate::claim::{Admitted, Claim, Pacing};
 use crate::event::{Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
@@ -333,6 +332,15 @@ impl Touched {
             last_seen: steps.micros()?,
         })
     }
+}
+
+/// How a dead letter ended; the event itself stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DeadNote {
+    pub(super) reason: DeadReason,
+    pub(super) status: Option<u16>,
+    pub(super) attempts: u32,
+    pub(super) at: Micros,
 }
 
 /// Who needs a copied event, at the time it is copied: stands behind the event in its record, so that the copy speaks

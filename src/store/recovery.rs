@@ -8,9 +8,9 @@ use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
 use super::places::Places;
 use super::reader::{join, split};
-use super::record::{Accepted, Ended, Need, Reassigned, Touched, VERSION, void_last};
+use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Touched, VERSION, void_last};
 use super::scan::{self, Next, Scan};
-use super::standing::{DeadNote, Standing, Whose};
+use super::standing::{Standing, Whose};
 use super::{Dead, Ending, OpenError, Recovered, States};
 use crate::claim::Position;
 use crate::event::Micros;
@@ -84,6 +84,8 @@ pub(super) fn recover(
     // Far-off names are not ours; a new segment only must not meet one. Nor may it take the name of one that a
     // checkpoint speaks of and that is gone.
     let last_name = found.iter().map(|file| file.id).filter(|id| *id < u32::MAX / 2).max().unwrap_or(0);
+    // A process after the one that ended in order began a segment, even if it came to write nothing.
+    replay.clean &= last_name <= split(replay.from).0;
     let last_name = last_name.max(split(replay.from).0);
     let mut segments = vec![];
     for file in found {

@@ -21,8 +21,8 @@ type Tell<'a> = dyn Fn(u32, Result<(), &io::Error>) + 'a;
 #[derive(Default)]
 struct Shelves {
     /// Made and not yet used.
-    ready: BTreeMap<u32, Segment>,
-    /// Bytes of those that are wanted.
+    ready: BTreeMap<u32, (Segment, u32)>,
+    /// Bytes of those that are wanted and not taken yet.
     sizes: BTreeMap<u32, u32>,
     /// Highest that was made.
     made: u32,
@@ -65,18 +65,19 @@ impl Shelf {
     }
 
     /// Puts one that was made elsewhere.
-    pub(super) fn put(&self, id: u32, file: Segment) {
+    pub(super) fn put(&self, id: u32, file: Segment, bytes: u32) {
         let mut shelves = self.lock();
         shelves.made = shelves.made.max(id);
         shelves.wanted = shelves.wanted.max(id);
-        shelves.sizes.retain(|other, _| *other > id);
-        shelves.ready.insert(id, file);
+        shelves.sizes.retain(|other, _| *other >= id);
+        shelves.ready.insert(id, (file, bytes));
     }
 
-    /// Asks for a segment of so many bytes, and for all before it. One that is not made yet changes its size.
+    /// Asks for a segment of so many bytes, and for all before it. One that is not taken yet changes its size: what is
+    /// made already is made longer when it is taken.
     pub(super) fn want(&self, id: u32, bytes: u32) {
         let mut shelves = self.lock();
-        if id <= shelves.made {
+        if id <= shelves.made && !shelves.ready.contains_key(&id) {
             return;
         }
         shelves.sizes.insert(id, bytes);
@@ -114,7 +115,12 @@ impl Shelf {
         shelves.error = None;
         self.changed.notify_all();
         loop {
-            if let Some(file) = shelves.ready.remove(&id) {
+            if let Some((file, bytes)) = shelves.ready.remove(&id) {
+                let wanted = shelves.sizes.remove(&id).unwrap_or(bytes);
+                drop(shelves);
+                if wanted > bytes {
+                    disk.lengthen_segment(&file, bytes, wanted)?;
+                }
                 return Ok(file);
             }
             if let Some(error) = shelves.error.take() {
@@ -170,7 +176,7 @@ impl Shelf {
         };
         match made {
             Ok(file) => {
-                self.put(id, file);
+                self.put(id, file, bytes);
                 tell(id, Ok(()));
                 self.changed.notify_all();
                 None

@@ -12,25 +12,16 @@ use std::sync::Arc;
 use roaring::RoaringTreemap;
 
 use super::Ending;
-use super::record::Need;
+use super::record::{DeadNote, Need};
 use crate::claim::{Pacing, Position};
 use crate::event::Micros;
 use crate::metrics::{UpstreamBook, UpstreamMeter};
-use crate::outcome::{DeadReason, DropReason};
+use crate::outcome::DropReason;
 
 /// Bytes that a dead letter takes here, about.
 const DEAD_BYTES: usize = 64;
 /// Bytes that a moved event takes here, about.
 const MOVED_BYTES: usize = 32;
-
-/// How a dead letter ended; the event itself stands in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DeadNote {
-    pub(super) reason: DeadReason,
-    pub(super) status: Option<u16>,
-    pub(super) attempts: u32,
-    pub(super) at: Micros,
-}
 
 /// Who an ending is about.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +74,14 @@ pub(super) struct Standing {
     /// Endings that are owed: an event counts once for each upstream it waits for.
     waiting: u64,
     dead: u64,
+}
+
+/// The log up to a place, summed up: what a checkpoint is made of.
+pub(super) struct Cut {
+    pub(super) standing: Standing,
+    /// Records from here on are not in it.
+    pub(super) at: Position,
+    pub(super) next_sequence: u64,
 }
 
 impl Upstream {
@@ -252,8 +251,9 @@ impl Standing {
         let whose = Whose::Integration(integration);
         if self.ended(from, whose, sequence, Ending::Dropped(DropReason::Reassigned), at) {
             let upstream = self.upstream(to);
-            // Where it went there as well, it still goes there once.
-            if upstream.queue(integration).waiting.insert(sequence) {
+            // Where it went there as well, it still goes there once, or is a dead letter there.
+            let queue = upstream.queue(integration);
+            if !queue.dead.contains_key(&sequence) && queue.waiting.insert(sequence) {
                 upstream.book.enqueued += 1;
                 upstream.book.spool_events += 1;
                 self.waiting += 1;
@@ -398,6 +398,7 @@ impl Standing {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use crate::outcome::DeadReason;
 
     const DEAD: Ending = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
 

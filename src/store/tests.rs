@@ -406,7 +406,7 @@ fn recover(directory: &Path) -> Finds {
             let index = sequences.binary_search(&frame.sequence).unwrap();
             all[index].1 = Some(at);
         };
-        reader.find(&disk, &places, &sequences, found).unwrap();
+        reader.find(&disk, &places, &sequences, false, found).unwrap();
         all
     });
     Finds { queued, damaged_records: recovered.damaged_records }
