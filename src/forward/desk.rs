@@ -19,7 +19,7 @@ use super::upstream::{Door, Route, Upstream};
 use super::wire::{Dial, Failure};
 use super::{DeadLetterLimits, Integrations, Log, Map, Parts, States};
 use crate::claim::Pacing;
-use crate::event::{Action, Micros, Uid};
+use crate::event::{Action, Event, Micros, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::DeadReason;
 use crate::sink::{self, Answer, Encoded, Reader, UpstreamConfig};
@@ -48,7 +48,12 @@ pub(super) struct Cargo {
 }
 
 /// Bytes of a record beside the body, about.
-pub(super) const RECORD_BYTES: usize = 300;
+const RECORD_BYTES: usize = 300;
+
+/// Bytes of an event's record, about.
+pub(super) fn record_bytes(event: &Event) -> u32 {
+    u32::try_from(event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX)
+}
 
 /// A request that has ended.
 pub(super) struct Landed {
@@ -465,7 +470,7 @@ impl Desk {
             iid: stored.incident.map(|incident| incident.iid),
             action: event.action,
             received_at: event.received_at,
-            bytes: u32::try_from(event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
+            bytes: record_bytes(event),
         };
         let dead = &mut self.upstreams.get_mut(place)?.dead;
         if let Some(iid) = cargo.iid {

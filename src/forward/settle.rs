@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::backoff;
 use super::dead::{Current, Letter, Refused};
-use super::desk::{Cargo, Desk, Landed, RECORD_BYTES, age};
+use super::desk::{Cargo, Desk, Landed, age, record_bytes};
 use super::lanes::Waiting;
 use crate::claim::Pacing;
 use crate::event::{Action, Incident, Micros, State, Uid};
@@ -314,7 +314,7 @@ impl Desk {
                         iid: stored.incident.map(|incident| incident.iid),
                         action: stored.event.action,
                         received_at: stored.event.received_at,
-                        bytes: u32::try_from(stored.event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
+                        bytes: record_bytes(&stored.event),
                     };
                     self.bury(place, &cargo, DeadReason::GaveUp);
                 }
@@ -331,7 +331,7 @@ impl Desk {
         let letter = match self.log.event(sequence) {
             Ok((at, stored)) => Letter {
                 at,
-                bytes: u32::try_from(stored.event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
+                bytes: record_bytes(&stored.event),
                 lane: stored.lane,
                 integration,
                 event_uid: stored.event.uid,

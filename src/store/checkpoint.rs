@@ -11,7 +11,7 @@ use std::sync::Arc;
 use roaring::RoaringTreemap;
 
 use super::frame::{self, Frame, Head, Kind, Seed};
-use super::record::{DeadNote, Steps, VERSION, incident, put_incident, put_text};
+use super::record::{Steps, VERSION, incident, note, put_incident, put_note, put_text};
 use super::standing::{Cut, Standing};
 use crate::claim::Position;
 use crate::event::{Incident, Micros, StateKey};
@@ -195,10 +195,7 @@ pub(super) fn write(
                     put_text(out, name.as_bytes());
                     put_text(out, queue.integration.as_bytes());
                     out.extend_from_slice(&sequence.to_le_bytes());
-                    out.push(note.reason as u8);
-                    out.extend_from_slice(&u32::from(note.status.unwrap_or(0)).to_le_bytes());
-                    out.extend_from_slice(&note.attempts.to_le_bytes());
-                    out.extend_from_slice(&note.at.0.to_le_bytes());
+                    put_note(out, Some(note));
                 });
             }
         }
@@ -331,13 +328,7 @@ impl<'a> Loader<'a> {
             Part::Dead => {
                 let meter = self.metrics.upstream(steps.text()?);
                 let (integration, sequence) = (steps.text()?, steps.u64()?);
-                let note = DeadNote {
-                    reason: DeadReason::from_code(steps.u8()?)?,
-                    status: u16::try_from(steps.u32()?).ok().filter(|status| *status != 0),
-                    attempts: steps.u32()?,
-                    at: steps.micros()?,
-                };
-                standing.restore_dead(&meter, integration, sequence, note);
+                standing.restore_dead(&meter, integration, sequence, note(&mut steps)??);
             }
             Part::Moved => drop(standing.moved.insert(steps.u64()?, Position(steps.u64()?))),
             Part::Unknown => {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
+use super::places;
 use super::reader::join;
 use super::record::{self, Need, Reassigned, Touched, VERSION};
 use super::standing::{Cut, Standing, Whose, tag};
@@ -23,8 +24,6 @@ const ENDING_BYTES: u64 = 64;
 /// No segment is made smaller than this for want of space, but where all are.
 const SEGMENT_BYTES_SMALL: u32 = 256 << 10;
 const PAGE: u32 = 4096;
-/// An event in so many bytes of the log is marked.
-const MARK_BYTES: u32 = 32 << 10;
 
 /// A request that waits for its record to be durable.
 pub(super) struct Waiting {
@@ -262,7 +261,7 @@ impl Pending {
                 let at = join(self.tail.segment, self.tail.offset);
                 if kind == Kind::Accepted as u8 && self.tail.offset >= self.tail.next_mark {
                     self.batch.marks.push((self.tail.segment, sequence, self.tail.offset));
-                    self.tail.next_mark = self.tail.offset.saturating_add(MARK_BYTES);
+                    self.tail.next_mark = self.tail.offset.saturating_add(places::STEP);
                 }
                 self.placed_bytes += span as u64;
                 self.tail.offset += u32::try_from(span).unwrap_or(u32::MAX);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::event::Micros;
 
 /// One mark for so many bytes of the log, 16 B of memory: 10 GiB take 5 MiB.
-const STEP: u32 = 32 << 10;
+pub(super) const STEP: u32 = 32 << 10;
 
 pub(super) struct Place {
     pub(super) id: u32,

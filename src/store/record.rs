@@ -370,7 +370,7 @@ impl Need {
     }
 }
 
-fn put_note(out: &mut Vec<u8>, note: Option<&DeadNote>) {
+pub(super) fn put_note(out: &mut Vec<u8>, note: Option<&DeadNote>) {
     let Some(DeadNote { reason, status, attempts, at }) = note else { return out.push(0) };
     out.push(*reason as u8);
     // No upstream answers with status 0.
@@ -379,7 +379,8 @@ fn put_note(out: &mut Vec<u8>, note: Option<&DeadNote>) {
     out.extend_from_slice(&at.0.to_le_bytes());
 }
 
-fn note(steps: &mut Steps<'_>) -> Option<Option<DeadNote>> {
+/// `None` inside: no note was put.
+pub(super) fn note(steps: &mut Steps<'_>) -> Option<Option<DeadNote>> {
     let code = steps.u8()?;
     if code == 0 {
         return Some(None);
