@@ -23,7 +23,7 @@
 //!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
 //! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
-//! the log of a process that is gone.
+//! the log of a process that is gone, [`cli`] is the command line over all of it.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:
 //! none can be made without the one before, so no stage can be skipped or swapped.
@@ -57,9 +57,13 @@ pub mod listen;
 pub mod config;
 pub mod delivery;
 
+pub mod logging;
+
 pub mod app;
 pub mod demo;
 pub mod spool;
+
+pub mod cli;
 
 /// How many cases a property test tries: the given number, or what `SURGEGATE_TEST_CASES` says.
 #[cfg(test)]

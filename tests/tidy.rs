@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms by height: a room imports lower ones only (docs/decisions/0002-rooms.md).
-const HEIGHTS: [(u8, &[&str]); 10] = [
+const HEIGHTS: [(u8, &[&str]); 12] = [
     (0, &["event", "outcome"]),
     (1, &["vendor", "machine", "metrics"]),
     (2, &["claim"]),
@@ -17,7 +17,9 @@ const HEIGHTS: [(u8, &[&str]); 10] = [
     (6, &["intake", "forward"]),
     (7, &["listen", "admin"]),
     (8, &["config", "delivery"]),
-    (9, &["app", "demo", "spool"]),
+    (9, &["logging"]),
+    (10, &["app", "demo", "spool"]),
+    (11, &["cli"]),
 ];
 
 /// Outside crates with one home: a second would tie a second room to it.
