@@ -17,7 +17,7 @@ use surgegate::config::{self, Config};
 use surgegate::dedup::{self, Claimed, Dedup};
 use surgegate::event::{Action, Event, Key, KeyKind, Micros, StateKey, Tolerated, Uid};
 use surgegate::gate::{Integration, Keys, UnauthenticatedBucket};
-use surgegate::intake::Intake;
+use surgegate::intake::{Intake, Terms};
 use surgegate::machine::{KeyLife, Policy};
 use surgegate::metrics::Metrics;
 use surgegate::store::{self, Durability, Store};
@@ -131,16 +131,18 @@ pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
     let (store, _) = Store::open(store, &metrics, 1, Arc::new(store::NoStates)).unwrap();
     let integrations = config.integrations.into_iter().map(|one| {
         let targets = one.upstreams.iter().map(|name| metrics.upstream(name)).collect();
-        Arc::new(Integration::new(one, targets))
+        Arc::new(Integration::new(one, targets, None))
     });
     Intake::new(
-        Keys::new(integrations),
+        Terms {
+            keys: Keys::new(integrations),
+            limits: config.body,
+            uri_bytes_max: config.ingest.uri_bytes,
+            unauthenticated: UnauthenticatedBucket::new(NonZeroU32::MAX),
+        },
         dedup,
         store,
         Arc::clone(&metrics),
-        config.body,
-        config.ingest.uri_bytes,
-        UnauthenticatedBucket::new(NonZeroU32::MAX),
         Box::new(|_| false),
     )
 }

@@ -3,6 +3,7 @@
 
 mod api;
 mod observe;
+mod operate;
 mod page;
 mod status;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,6 +24,8 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+pub use operate::{Operator, Reload, ReloadStatus, Trigger};
 
 use crate::dedup::Dedup;
 use crate::event::Micros;
@@ -46,16 +50,18 @@ pub struct Desk {
     /// Readiness is down while the listener still goes on.
     pub draining: Arc<AtomicBool>,
     pub began: Micros,
-    /// What the configuration allows and yet seldom means.
-    pub warnings: Vec<String>,
-    pub access: Access,
+    /// Where the admin listener stands: on loopback writes need no token.
+    pub address: SocketAddr,
+    pub settings: Arc<ArcSwap<Settings>>,
+    pub operator: Arc<dyn Operator>,
 }
 
-/// Who may write through the admin listener.
-pub struct Access {
-    /// SHA-256 of the token; `None`: writes only over loopback.
+/// What the configuration says for these listeners; changed as a whole when it is reloaded.
+pub struct Settings {
+    /// What it allows and yet seldom means.
+    pub warnings: Vec<String>,
+    /// SHA-256 of the token for writes; `None`: writes only over loopback.
     pub token_hash: Option<[u8; 32]>,
-    pub address: SocketAddr,
 }
 
 impl Desk {
@@ -111,7 +117,7 @@ type Answered = Response<Full<Bytes>>;
 async fn answer(door: Door, desk: Arc<Desk>, request: Request<Incoming>) -> Result<Answered, Infallible> {
     let mut response = match door {
         Door::Observe => observe::answer(&desk, &request),
-        Door::Admin => api::answer(&desk, &request).await,
+        Door::Admin => api::answer(&desk, request).await,
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,25 +1,28 @@
 //! Builds the rooms, joins them, starts and stops them in order. The only room that knows all others.
 
+mod reload;
+mod watch;
+
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Access, Desk, Door};
+use crate::admin::{self, Desk, Door, Operator, Trigger};
 use crate::config::Config;
 use crate::dedup::Dedup;
 use crate::delivery::{self, Delivery};
 use crate::event::Micros;
-use crate::gate::{Keys, UnauthenticatedBucket};
 use crate::intake::Intake;
 use crate::listen::Listener;
 use crate::metrics::Metrics;
-use crate::store::{self, Durability, Store};
+use crate::store::{self, Store};
+use reload::Reloader;
+pub use reload::{Again, Load};
 
 /// How often what outlived its time is forgotten, and at most how often the log is told of an incident that it was
 /// seen again (DESIGN 5.6).
@@ -50,7 +53,7 @@ pub struct Addresses {
 pub struct App {
     pub addresses: Addresses,
     draining: Arc<AtomicBool>,
-    drain: Duration,
+    reloader: Arc<Reloader>,
     listener: Listener,
     delivery: Delivery,
     tasks: Vec<JoinHandle<()>>,
@@ -61,75 +64,71 @@ impl App {
     ///
     /// # Errors
     /// Whatever keeps it from accepting durably; nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config, again: Again) -> Result<Self, StartError> {
         let began = Micros::now();
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metrics = Metrics::new(workers).map_err(|error| StartError::Metrics(error.to_string()))?;
-        metrics.config_last_reload_successful.set(1);
         // Bind the small listeners first: a port that is taken is told before the log is touched.
         let observe = bind("observe", config.observe).await?;
         let admin = bind("admin", config.admin.address).await?;
 
-        let durability = config.spool.durability;
-        let integrations = delivery::integrations(config.integrations, &metrics);
-        let opened = delivery::open(config.spool, config.dedup, &metrics, workers)?;
-        let delivery = opened.start(&integrations, config.upstreams)?;
-        let Delivery { dedup, store, forward } = &delivery;
+        let integrations = delivery::integrations(&config.integrations, &metrics, &[]);
+        let opened = delivery::open(config.spool.clone(), config.dedup.clone(), &metrics, workers)?;
+        let delivery = opened.start(&integrations, config.upstreams.clone())?;
+        let Delivery { dedup, store, forward, .. } = &delivery;
 
-        let unauthenticated =
-            NonZeroU32::new(config.ingest.unauthenticated_requests_per_second).unwrap_or(NonZeroU32::MIN);
         let line = Arc::clone(forward);
         let intake = Arc::new(Intake::new(
-            Keys::new(integrations),
+            reload::terms(&config, &integrations),
             Arc::clone(dedup),
             Arc::clone(store),
             Arc::clone(&metrics),
-            config.body,
-            config.ingest.uri_bytes,
-            UnauthenticatedBucket::new(unauthenticated),
             Box::new(move |integration| line.unknown_line_is_full(integration)),
         ));
-        let address = config.ingest.address;
-        let listener = Listener::start(config.ingest, intake, workers).map_err(|source| StartError::Listen {
-            door: "ingest",
-            address,
-            source,
-        })?;
+        let listen = |source| StartError::Listen { door: "ingest", address: config.ingest.address, source };
+        let listener = Listener::start(config.ingest.clone(), Arc::clone(&intake), workers).map_err(listen)?;
 
         let draining = Arc::new(AtomicBool::new(false));
-        let mut warnings: Vec<String> = config.warnings.iter().map(|finding| finding.message.clone()).collect();
-        if durability == Durability::Memory {
-            warnings.push("durability is memory: a crash loses what was answered in the last moments".to_owned());
-        }
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
+        let settings = Arc::new(ArcSwap::from_pointee(reload::settings(&config)));
+        let rooms = reload::Rooms {
+            intake,
+            listener: listener.controls(),
+            delivery: delivery.changer(),
+            settings: Arc::clone(&settings),
+        };
+        let reloader = Reloader::new(&config, integrations, again, rooms, Arc::clone(&metrics));
         let addresses = Addresses { ingest: listener.address(), observe: observe.1, admin: admin.1 };
         let desk = Arc::new(Desk {
             metrics,
             store: Arc::clone(store),
             dedup: Arc::clone(dedup),
             forward: Arc::clone(forward),
-            durability,
+            durability: config.spool.durability,
             draining: Arc::clone(&draining),
             began,
-            warnings,
-            access: Access {
-                token_hash: config.admin.token.map(|token| Sha256::digest(token.as_bytes()).into()),
-                address: admin.1,
-            },
+            address: admin.1,
+            settings,
+            operator: Arc::clone(&reloader) as Arc<dyn Operator>,
         });
         let tasks = vec![
+            tokio::spawn(watch::run(Arc::clone(&reloader))),
             tokio::spawn(admin::serve(Door::Observe, observe.0, Arc::clone(&desk))),
             tokio::spawn(admin::serve(Door::Admin, admin.0, desk)),
             tokio::spawn(keep_states(Arc::clone(dedup), Arc::clone(store))),
         ];
-        Ok(Self { addresses, draining, drain: config.drain, listener, delivery, tasks })
+        Ok(Self { addresses, draining, reloader, listener, delivery, tasks })
     }
 
     /// How long the listener goes on while readiness is down.
     pub fn drain_time(&self) -> Duration {
-        self.drain
+        self.reloader.drain()
+    }
+
+    /// Has the configuration read again and taken, or nothing changed; the log says which. Does not wait: a file that
+    /// cannot be read just now must not keep a signal from ending the process.
+    pub fn reload(&self) {
+        let reloader = Arc::clone(&self.reloader);
+        tokio::spawn(async move { reloader.reload(Trigger::Signal).await });
     }
 
     /// Takes readiness down; the listener goes on, so that balancers notice before anything is refused.

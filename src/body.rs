@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::outcome::{Reason, Refusal};
 
 /// Limits of a request body (INTERFACE 3).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub body_bytes: usize,
     pub batch_body_bytes: usize,
@@ -53,17 +53,25 @@ impl CappedBody {
 /// Body bytes that all connections together may hold.
 #[derive(Debug)]
 pub struct Budget {
-    free: AtomicUsize,
+    used: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Budget {
     pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { free: AtomicUsize::new(bytes) })
+        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(bytes) })
+    }
+
+    /// Another limit, from the next body on; what is being read keeps its room.
+    pub fn resize(&self, bytes: usize) {
+        self.most.store(bytes, Ordering::Relaxed);
     }
 
     fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
-        self.free
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| free.checked_sub(bytes))
+        let most = self.most.load(Ordering::Relaxed);
+        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= most);
+        self.used
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken)
             .ok()
             .map(|_| Reserved { budget: Arc::clone(self), bytes })
     }
@@ -77,7 +85,7 @@ struct Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.free.fetch_add(self.bytes, Ordering::AcqRel);
+        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -298,7 +306,7 @@ mod tests {
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let budget = Budget::new(250);
         let read = read(body, &expected(encoding, &limits(), &budget)).await;
-        assert_eq!(budget.free.load(Ordering::Relaxed), if read.is_ok() { 250 - CAP } else { 250 });
+        assert_eq!(budget.used.load(Ordering::Relaxed), if read.is_ok() { CAP } else { 0 });
         read.map(|body| body.bytes().to_vec()).map_err(|refusal| refusal.reason)
     }
 

@@ -34,6 +34,7 @@ mod tests;
 pub use finding::{Errors, Finding, Level};
 pub use interpolate::Environment;
 
+use crate::event::Micros;
 use crate::{body, dedup, gate, listen, sink, store};
 use reader::Section;
 use report::{Place, Report, Wrong};
@@ -52,6 +53,10 @@ pub struct Config {
     /// How long the listener goes on while readiness is down.
     pub drain: Duration,
     pub log: Log,
+    /// Every file it was read from, those with keys and credentials too: a change of one is a change of it.
+    pub files: Vec<PathBuf>,
+    /// Before the first of them was read.
+    pub read_at: Micros,
     /// What is allowed and yet seldom meant.
     pub warnings: Vec<Finding>,
 }
@@ -113,6 +118,7 @@ fn find_among(candidates: &[&Path]) -> Result<PathBuf, NotFound> {
 /// Reads the files, each laid over those before it: mappings are joined, lists and values replaced.
 /// `environment` looks up a variable.
 pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Errors> {
+    let read_at = Micros::now();
     let mut report = Report::default();
     let mut files = Files::default();
     for path in paths {
@@ -129,7 +135,10 @@ pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Erro
             Err(wrong) => files.refuse(&mut report, name, wrong),
         }
     }
-    assemble(report, files, environment)
+    let mut config = assemble(report, files, environment)?;
+    config.files.extend_from_slice(paths);
+    config.read_at = read_at;
+    Ok(config)
 }
 
 /// As [`load`], of one text that is called `name` in findings.
@@ -192,8 +201,9 @@ fn assemble(mut report: Report, files: Files, environment: &Environment) -> Resu
     interpolate::interpolate(&mut root, &report, environment);
     overrides::lay_over(&mut root, &mut report, environment);
     let config = mean(&Section::root(&report, &root));
+    let files = report.read.take();
     let warnings = report.finish()?;
-    Ok(Config { warnings, ..config })
+    Ok(Config { files, warnings, ..config })
 }
 
 fn mean(root: &Section) -> Config {
@@ -214,6 +224,8 @@ fn mean(root: &Section) -> Config {
         upstreams,
         drain: root.section("shutdown").duration("drain"),
         log: process::log(root),
+        files: Vec::new(),
+        read_at: Micros::now(),
         warnings: Vec::new(),
     }
 }

@@ -24,7 +24,7 @@ use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, St
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub open_ttl: Duration,
     pub resolved_ttl: Duration,
@@ -78,6 +78,8 @@ pub struct Dedup {
     unknowns: AtomicUsize,
     lines: Lines,
     undelivered: Mutex<HashMap<StateKey, Undelivered>>,
+    /// In milliseconds. A reload changes it with the upstreams that it comes from.
+    redeliver_after_ms: AtomicU64,
     /// Resolved keys, oldest first: what a full table gives up. May hold stale rows; they are skipped.
     resolved: Mutex<VecDeque<(StateKey, u32)>>,
     /// Keys that were seen again since the log was told.
@@ -87,12 +89,17 @@ pub struct Dedup {
     metrics: Arc<Metrics>,
 }
 
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dedup {
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
+        let redeliver_after_ms = AtomicU64::new(whole_millis(config.redeliver_after));
         Arc::new(Self {
             config,
             table: Table::new(),
@@ -100,6 +107,7 @@ impl Dedup {
             unknowns: AtomicUsize::new(0),
             lines: Lines::default(),
             undelivered: Mutex::default(),
+            redeliver_after_ms,
             resolved: Mutex::default(),
             touched: Mutex::default(),
             number: AtomicU64::new(0),
@@ -455,9 +463,15 @@ impl Dedup {
     }
 
     fn redelivery_is_due(&self, key: StateKey, iid: Uid) -> bool {
+        let after = Duration::from_millis(self.redeliver_after_ms.load(Ordering::Relaxed));
         lock(&self.undelivered)
             .get(&key)
-            .is_some_and(|row| row.iid == iid && row.tried.is_none_or(|at| at.elapsed() >= self.config.redeliver_after))
+            .is_some_and(|row| row.iid == iid && row.tried.is_none_or(|at| at.elapsed() >= after))
+    }
+
+    /// At most one new try of an undelivered trigger in this time, from now on.
+    pub fn set_redeliver_after(&self, after: Duration) {
+        self.redeliver_after_ms.store(whole_millis(after), Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::claim::Position;
 use crate::dedup::{self, Dedup};
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
@@ -84,11 +86,12 @@ impl Opened {
         upstreams: Vec<UpstreamConfig>,
     ) -> Result<Delivery, StartError> {
         let Self { dedup, store, recovered, metrics, dead_letters } = self;
+        let integrations = Arc::new(ByName::new(integrations));
         let forward = forward::start(forward::Parts {
             log: Arc::clone(&store) as Arc<dyn forward::Log>,
             reader: Arc::new(Rereader),
             states: Arc::new(States(Arc::clone(&dedup))),
-            integrations: Arc::new(ByName::new(integrations)),
+            integrations: Arc::clone(&integrations) as Arc<dyn forward::Integrations>,
             metrics,
             dial: Arc::new(forward::wire::Dialer::new(None).map_err(StartError::Tls)?),
             upstreams: upstreams.into_iter().map(Arc::new).collect(),
@@ -97,7 +100,7 @@ impl Opened {
         })
         .map_err(StartError::Thread)?;
         store.start(Arc::clone(&forward) as Arc<dyn store::Outlet>);
-        Ok(Delivery { dedup, store, forward })
+        Ok(Delivery { dedup, store, forward, integrations })
     }
 }
 
@@ -106,9 +109,19 @@ pub struct Delivery {
     pub dedup: Arc<Dedup>,
     pub store: Arc<Store>,
     pub forward: Arc<forward::Handle>,
+    integrations: Arc<ByName>,
 }
 
 impl Delivery {
+    /// What a reload changes here.
+    pub fn changer(&self) -> Changer {
+        Changer {
+            dedup: Arc::clone(&self.dedup),
+            forward: Arc::clone(&self.forward),
+            integrations: Arc::clone(&self.integrations),
+        }
+    }
+
     /// Stops in order: sends under way end, within 10 s, then the log is closed with a checkpoint.
     pub async fn stop(self) {
         let at_rest = self.forward.stop(STOP_MAX).await;
@@ -120,27 +133,63 @@ impl Delivery {
     }
 }
 
-/// The integrations as they run: with their limits, and the meters of their upstreams.
-pub fn integrations(configs: Vec<IntegrationConfig>, metrics: &Metrics) -> Vec<Arc<Integration>> {
-    let live = configs.into_iter().map(|config| {
+/// What takes a changed configuration behind the answer.
+pub struct Changer {
+    dedup: Arc<Dedup>,
+    forward: Arc<forward::Handle>,
+    integrations: Arc<ByName>,
+}
+
+impl Changer {
+    /// Takes the integrations and upstreams of a reloaded configuration. Upstreams that it no longer names keep their
+    /// events (DESIGN 5.5). Returns once they are in force.
+    pub async fn change(
+        &self,
+        integrations: &[Arc<Integration>],
+        upstreams: Vec<UpstreamConfig>,
+        redeliver_after: Duration,
+    ) {
+        self.integrations.set(integrations);
+        self.forward.configure(upstreams.into_iter().map(Arc::new).collect()).await;
+        self.dedup.set_redeliver_after(redeliver_after);
+    }
+}
+
+/// The integrations as they run: with their limits, and the meters of their upstreams. `before`: those that they
+/// replace, whose limits go on where they did not change.
+pub fn integrations(
+    configs: &[IntegrationConfig],
+    metrics: &Metrics,
+    before: &[Arc<Integration>],
+) -> Vec<Arc<Integration>> {
+    let before: HashMap<&str, &Integration> = before.iter().map(|one| (&*one.config.name, &**one)).collect();
+    let live = configs.iter().map(|config| {
         let targets: Arc<[Arc<UpstreamMeter>]> = config.upstreams.iter().map(|name| metrics.upstream(name)).collect();
-        Arc::new(Integration::new(config, targets))
+        Arc::new(Integration::new(config.clone(), targets, before.get(&*config.name).copied()))
     });
     live.collect()
 }
 
 /// The integrations as the forwarder asks for them.
-struct ByName(HashMap<Arc<str>, Arc<Integration>>);
+struct ByName(ArcSwap<HashMap<Arc<str>, Arc<Integration>>>);
 
 impl ByName {
     fn new(integrations: &[Arc<Integration>]) -> Self {
-        Self(integrations.iter().map(|one| (Arc::clone(&one.config.name), Arc::clone(one))).collect())
+        Self(ArcSwap::from_pointee(Self::map(integrations)))
+    }
+
+    fn set(&self, integrations: &[Arc<Integration>]) {
+        self.0.store(Arc::new(Self::map(integrations)));
+    }
+
+    fn map(integrations: &[Arc<Integration>]) -> HashMap<Arc<str>, Arc<Integration>> {
+        integrations.iter().map(|one| (Arc::clone(&one.config.name), Arc::clone(one))).collect()
     }
 }
 
 impl forward::Integrations for ByName {
     fn by_name(&self, name: &str) -> Option<Arc<Integration>> {
-        self.0.get(name).cloned()
+        self.0.load().get(name).cloned()
     }
 }
 

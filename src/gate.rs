@@ -59,14 +59,22 @@ pub struct IntegrationConfig {
 pub struct Integration {
     pub config: IntegrationConfig,
     pub targets: Targets,
-    requests: Limiter,
-    events: Option<Limiter>,
+    requests: Arc<Limiter>,
+    events: Option<Arc<Limiter>>,
 }
 
 impl Integration {
-    pub fn new(config: IntegrationConfig, targets: Targets) -> Self {
-        let requests = Limiter::new(config.request_rate);
-        let events = config.event_rate.map(Limiter::new);
+    /// `before`: the same integration in the configuration that this one replaces. Limits that did not change go on
+    /// where they stand: a reload is no new burst.
+    pub fn new(config: IntegrationConfig, targets: Targets, before: Option<&Self>) -> Self {
+        let requests = match before {
+            Some(before) if before.config.request_rate == config.request_rate => Arc::clone(&before.requests),
+            _ => Arc::new(Limiter::new(config.request_rate)),
+        };
+        let events = match before {
+            Some(before) if before.config.event_rate == config.event_rate => before.events.clone(),
+            _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
+        };
         Self { config, targets, requests, events }
     }
 
@@ -232,7 +240,7 @@ pub(crate) mod tests {
         };
         let mut config = config("a");
         config.event_rate = one_a_second();
-        let integration = Integration::new(config, Arc::from([]));
+        let integration = Integration::new(config, Arc::from([]), None);
         assert!(admit(&integration, Outcome::Created, true).is_ok_and(|a| a.pacing == Pacing::default()));
         assert!(admit(&integration, Outcome::Resolved, true).is_ok());
         let (refusal, ticket) = admit(&integration, Outcome::Created, true).err().unwrap();

@@ -31,18 +31,22 @@ use crate::store::{Append, Store};
 /// Longest time an event stands in its key's line (DESIGN 5.1).
 const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What taking a request in needs.
-pub struct Intake {
-    /// Changed as a whole when the configuration is reloaded.
-    pub keys: ArcSwap<Keys>,
-    pub dedup: Arc<Dedup>,
-    pub store: Arc<Store>,
-    pub metrics: Arc<Metrics>,
+/// What requests are held to; changed as a whole when the configuration is reloaded.
+pub struct Terms {
+    pub keys: Keys,
     pub limits: body::Limits,
     /// Path and query together.
     pub uri_bytes_max: usize,
-    pub budget: Arc<Budget>,
     pub unauthenticated: UnauthenticatedBucket,
+}
+
+/// What taking a request in needs.
+pub struct Intake {
+    pub terms: ArcSwap<Terms>,
+    pub dedup: Arc<Dedup>,
+    pub store: Arc<Store>,
+    pub metrics: Arc<Metrics>,
+    pub budget: Arc<Budget>,
     /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
     unknown_line_is_full: UnknownLineIsFull,
     meters: Vec<DialectMeter>,
@@ -113,37 +117,38 @@ struct Known {
     dialect: &'static dyn Dialect,
     route: &'static Route,
     integration: Arc<Integration>,
+    /// Copied: the configuration may change while the body comes.
+    limits: body::Limits,
 }
 
 impl Intake {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
-        keys: Keys,
+        terms: Terms,
         dedup: Arc<Dedup>,
         store: Arc<Store>,
         metrics: Arc<Metrics>,
-        limits: body::Limits,
-        uri_bytes_max: usize,
-        unauthenticated: UnauthenticatedBucket,
         unknown_line_is_full: UnknownLineIsFull,
     ) -> Self {
         let meters = dialect::DIALECTS.iter().map(|dialect| metrics.dialect(dialect.name()));
         // Paths of no dialect are counted under a name of their own.
         let meters = meters.chain([metrics.dialect("none")]).collect();
-        let budget = Budget::new(limits.body_bytes_in_flight);
+        let budget = Budget::new(terms.limits.body_bytes_in_flight);
         Self {
-            keys: ArcSwap::from_pointee(keys),
+            terms: ArcSwap::from_pointee(terms),
             dedup,
             store,
             metrics,
-            limits,
-            uri_bytes_max,
             budget,
-            unauthenticated,
             unknown_line_is_full,
             meters,
             headers: answer::Headers::new(),
         }
+    }
+
+    /// Takes the terms of a reloaded configuration: requests whose key is not yet known are held to them.
+    pub fn change(&self, terms: Terms) {
+        self.budget.resize(terms.limits.body_bytes_in_flight);
+        self.terms.store(Arc::new(terms));
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
@@ -207,13 +212,13 @@ impl Intake {
         B: Body<Data = Bytes> + Unpin,
     {
         let ticket = self.metrics.receive(came.worker);
-        let integration = &*known.integration;
-        let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
+        let (integration, limits) = (&*known.integration, &known.limits);
+        let cap = integration.config.body_bytes.unwrap_or(limits.body_bytes);
         let said = headers::Said::of(request.headers());
         let checked = integration
             .allows(known.dialect.name(), came.source)
             .and_then(|()| body::precheck(said.length, cap))
-            .and_then(|()| said.content(self.limits.gzip))
+            .and_then(|()| said.content(limits.gzip))
             .and_then(|content| integration.take_request(came.at).map(|()| content));
         let declared = said.length;
         let (ticket, content) = match ticket.check(checked) {
@@ -224,7 +229,7 @@ impl Intake {
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
         let encoding = content.encoding;
-        let expected = Expected { declared, encoding, cap, limits: &self.limits, budget: &self.budget };
+        let expected = Expected { declared, encoding, cap, limits, budget: &self.budget };
         let read = body::read(request.body_mut(), &expected).await;
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
@@ -270,8 +275,9 @@ impl Intake {
     /// Steps 1 to 3: path, method, key.
     fn know(&self, method: &Method, uri: &Uri, now: Instant, trail: &mut Trail) -> Result<Known, Refusal> {
         let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
-        if uri_bytes > self.uri_bytes_max {
-            let message = format!("the path is longer than {} bytes", self.uri_bytes_max);
+        let terms = self.terms.load();
+        if uri_bytes > terms.uri_bytes_max {
+            let message = format!("the path is longer than {} bytes", terms.uri_bytes_max);
             return Err(Refusal::new(Reason::UriTooLong, message));
         }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
@@ -280,13 +286,12 @@ impl Intake {
         if method != route.method {
             return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
         }
-        let keys = self.keys.load();
-        let Some(integration) = keys.find(key) else {
+        let Some(integration) = terms.keys.find(key) else {
             // Same answer to all; only those beyond the global bucket lose their connection (DESIGN 5.8).
-            trail.close |= !self.unauthenticated.take(now);
+            trail.close |= !terms.unauthenticated.take(now);
             return Err(Refusal::new(Reason::UnknownKey, "unknown key or path"));
         };
-        Ok(Known { dialect, route, integration: Arc::clone(integration) })
+        Ok(Known { dialect, route, integration: Arc::clone(integration), limits: terms.limits })
     }
 
     /// An answer before the body was wanted: takes what is here, else the connection closes after it.
@@ -296,7 +301,8 @@ impl Intake {
     {
         // Looking at the body of an expectant client would send it the 100 (DESIGN 5.8).
         let waits = request.headers().contains_key(hyper::header::EXPECT);
-        trail.close |= waits || !body::discard_ready(request.body_mut(), self.limits.body_bytes).await;
+        let at_most = self.terms.load().limits.body_bytes;
+        trail.close |= waits || !body::discard_ready(request.body_mut(), at_most).await;
         refusal
     }
 
@@ -336,7 +342,7 @@ impl Intake {
         heard: Heard,
         ticket: Ticket,
     ) -> Step {
-        let Known { dialect, route, integration } = known;
+        let Known { dialect, route, integration, .. } = known;
         let rules = dedup::Rules { life: dialect.key_life(), policy: integration.config.policy, notes: heard.notes };
         let received_at = Micros::now();
         let event = Event {

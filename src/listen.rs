@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch as watch_channel};
 
@@ -44,7 +45,8 @@ struct Arrival {
 
 /// What every thread of the listener shares.
 struct Shared {
-    config: Config,
+    /// As of the last reload; a connection keeps what it began with.
+    config: ArcSwap<Config>,
     intake: Arc<Intake>,
     /// Connections whose early answer the client may still have to read.
     lingering: Arc<AtomicUsize>,
@@ -59,9 +61,27 @@ struct Worker {
 /// The running listener.
 pub struct Listener {
     address: SocketAddr,
+    controls: Arc<Controls>,
     stopping: watch_channel::Sender<bool>,
     acceptor: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
+}
+
+/// What may be changed while it listens.
+pub struct Controls {
+    shared: Arc<Shared>,
+    watches: Vec<Arc<Watch>>,
+    cap: accept::Cap,
+}
+
+impl Controls {
+    /// Takes the limits of a reloaded configuration: time limits at once, others for connections that come. The
+    /// address stays. Needs a runtime.
+    pub fn configure(&self, config: Config) {
+        self.watches.iter().for_each(|watch| watch.configure(&config));
+        self.cap.resize(connections_max(&config));
+        self.shared.config.store(Arc::new(config));
+    }
 }
 
 /// Descriptors that connections never take: the log, the upstreams and the other listeners need theirs.
@@ -73,12 +93,12 @@ impl Listener {
     /// # Errors
     /// The address cannot be bound, or a thread or runtime cannot be made.
     pub fn start(config: Config, intake: Arc<Intake>, workers: usize) -> std::io::Result<Self> {
-        let descriptors = raise_descriptor_limit();
-        let cap = config.connections.unwrap_or_else(|| descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(64));
-        let shared = Arc::new(Shared { config, intake, lingering: Arc::default() });
+        let cap = accept::Cap::new(connections_max(&config));
+        let shared = Arc::new(Shared { config: ArcSwap::from_pointee(config), intake, lingering: Arc::default() });
         let (stopping, stopped) = watch_channel::channel(false);
         let mut handles = Vec::new();
         let mut seats = Vec::new();
+        let mut watches = Vec::new();
         for index in 0..workers.max(1) {
             let (arrivals, incoming) = mpsc::unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
@@ -88,15 +108,23 @@ impl Listener {
                 .on_thread_park(move || rests.worker_rests(index))
                 .on_thread_unpark(move || goes_on.worker_goes_on(index))
                 .build()?;
-            let worker = Running { index, shared: Arc::clone(&shared), open: Arc::clone(&open), incoming };
+            let watch = Watch::new(&shared.config.load());
+            watches.push(Arc::clone(&watch));
+            let worker = Running { index, shared: Arc::clone(&shared), open: Arc::clone(&open), incoming, watch };
             let thread = std::thread::Builder::new().name(format!("ingest-{index}"));
             handles.push(thread.spawn(move || runtime.block_on(worker.run()))?);
             seats.push(Worker { arrivals, open });
         }
-        let acceptor = accept::Acceptor::bind(&shared, cap, seats, stopped)?;
+        let acceptor = accept::Acceptor::bind(&shared, &cap, seats, stopped)?;
         let address = acceptor.address();
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
-        Ok(Self { address, stopping, acceptor: Some(thread), workers: handles })
+        let controls = Arc::new(Controls { shared, watches, cap });
+        Ok(Self { address, controls, stopping, acceptor: Some(thread), workers: handles })
+    }
+
+    /// What a reload changes.
+    pub fn controls(&self) -> Arc<Controls> {
+        Arc::clone(&self.controls)
     }
 
     /// Where it listens; the port is known even if 0 was asked for.
@@ -126,6 +154,7 @@ struct Running {
     shared: Arc<Shared>,
     open: Arc<AtomicUsize>,
     incoming: mpsc::UnboundedReceiver<Arrival>,
+    watch: Arc<Watch>,
 }
 
 impl Running {
@@ -133,8 +162,8 @@ impl Running {
     async fn run(mut self) {
         let completions = Arc::clone(&self.shared.intake.store);
         tokio::spawn(completions.deliver_completions(self.index));
-        let watch = Watch::new(self.shared.config.header_timeout, self.shared.config.idle_timeout);
-        let sweeper = tokio::spawn(Arc::clone(&watch).sweep());
+        let watch = &self.watch;
+        let sweeper = tokio::spawn(Arc::clone(watch).sweep());
         while let Some(arrival) = self.incoming.recv().await {
             self.open.fetch_add(1, Ordering::Relaxed);
             let Ok(stream) = TcpStream::from_std(arrival.stream) else {
@@ -184,6 +213,11 @@ impl Drop for Seat {
         self.shared.intake.metrics.connections.dec();
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Connections at once: as configured, or what descriptors leave.
+fn connections_max(config: &Config) -> usize {
+    config.connections.unwrap_or_else(|| raise_descriptor_limit().saturating_sub(DESCRIPTORS_RESERVED).max(64))
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.

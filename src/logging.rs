@@ -1,24 +1,80 @@
 //! The log's lines: where they go, in which form, from which level on. `cli` starts it; `app` changes the level.
+//!
+//! Limits: 8,192 lines wait for a reader of standard error that is slow; what comes beyond them is lost and counted,
+//! so nothing ever waits for the log.
 
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing::Level;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
+/// Lines that wait for whoever reads standard error; about 300 B each.
+const LINES_WAITING_MAX: usize = 8192;
+
+/// The running log. Dropped, it writes what still waits.
+pub struct Logging {
+    _flush: WorkerGuard,
+    pub control: Control,
+}
+
+/// Changes and tells of the running log.
+#[derive(Clone)]
+pub struct Control {
+    level: Arc<Mutex<Level>>,
+    filter: reload::Handle<Targets, Registry>,
+    dropped: ErrorCounter,
+}
+
+impl Control {
+    /// From which level on lines are written.
+    pub fn level(&self) -> Level {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_level(&self, level: Level) {
+        let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        // It fails only when the log is gone, and then nobody sees.
+        if self.filter.reload(filter(level)).is_ok() {
+            *current = level;
+        }
+    }
+
+    /// Lines lost so far.
+    pub fn lines_dropped(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+    }
+}
+
+/// Our own lines from this level on; who changed something always; of the libraries' only what is wrong.
+fn filter(level: Level) -> Targets {
+    let libraries = level.min(Level::WARN);
+    Targets::new().with_default(libraries).with_target("surgegate", level).with_target("audit", Level::INFO)
+}
+
 /// Lines to standard error by a thread of their own: no request waits for the log.
-pub fn start(log: Log) -> WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_writer(writer).with_max_level(log.level);
+pub fn start(log: Log) -> Logging {
+    let (writer, flush) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).finish(std::io::stderr());
+    let dropped = writer.error_counter();
+    let (filter, handle) = reload::Layer::new(filter(log.level));
     let json = match log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    if json {
-        builder.json().flatten_event(true).init();
+    let lines = fmt::layer().with_writer(writer);
+    let lines = if json {
+        lines.json().flatten_event(true).boxed()
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
-    }
-    guard
+        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    Logging { _flush: flush, control: Control { level: Arc::new(Mutex::new(log.level)), filter: handle, dropped } }
 }

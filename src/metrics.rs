@@ -48,6 +48,7 @@ pub struct Metrics {
     pub unknown_absorbed: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub log_lines_suppressed: IntCounter,
+    pub log_lines_dropped: IntCounter,
 }
 
 /// Counters of one dialect's requests, resolved once.
@@ -140,6 +141,8 @@ impl Metrics {
             config_last_reload_successful: page
                 .gauge("config_last_reload_successful", "1 when the last (re)load of the configuration worked.")?,
             log_lines_suppressed: page.counter("log_lines_suppressed_total", "Log lines left out by sampling.")?,
+            log_lines_dropped: page
+                .counter("log_lines_dropped_total", "Log lines lost because nobody took them fast enough.")?,
             registry: registry.clone(),
         });
         let build = page.gauges("build_info", "Constant 1, labelled by version.", &["version"])?;

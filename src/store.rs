@@ -139,7 +139,7 @@ pub enum Durability {
     Memory,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub directory: PathBuf,
     pub durability: Durability,

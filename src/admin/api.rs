@@ -8,17 +8,24 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::status::Status;
-use super::{Access, Answered, Desk, error, json, page, text};
+use super::{Answered, Desk, error, json, operate, page, text};
 use crate::forward::Refused;
 
 /// Dead letters the page shows; the API gives more.
 const PAGE_ROWS: usize = 20;
 const ROWS_USUAL: usize = 100;
 
-pub(super) async fn answer(desk: &Desk, request: &Request<Incoming>) -> Answered {
+pub(super) async fn answer(desk: &Desk, request: Request<Incoming>) -> Answered {
+    if matches!(request.uri().path(), "/api/v1/log-level") && *request.method() == Method::PUT {
+        return match desk.may_write(&request) {
+            Ok(()) => operate::set_log_level(desk, request).await,
+            Err(refused) => refused,
+        };
+    }
+    let request = &request;
     let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
     if !matches!(*request.method(), Method::GET | Method::HEAD)
-        && let Err(refused) = desk.access.may_write(request)
+        && let Err(refused) = desk.may_write(request)
     {
         return refused;
     }
@@ -29,16 +36,16 @@ pub(super) async fn answer(desk: &Desk, request: &Request<Incoming>) -> Answered
             text(StatusCode::OK, "text/html; charset=utf-8", page)
         }
         (&Method::GET | &Method::HEAD, ["style.css"]) => text(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
-        (&Method::GET | &Method::HEAD, ["api", "v1", "status"]) => shown(&Status::of(desk).await),
+        (&Method::GET | &Method::HEAD, ["api", "v1", "status"]) => shown(StatusCode::OK, &Status::of(desk).await),
         (&Method::GET | &Method::HEAD, ["api", "v1", "dead-letters"]) => {
             let rows = parameter(request, "limit").and_then(|text| text.parse().ok()).unwrap_or(ROWS_USUAL);
             let (upstream, after) = (parameter(request, "upstream"), parameter(request, "after"));
-            shown(&desk.forward.dead_letters(upstream, after, rows).await)
+            shown(StatusCode::OK, &desk.forward.dead_letters(upstream, after, rows).await)
         }
         (&Method::POST, ["api", "v1", "dead-letters", "replay"]) => {
             let replayed = desk.forward.replay_all(parameter(request, "upstream")).await;
             tracing::info!(target: "audit", ?replayed, "dead letters replayed");
-            shown(&replayed)
+            shown(StatusCode::OK, &replayed)
         }
         (&Method::POST, ["api", "v1", "dead-letters", id, "replay"]) => match desk.forward.replay(id).await {
             Ok(replayed) => {
@@ -54,16 +61,21 @@ pub(super) async fn answer(desk: &Desk, request: &Request<Incoming>) -> Answered
             }
             Err(refused) => refusal(&refused),
         },
-        (_, ["" | "style.css"] | ["api", "v1", "status" | "dead-letters"] | ["api", "v1", "dead-letters", ..]) => {
-            error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
-        }
+        (&Method::POST, ["api", "v1", "reload"]) => operate::reload(desk).await,
+        (&Method::GET | &Method::HEAD, ["api", "v1", "log-level"]) => operate::log_level(desk),
+        (
+            _,
+            ["" | "style.css"]
+            | ["api", "v1", "status" | "dead-letters" | "reload" | "log-level"]
+            | ["api", "v1", "dead-letters", ..],
+        ) => error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method"),
         _ => error(StatusCode::NOT_FOUND, "try /, /api/v1/status or /api/v1/dead-letters"),
     }
 }
 
-fn shown(what: &impl serde::Serialize) -> Answered {
+pub(super) fn shown(status: StatusCode, what: &impl serde::Serialize) -> Answered {
     match serde_json::to_value(what) {
-        Ok(body) => json(StatusCode::OK, &body),
+        Ok(body) => json(status, &body),
         Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
     }
 }
@@ -83,12 +95,12 @@ fn parameter<'r>(request: &'r Request<Incoming>, name: &str) -> Option<&'r str> 
     pairs.filter(|(known, value)| *known == name && !value.is_empty()).map(|(_, value)| value).next_back()
 }
 
-impl Access {
+impl Desk {
     /// A token where one is configured; else the listener must be on loopback and the request must come from
     /// no foreign page: a browser would carry one from anywhere.
     #[allow(clippy::result_large_err)] // One answer for one request of an operator.
     fn may_write(&self, request: &Request<Incoming>) -> Result<(), Answered> {
-        let Some(expected) = self.token_hash else {
+        let Some(expected) = self.settings.load().token_hash else {
             return if self.address.ip().is_loopback() && is_local(request) {
                 Ok(())
             } else {

@@ -39,6 +39,8 @@ pub(super) fn durability(durability: Durability) -> &'static str {
 
 fn metrics(desk: &Desk) -> Answered {
     desk.metrics.dedup_entries.set(i64::try_from(desk.dedup.entries()).unwrap_or(i64::MAX));
+    let dropped = desk.operator.log_lines_dropped();
+    desk.metrics.log_lines_dropped.inc_by(dropped.saturating_sub(desk.metrics.log_lines_dropped.get()));
     match desk.metrics.text() {
         Ok(page) => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page),
         Err(error) => {

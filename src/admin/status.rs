@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::operate::{Reload, ReloadStatus};
 use super::{Desk, observe};
 use crate::event::Micros;
 use crate::forward::UpstreamStatus;
@@ -24,6 +25,7 @@ pub(super) struct Status {
     pub(super) spool_bytes: i64,
     pub(super) spool_damaged_records: u64,
     pub(super) warnings: Vec<String>,
+    pub(super) configuration: Reload,
 }
 
 /// The intake books.
@@ -89,7 +91,8 @@ impl Status {
             connections: desk.metrics.connections.get(),
             spool_bytes: desk.metrics.spool_bytes.get(),
             spool_damaged_records: desk.metrics.spool_damaged_records.get(),
-            warnings: desk.warnings.clone(),
+            warnings: desk.settings.load().warnings.clone(),
+            configuration: desk.operator.last_reload(),
         }
     }
 
@@ -105,6 +108,10 @@ impl Status {
             let why = upstream.now.as_ref().and_then(|now| now.last_error.clone()).unwrap_or_default();
             let waiting = upstream.spool_events;
             return (false, format!("DELIVERY HELD: {} ({why}). {waiting} events wait on disk.", upstream.name));
+        }
+        if self.configuration.status != ReloadStatus::Reloaded {
+            let what = "CONFIGURATION NOT TAKEN: what changed in its files is not in force".to_owned();
+            return (false, format!("{what}; run `surgegate validate`."));
         }
         let dead: u64 = self.upstreams.iter().map(|upstream| upstream.dead_letters).sum();
         match dead {

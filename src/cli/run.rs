@@ -1,13 +1,12 @@
 //! `surgegate run`: the proxy, until a signal ends it.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILED, Files};
-use crate::app::App;
+use crate::app::{Again, App, Load};
 use crate::config::{self, Config};
 use crate::logging;
 
@@ -16,17 +15,17 @@ pub(super) fn run(files: &Files) -> ExitCode {
         Ok(paths) => paths,
         Err(code) => return code,
     };
-    match config::load(&paths, &super::environment) {
-        Ok(config) => serve(config, Some(paths), None),
+    let load = move || config::load(&paths, &super::environment);
+    match load() {
+        Ok(config) => serve(config, Some(Box::new(load)), None),
         Err(errors) => super::invalid(&errors),
     }
 }
 
-/// Runs until told to stop. `files`: where the configuration is read again from. `greeting` is printed once everything
-/// listens.
-pub(super) fn serve(config: Config, files: Option<Vec<PathBuf>>, greeting: Option<String>) -> ExitCode {
-    let _ = files;
-    let _flush = logging::start(config.log);
+/// Runs until told to stop. `load` reads the configuration again. `greeting` is printed once everything listens.
+pub(super) fn serve(config: Config, load: Option<Load>, greeting: Option<String>) -> ExitCode {
+    let logging = logging::start(config.log);
+    let again = Again { load, log: Some(logging.control.clone()) };
     let failed = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "cannot start");
         eprintln!("surgegate: {error}");
@@ -42,7 +41,7 @@ pub(super) fn serve(config: Config, files: Option<Vec<PathBuf>>, greeting: Optio
             Ok(signals) => signals,
             Err(error) => return failed(&error),
         };
-        let app = match App::start(config).await {
+        let app = match App::start(config, again).await {
             Ok(app) => app,
             Err(error) => return failed(&error),
         };
@@ -80,7 +79,7 @@ async fn until_told(app: App, mut signals: Signals) {
         tokio::select! {
             _ = signals.terminate.recv() => break false,
             _ = signals.interrupt.recv() => break std::io::stdin().is_terminal(),
-            _ = signals.hangup.recv() => tracing::warn!("reloading comes with a later version: nothing changed"),
+            _ = signals.hangup.recv() => app.reload(),
         }
     };
     tracing::info!("stopping");

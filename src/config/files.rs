@@ -26,6 +26,7 @@ pub(super) fn text(path: &Path, most: u64) -> Result<String, Wrong> {
 
 /// A secret from the file that `key` names, less its last line break. Failures are reported at the key.
 pub(super) fn secret(section: &Section, key: &str, path: &Path) -> Option<Arc<str>> {
+    section.note_read(path);
     let read = text(path, SECRET_BYTES_MAX).and_then(|text| {
         let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         if secret.is_empty() { Err(Wrong::value("the file is empty").code("file")) } else { Ok(Arc::from(secret)) }

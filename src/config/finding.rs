@@ -38,6 +38,30 @@ pub(super) struct Snippet {
     pub(super) carets: usize,
 }
 
+impl Finding {
+    /// A key that was changed in a running process and waits for its next start.
+    pub fn needs_restart(key: &'static str) -> Self {
+        Self {
+            level: Level::Warning,
+            code: "needs_restart",
+            message: format!("{key} was changed: that waits for the next start"),
+            file: String::new(),
+            line: 0,
+            column: 0,
+            hint: Some("all other changes are in force".to_owned()),
+            snippet: None,
+        }
+    }
+
+    /// `file:line:column`, or the file alone.
+    pub fn place(&self) -> String {
+        match self.line {
+            0 => self.file.clone(),
+            line => format!("{}:{line}:{}", self.file, self.column),
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {

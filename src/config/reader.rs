@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::keys::{self, Fallback, Row, Shape};
@@ -155,6 +155,11 @@ impl<'t> Section<'t> {
     pub(super) fn error_at(&self, place: Place, key: &str, mut wrong: Wrong) {
         wrong.message = format!("{}: {}", self.name_of(key), wrong.message);
         self.report.error(place, wrong);
+    }
+
+    /// The configuration is also what stands in this file.
+    pub(super) fn note_read(&self, path: &Path) {
+        self.report.read.borrow_mut().push(path.to_owned());
     }
 
     pub(super) fn warning(&self, key: &str, mut wrong: Wrong) {

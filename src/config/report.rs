@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::finding::{Errors, Finding, Level, Snippet};
 use super::keys;
@@ -68,6 +69,8 @@ pub(super) struct Report {
     found: RefCell<Vec<(Place, Level, Wrong)>>,
     more: Cell<usize>,
     shown: RefCell<HashSet<(usize, usize)>>,
+    /// Files that the configuration names and that were read for it.
+    pub(super) read: RefCell<Vec<PathBuf>>,
     /// Keys that the reader asked for.
     #[cfg(test)]
     pub(super) asked: RefCell<std::collections::BTreeSet<&'static str>>,

@@ -2,8 +2,8 @@
 //! exhaustion of descriptors by waiting, never by spinning.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -16,6 +16,38 @@ use crate::metrics::Metrics;
 const BACKLOG: u32 = 4096;
 /// After a failed accept: long enough not to spin, short enough to be back within a second of relief.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there may be at once.
+pub(super) struct Cap {
+    free: Arc<Semaphore>,
+    most: Mutex<usize>,
+}
+
+impl Cap {
+    pub(super) fn new(connections_max: usize) -> Self {
+        let most = connections_max.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(most)), most: Mutex::new(most) }
+    }
+
+    /// Another number. Connections that are there stay; where there are too many, those that end make no room. Needs a
+    /// runtime.
+    pub(super) fn resize(&self, connections_max: usize) {
+        let mut most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *most, connections_max.min(Semaphore::MAX_PERMITS));
+        self.free.add_permits(most.saturating_sub(before));
+        let mut surplus = before.saturating_sub(*most);
+        surplus -= self.free.forget_permits(surplus);
+        if surplus > 0 {
+            let free = Arc::clone(&self.free);
+            tokio::spawn(async move {
+                for _ in 0..surplus {
+                    let Ok(permit) = free.acquire().await else { return };
+                    permit.forget();
+                }
+            });
+        }
+    }
+}
 
 pub(super) struct Acceptor {
     runtime: tokio::runtime::Runtime,
@@ -35,20 +67,20 @@ struct Door {
 impl Acceptor {
     pub(super) fn bind(
         shared: &Shared,
-        connections_max: usize,
+        cap: &Cap,
         workers: Vec<Worker>,
         stopped: watch::Receiver<bool>,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = runtime.enter();
-        let address = shared.config.address;
+        let address = shared.config.load().address;
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         drop(guard);
         let address = listener.local_addr()?;
-        let free = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+        let free = Arc::clone(&cap.free);
         let metrics = Arc::clone(&shared.intake.metrics);
         Ok(Self { runtime, stopped, door: Door { listener, address, free, workers, metrics } })
     }

@@ -45,7 +45,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream) {
         let Ok(is_h2) = begins_as_h2(&stream).await else { return };
-        let config = &self.shared.config;
+        let config = self.shared.config.load_full();
         let unread = Arc::new(AtomicBool::new(false));
         let service = {
             let handler = Arc::new(Handler {

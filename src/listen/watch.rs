@@ -13,13 +13,15 @@ use futures_util::task::AtomicWaker;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
+use super::Config;
+
 /// How late a limit may strike.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 /// All connections of one worker.
 pub(super) struct Watch {
-    header_timeout_ms: u64,
-    idle_timeout_ms: u64,
+    header_timeout_ms: AtomicU64,
+    idle_timeout_ms: AtomicU64,
     began: Instant,
     /// Milliseconds since `began`, plus 1: 0 stands for "not".
     clock_ms: Arc<AtomicU64>,
@@ -115,15 +117,23 @@ impl Watched {
 }
 
 impl Watch {
-    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration) -> Arc<Self> {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Arc::new(Self {
-            header_timeout_ms: millis(header_timeout),
-            idle_timeout_ms: millis(idle_timeout),
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        let watch = Self {
+            header_timeout_ms: AtomicU64::default(),
+            idle_timeout_ms: AtomicU64::default(),
             began: Instant::now(),
             clock_ms: Arc::new(AtomicU64::new(1)),
             connections: Mutex::default(),
-        })
+        };
+        watch.configure(config);
+        Arc::new(watch)
+    }
+
+    /// Takes other limits, for the connections that are there too.
+    pub(super) fn configure(&self, config: &Config) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.header_timeout_ms.store(millis(config.header_timeout), Relaxed);
+        self.idle_timeout_ms.store(millis(config.idle_timeout), Relaxed);
     }
 
     fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
@@ -189,13 +199,32 @@ impl Watch {
         }
         let head = watched.head_since_ms.load(Relaxed);
         let idle = now.saturating_sub(watched.active_ms.load(Relaxed));
-        (head != 0 && now.saturating_sub(head) > self.header_timeout_ms) || idle > self.idle_timeout_ms
+        (head != 0 && now.saturating_sub(head) > self.header_timeout_ms.load(Relaxed))
+            || idle > self.idle_timeout_ms.load(Relaxed)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With these time-outs for heads and idleness, in seconds.
+    fn watch_of(header_s: u64, idle_s: u64) -> Arc<Watch> {
+        Watch::new(&config(header_s, idle_s))
+    }
+
+    fn config(header_s: u64, idle_s: u64) -> Config {
+        Config {
+            address: ([127, 0, 0, 1], 0).into(),
+            connections: None,
+            header_bytes: 0,
+            headers: 0,
+            uri_bytes: 0,
+            header_timeout: Duration::from_secs(header_s),
+            idle_timeout: Duration::from_secs(idle_s),
+            unauthenticated_requests_per_second: 1,
+        }
+    }
 
     async fn run_for(watch: &Arc<Watch>, time: Duration) {
         let sweep = tokio::spawn(Arc::clone(watch).sweep());
@@ -205,7 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_takes_too_long_is_closed_and_a_request_in_work_is_not() {
-        let watch = Watch::new(Duration::from_secs(5), Duration::from_secs(60));
+        let watch = watch_of(5, 60);
         let slow = watch.enter();
         watch.started(tokio::spawn(std::future::pending()));
         let busy = watch.enter();
@@ -222,13 +251,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_lives_as_long_as_the_idle_time_out() {
-        let watch = Watch::new(Duration::from_secs(5), Duration::from_secs(60));
+        let watch = watch_of(5, 60);
         let idle = watch.enter();
         watch.started(tokio::spawn(std::future::pending()));
         idle.begin(false);
         idle.end();
         run_for(&watch, Duration::from_secs(59)).await;
         assert_eq!(watch.connections().running.len(), 1);
+        run_for(&watch, Duration::from_secs(3)).await;
+        assert_eq!(watch.connections().running.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_time_outs_hold_for_connections_that_are_there() {
+        let watch = watch_of(5, 60);
+        let idle = watch.enter();
+        watch.started(tokio::spawn(std::future::pending()));
+        idle.begin(false);
+        idle.end();
+        watch.configure(&config(5, 2));
         run_for(&watch, Duration::from_secs(3)).await;
         assert_eq!(watch.connections().running.len(), 0);
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -180,6 +181,18 @@ impl Surgegate {
     /// All it said so far.
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Whether these words stand in what it said, now or soon: the log is written behind it.
+    pub fn is_said(&self, words: &str) -> bool {
+        let until = Instant::now() + Duration::from_secs(5);
+        while !self.said().contains(words) {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
     }
 
     /// Resident memory in bytes.

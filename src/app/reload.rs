@@ -1,0 +1,268 @@
+//! A changed configuration on the running product (DESIGN 5.5): read whole and checked, then taken room by room, or
+//! not at all. No request is dropped: each is held to what was in force when its key was found, and its events go to
+//! the upstreams of that moment.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use sha2::{Digest, Sha256};
+
+use crate::admin::{Operator, Reload, ReloadStatus, Settings, Trigger};
+use crate::config::{self, Config, Finding};
+use crate::delivery::Changer;
+use crate::event::Micros;
+use crate::gate::{Integration, Keys, UnauthenticatedBucket};
+use crate::intake::{Intake, Terms};
+use crate::listen;
+use crate::logging::Control;
+use crate::metrics::Metrics;
+use crate::store::Durability;
+
+/// Reads the configuration again, from wherever it came.
+pub type Load = Box<dyn Fn() -> Result<Config, config::Errors> + Send + Sync>;
+
+/// What the process was started with, for changing it later.
+#[derive(Default)]
+pub struct Again {
+    /// `None`: the configuration came from no file.
+    pub load: Option<Load>,
+    pub log: Option<Control>,
+}
+
+/// Takes changed configurations, one at a time.
+pub(super) struct Reloader {
+    load: Option<Arc<Load>>,
+    rooms: Rooms,
+    /// What a start fixes.
+    fixed: Fixed,
+    metrics: Arc<Metrics>,
+    log: Option<Control>,
+    last: Mutex<Reload>,
+    files: Mutex<Vec<std::path::PathBuf>>,
+    drain_ms: AtomicU64,
+    read_at: Micros,
+    /// Held while a configuration is read and taken.
+    current: tokio::sync::Mutex<Current>,
+}
+
+/// The rooms that take a part of a changed configuration.
+pub(super) struct Rooms {
+    pub(super) intake: Arc<Intake>,
+    pub(super) listener: Arc<listen::Controls>,
+    pub(super) delivery: Changer,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+}
+
+/// What is in force and what the next configuration is compared with.
+struct Current {
+    integrations: Vec<Arc<Integration>>,
+    log_level: tracing::Level,
+}
+
+/// What only a start can change: addresses, the spool, the life times of states, the log's form.
+pub(super) struct Fixed(Vec<(&'static str, String)>);
+
+impl Fixed {
+    pub(super) fn of(config: &Config) -> Self {
+        let dedup = &config.dedup;
+        let spool = &config.spool;
+        Self(vec![
+            ("listen.ingest.address", config.ingest.address.to_string()),
+            ("listen.observe.address", config.observe.to_string()),
+            ("listen.admin.address", config.admin.address.to_string()),
+            ("dedup.open_ttl", format!("{:?}", dedup.open_ttl)),
+            ("dedup.resolved_ttl", format!("{:?}", dedup.resolved_ttl)),
+            ("dedup.idempotency_ttl", format!("{:?}", dedup.idempotency_ttl)),
+            ("dedup.replay_ttl", format!("{:?}", dedup.replay_ttl)),
+            ("dedup.max_keys", dedup.max_keys.to_string()),
+            ("spool.directory", spool.directory.display().to_string()),
+            ("spool.durability", format!("{:?}", spool.durability)),
+            ("spool.max_bytes", spool.max_bytes.to_string()),
+            ("spool.retain", format!("{:?}", spool.retain)),
+            ("spool.index_bytes", spool.index_bytes.to_string()),
+            ("log.format", format!("{:?}", config.log.format)),
+        ])
+    }
+
+    /// The keys that stand differently in `other`.
+    fn differing(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.filter(|((_, mine), (_, theirs))| mine != theirs).map(|((key, _), _)| *key)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What requests are held to.
+pub(super) fn terms(config: &Config, integrations: &[Arc<Integration>]) -> Terms {
+    let unauthenticated = NonZeroU32::new(config.ingest.unauthenticated_requests_per_second).unwrap_or(NonZeroU32::MIN);
+    Terms {
+        keys: Keys::new(integrations.iter().cloned()),
+        limits: config.body,
+        uri_bytes_max: config.ingest.uri_bytes,
+        unauthenticated: UnauthenticatedBucket::new(unauthenticated),
+    }
+}
+
+/// What the configuration says for the people who run it; tells the log of each warning.
+pub(super) fn settings(config: &Config) -> Settings {
+    let mut warnings: Vec<String> = config.warnings.iter().map(|finding| finding.message.clone()).collect();
+    if config.spool.durability == Durability::Memory {
+        warnings.push("durability is memory: a crash loses what was answered in the last moments".to_owned());
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let token_hash = config.admin.token.as_ref().map(|token| Sha256::digest(token.as_bytes()).into());
+    Settings { warnings, token_hash }
+}
+
+fn rows(findings: &[Finding]) -> Vec<serde_json::Value> {
+    findings.iter().filter_map(|finding| serde_json::to_value(finding).ok()).collect()
+}
+
+impl Reloader {
+    /// `config` is in force, by `integrations`.
+    pub(super) fn new(
+        config: &Config,
+        integrations: Vec<Arc<Integration>>,
+        again: Again,
+        rooms: Rooms,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        metrics.config_last_reload_successful.set(1);
+        let findings = rows(&config.warnings);
+        let last = Reload {
+            status: ReloadStatus::Reloaded,
+            trigger: Trigger::Start,
+            at: Micros::now(),
+            message: None,
+            findings,
+        };
+        Arc::new(Self {
+            load: again.load.map(Arc::new),
+            rooms,
+            fixed: Fixed::of(config),
+            metrics,
+            log: again.log,
+            last: Mutex::new(last),
+            files: Mutex::new(config.files.clone()),
+            drain_ms: AtomicU64::new(whole_millis(config.drain)),
+            read_at: config.read_at,
+            current: tokio::sync::Mutex::new(Current { integrations, log_level: config.log.level }),
+        })
+    }
+
+    /// When the process began to read its first configuration.
+    pub(super) fn read_at(&self) -> Micros {
+        self.read_at
+    }
+
+    /// Every file the configuration in force was read from.
+    pub(super) fn files(&self) -> Vec<std::path::PathBuf> {
+        lock(&self.files).clone()
+    }
+
+    /// How long the listener goes on while readiness is down.
+    pub(super) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms.load(Ordering::Relaxed))
+    }
+
+    async fn read_and_take(&self) -> (ReloadStatus, Option<String>, Vec<serde_json::Value>) {
+        let Some(load) = self.load.clone() else {
+            let why = "the configuration came from no file: there is nothing to read again".to_owned();
+            return (ReloadStatus::Failed, Some(why), Vec::new());
+        };
+        let mut current = self.current.lock().await;
+        // Files are read: not on the runtime that answers probes.
+        match tokio::task::spawn_blocking(move || load()).await {
+            Ok(Ok(config)) => {
+                let findings = self.take(config, &mut current).await;
+                (ReloadStatus::Reloaded, None, rows(&findings))
+            }
+            Ok(Err(errors)) => {
+                let (count, first) = (errors.count(), errors.findings.first());
+                let first = first.map(|finding| format!("; {}: {}", finding.place(), finding.message));
+                let message = format!("{count} errors{}", first.unwrap_or_default());
+                (ReloadStatus::Invalid, Some(message), rows(&errors.findings))
+            }
+            Err(error) => (ReloadStatus::Failed, Some(error.to_string()), Vec::new()),
+        }
+    }
+
+    /// Upstreams before integrations: an event that is accepted finds the way it is to go.
+    async fn take(&self, config: Config, current: &mut Current) -> Vec<Finding> {
+        let mut findings = config.warnings.clone();
+        findings.extend(self.fixed.differing(&Fixed::of(&config)).map(Finding::needs_restart));
+        let settings = settings(&config);
+        let integrations = crate::delivery::integrations(&config.integrations, &self.metrics, &current.integrations);
+        let terms = terms(&config, &integrations);
+        self.rooms.delivery.change(&integrations, config.upstreams, config.dedup.redeliver_after).await;
+        self.rooms.intake.change(terms);
+        self.rooms.listener.configure(config.ingest);
+        self.rooms.settings.store(Arc::new(settings));
+        self.drain_ms.store(whole_millis(config.drain), Ordering::Relaxed);
+        // A level that was set by hand stays until the file says another.
+        if config.log.level != current.log_level
+            && let Some(log) = &self.log
+        {
+            log.set_level(config.log.level);
+        }
+        *lock(&self.files) = config.files;
+        *current = Current { integrations, log_level: config.log.level };
+        findings
+    }
+
+    fn tell(&self, reload: &Reload) {
+        self.metrics.config_last_reload_successful.set(i64::from(reload.status == ReloadStatus::Reloaded));
+        let (trigger, findings) = (reload.trigger, reload.findings.len());
+        match &reload.message {
+            None => tracing::info!(?trigger, findings, "the configuration was read again and is in force"),
+            Some(why) => {
+                tracing::error!(?trigger, findings, why, "the configuration was read again and not taken");
+            }
+        }
+        *lock(&self.last) = reload.clone();
+    }
+}
+
+impl Operator for Reloader {
+    fn reload(&self, trigger: Trigger) -> BoxFuture<'_, Reload> {
+        async move {
+            let (status, message, findings) = self.read_and_take().await;
+            let reload = Reload { status, trigger, at: Micros::now(), message, findings };
+            self.tell(&reload);
+            reload
+        }
+        .boxed()
+    }
+
+    fn last_reload(&self) -> Reload {
+        lock(&self.last).clone()
+    }
+
+    fn log_level(&self) -> tracing::Level {
+        self.log.as_ref().map_or(tracing::Level::ERROR, Control::level)
+    }
+
+    fn set_log_level(&self, level: tracing::Level) {
+        if let Some(log) = &self.log {
+            log.set_level(level);
+        }
+    }
+
+    fn log_lines_dropped(&self) -> u64 {
+        self.log.as_ref().map_or(0, Control::lines_dropped)
+    }
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
