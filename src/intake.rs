@@ -3,6 +3,7 @@
 
 mod answer;
 mod headers;
+mod told;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use answer::RequestId;
 pub use answer::{Answer, panicked};
+use told::{Facts, Told};
 
 use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::Pacing;
@@ -51,6 +53,7 @@ pub struct Intake {
     unknown_line_is_full: UnknownLineIsFull,
     meters: Vec<DialectMeter>,
     headers: answer::Headers,
+    told: Told,
 }
 
 /// Asks the forwarder, whom intake does not know.
@@ -106,8 +109,8 @@ struct Came {
 #[derive(Default)]
 struct Trail {
     matched: Option<(usize, &'static dyn Dialect)>,
-    /// The limit that refused it.
-    limit: Option<Rate>,
+    /// Who it was refused for, and the limit that refused it.
+    refused: Option<(Arc<Integration>, Option<Rate>)>,
     /// Body bytes were left unread, or the sender is to lose its connection.
     close: bool,
 }
@@ -142,6 +145,7 @@ impl Intake {
             unknown_line_is_full,
             meters,
             headers: answer::Headers::new(),
+            told: Told::new(),
         }
     }
 
@@ -165,13 +169,24 @@ impl Intake {
             Some((index, dialect)) => (index, Some(dialect)),
             None => (self.meters.len() - 1, None),
         };
-        let response = match (taken, dialect) {
+        let limit = trail.refused.as_ref().and_then(|(_, limit)| *limit);
+        let response = match (&taken, dialect) {
             (Ok((ended, success)), Some(dialect)) => {
-                answer::accepted(&self.headers, dialect, &ended, success, request_id)
+                answer::accepted(&self.headers, dialect, ended, *success, request_id)
             }
-            (Err(refusal), _) => answer::refused(dialect, trail.limit, &refusal, request_id),
+            (Err(refusal), _) => answer::refused(dialect, limit, refusal, request_id),
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
+        if let Err(refusal) = &taken {
+            let facts = Facts {
+                dialect: dialect.map(Dialect::name),
+                integration: trail.refused.as_ref().map(|(integration, _)| &*integration.config.name),
+                source,
+                status: response.status().as_u16(),
+                request_id,
+            };
+            self.told.refused(refusal, &facts, came.at, &self.metrics);
+        }
         if let Some(meter) = self.meters.get(index) {
             meter.answered(response.status().as_u16());
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
@@ -195,7 +210,8 @@ impl Intake {
         };
         let taken = self.take_known(came, &known, request, trail).await;
         if let Err(refusal) = &taken {
-            trail.limit = known.integration.limit_of(refusal.reason);
+            let limit = known.integration.limit_of(refusal.reason);
+            trail.refused = Some((known.integration, limit));
         }
         taken
     }

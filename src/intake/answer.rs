@@ -123,11 +123,6 @@ pub(super) fn refused(
         None if class == Class::UriTooLong => (StatusCode::URI_TOO_LONG, dialect::plain_error(refusal, request_id)),
         None => (StatusCode::INTERNAL_SERVER_ERROR, dialect::plain_error(refusal, request_id)),
     };
-    if refusal.reason.is_loud() {
-        tracing::warn!(reason = refusal.reason.label(), request_id, "refused");
-    } else {
-        tracing::debug!(reason = refusal.reason.label(), request_id, "refused");
-    }
     let mut response = build(status, body, request_id);
     let headers = response.headers_mut();
     if let Some(base) = refusal.retry_after_s {
@@ -156,6 +151,7 @@ pub(super) fn refused(
 pub fn panicked() -> Answer {
     let request_id = RequestId::new();
     let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
+    tracing::error!(request_id = request_id.as_str(), "a request ended in a defect of ours");
     Answer { response: refused(None, None, &refusal, request_id.as_str()), close: false }
 }
 
