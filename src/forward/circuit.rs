@@ -41,6 +41,8 @@ const TRICKLE: Duration = Duration::from_millis(500);
 const PATIENCE_DIVISOR: u32 = 4;
 /// but not sooner; where the time-out is no longer it notices them itself.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
+/// A hang is looked at twice: after a halt of this process answers may wait to be read.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -160,6 +162,8 @@ pub(super) struct Circuit {
     sent: u64,
     sent_at: Option<Instant>,
     answered_at: Option<Instant>,
+    /// Since when it seems to hang.
+    suspected_at: Option<Instant>,
     row: Row,
     /// Most under way on the way back; `connections` when it is over.
     width: usize,
@@ -183,6 +187,7 @@ impl Circuit {
             sent: 0,
             sent_at: None,
             answered_at: None,
+            suspected_at: None,
             row: Row::default(),
             width: connections,
             openings: 0,
@@ -292,8 +297,12 @@ impl Circuit {
         }
     }
 
-    /// When what is under way will have hung for too long. The caller then asks [`Self::notice_hang`].
+    /// When what is under way will have hung for too long. [`Self::notice_hang`] is to be called then.
     pub(super) fn hangs_at(&self) -> Option<Instant> {
+        self.silent_at().map(|at| self.suspected_at.map_or(at, |suspected| at.max(suspected + LOOK_AGAIN)))
+    }
+
+    fn silent_at(&self) -> Option<Instant> {
         if self.patience >= self.timeout {
             return None;
         }
@@ -303,9 +312,11 @@ impl Circuit {
         Some(self.answered_at.map_or(*sent_at, |at| at.max(*sent_at)) + self.patience)
     }
 
-    /// Opens when too much hangs.
+    /// Opens when too much hangs, at the second look.
     pub(super) fn notice_hang(&mut self, now: Instant, chance: f64) {
-        if self.hangs_at().is_some_and(|at| at <= now) {
+        if self.silent_at().is_none_or(|at| at > now) {
+            self.suspected_at = None;
+        } else if *self.suspected_at.get_or_insert(now) + LOOK_AGAIN <= now {
             self.open(now, None, chance);
         }
     }
@@ -317,7 +328,7 @@ impl Circuit {
         let asked = after.is_some_and(|after| after > wait);
         self.stage = Stage::Open { until: now + after.map_or(wait, |after| after.max(wait)), asked };
         self.under_way.clear();
-        self.row = Row::default();
+        (self.row, self.suspected_at) = (Row::default(), None);
         self.opened_at.get_or_insert(now);
         self.useless_since.get_or_insert(now);
     }

@@ -147,10 +147,9 @@ impl Upstream {
 
     /// Opens the circuit of an upstream that takes requests and is silent.
     pub(super) fn notice_hang(&mut self, now: Instant) {
-        if self.circuit.hangs_at().is_none_or(|at| at > now) {
-            return;
+        if self.circuit.hangs_at().is_some_and(|at| at <= now) {
+            self.note_error("no answer to what is under way");
         }
-        self.note_error("no answer to what is under way");
         self.tell_circuit(now, |circuit| circuit.notice_hang(now, fastrand::f64()));
     }
 
