@@ -9,11 +9,12 @@
 //! * **Half open**, as many requests are under way as have succeeded, and one more. Before the first success any
 //!   failure opens it again, after it two lanes must fail. [`SUCCESSES`] close it.
 //! * **Closed again**, each success makes room for one more, so that every round trip doubles them, up to `connections`.
+//!   After a 429 it climbs from one as well: as long as there is no success, each hold costs one request.
 //! * While nothing was answered for [`SILENCE`] half of the connections are used, and beyond them one request every
 //!   [`TRICKLE`]: those who hang do not tie up all, and hold up nobody else for longer.
 //!
 //! Any success counts, whenever its request was sent; a failure of a request from before the last opening is old news. A
-//! 429 says only that the upstream lives. Limits: 16 B for each request under way, nothing that grows with the queue.
+//! 429 says no more than that the upstream lives. Limits: 16 B for each request under way, nothing that grows with the queue.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -248,7 +249,12 @@ impl Circuit {
             self.answered_at = Some(now);
         }
         match end {
-            End::Held => false,
+            End::Held => {
+                if matches!(self.stage, Stage::Closed) {
+                    self.width = 1;
+                }
+                false
+            }
             End::Success => {
                 let took = now.saturating_duration_since(ticket.sent_at);
                 if took >= self.patience {

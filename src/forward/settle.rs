@@ -140,13 +140,7 @@ impl Desk {
     }
 
     /// The lane waits as asked, else by its own backoff.
-    pub(super) fn back_off(
-        &mut self,
-        place: usize,
-        lane: LaneKey,
-        now: Instant,
-        after: Option<Duration>,
-    ) {
+    pub(super) fn back_off(&mut self, place: usize, lane: LaneKey, now: Instant, after: Option<Duration>) {
         self.with_lanes(place, |lanes| {
             let attempts = lanes.get(lane).map_or(1, |lane| lane.attempts);
             lanes.hold(lane, now + after.unwrap_or_else(|| backoff::wait(attempts)), after.is_none());

@@ -138,7 +138,12 @@ enum Step {
     Send(usize),
     Success(usize),
     Held(usize),
-    Failure { which: usize, lane: u64, reach: Reach, after_s: Option<u64> },
+    Failure {
+        which: usize,
+        lane: u64,
+        reach: Reach,
+        after_s: Option<u64>,
+    },
     Reset,
 }
 
