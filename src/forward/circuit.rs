@@ -10,8 +10,9 @@
 //!   failure opens it again, after it two lanes must fail. [`SUCCESSES`] close it.
 //! * **Closed again**, each success makes room for one more, so that every round trip doubles them, up to `connections`.
 //!   After a 429 it climbs from one as well: as long as there is no success, each hold costs one request.
-//! * While nothing was answered for [`SILENCE`] half of the connections are used, and beyond them one request every
-//!   [`TRICKLE`]: those who hang do not tie up all, and hold up nobody else for longer.
+//! * While nothing was answered for [`SILENCE`] half of the connections are used: those that hang do not tie up all.
+//!   Beyond this, and beyond the climb of a closed circuit, one request goes every [`TRICKLE`]: an event that hangs
+//!   holds up nobody else for longer.
 //!
 //! Any success counts, whenever its request was sent; a failure of a request from before the last opening is old news. A
 //! 429 says no more than that the upstream lives. Limits: 16 B for each request under way, nothing that grows with the queue.
@@ -176,7 +177,7 @@ pub(super) struct Circuit {
 }
 
 impl Circuit {
-    /// Closed. `timeout` is that of a request.
+    /// Closed. `timeout` is that of a request; with none no hang is noticed.
     pub(super) fn new(connections: usize, timeout: Duration) -> Self {
         let connections = connections.max(1);
         Self {
@@ -214,11 +215,13 @@ impl Circuit {
         let at = |at: Instant| if at <= now { Pass::Now } else { Pass::At(at) };
         match self.stage {
             Stage::Open { until, .. } => at(until),
-            _ if self.under_way.len() >= self.width => Pass::Full,
-            Stage::HalfOpen { .. } => Pass::Now,
+            Stage::HalfOpen { .. } if self.under_way.len() < self.width => Pass::Now,
+            Stage::HalfOpen { .. } => Pass::Full,
+            Stage::Closed if self.under_way.len() >= self.connections => Pass::Full,
             Stage::Closed => {
                 let answers = self.answered_at.is_some_and(|at| now.saturating_duration_since(at) < SILENCE);
-                if answers || self.under_way.len() < self.half() {
+                let most = if answers { self.connections } else { self.half() };
+                if self.under_way.len() < most.min(self.width) {
                     return Pass::Now;
                 }
                 at(self.sent_at.map_or(now, |at| at + TRICKLE))
@@ -303,7 +306,7 @@ impl Circuit {
         }
     }
 
-    /// When what is under way will have hung for too long. [`Self::notice_hang`] is to be called then.
+    /// When what is under way will have hung for too long, and [`Self::is_hung`] is to be asked.
     pub(super) fn hangs_at(&self) -> Option<Instant> {
         self.silent_at().map(|at| self.suspected_at.map_or(at, |suspected| at.max(suspected + LOOK_AGAIN)))
     }
@@ -318,13 +321,18 @@ impl Circuit {
         Some(self.answered_at.map_or(*sent_at, |at| at.max(*sent_at)) + self.patience)
     }
 
-    /// Opens when too much hangs, at the second look.
-    pub(super) fn notice_hang(&mut self, now: Instant, chance: f64) {
+    /// Whether too much hangs, at the second look.
+    pub(super) fn is_hung(&mut self, now: Instant) -> bool {
         if self.silent_at().is_none_or(|at| at > now) {
             self.suspected_at = None;
-        } else if *self.suspected_at.get_or_insert(now) + LOOK_AGAIN <= now {
-            self.open(now, None, chance);
+            return false;
         }
+        *self.suspected_at.get_or_insert(now) + LOOK_AGAIN <= now
+    }
+
+    /// Opens because of a hang.
+    pub(super) fn hung(&mut self, now: Instant, chance: f64) {
+        self.open(now, None, chance);
     }
 
     fn open(&mut self, now: Instant, after: Option<Duration>, chance: f64) {

@@ -60,7 +60,7 @@ impl Desk {
     /// What the verdict says of the upstream, whatever it says of the events.
     fn judge_health(&mut self, place: usize, landed: &Landed, verdict: &Verdict, now: Instant) {
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
-        let lanes: Vec<LaneKey> = landed.cargo.iter().map(|one| one.lane).collect();
+        let lanes: Vec<LaneKey>;
         let end = match verdict {
             Verdict::Retry(Hold::Lane(after)) => {
                 let reach = match &landed.result {
@@ -68,6 +68,7 @@ impl Desk {
                     Err(failure) if failure.perhaps_sent => Reach::Silence,
                     Err(_) => Reach::Nothing,
                 };
+                lanes = landed.cargo.iter().map(|one| one.lane).collect();
                 End::Failure { lanes: &lanes, reach, after: *after }
             }
             Verdict::Retry(Hold::Upstream(after)) => {

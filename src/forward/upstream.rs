@@ -75,7 +75,7 @@ impl Upstream {
             oldest: None,
             doubtful: 0,
             // Nothing is sent before a configuration.
-            circuit: Circuit::new(1, Duration::MAX),
+            circuit: Circuit::new(1, Duration::ZERO),
             window: None,
             in_flight: 0,
             held_until: None,
@@ -90,7 +90,7 @@ impl Upstream {
     pub(super) fn configure(&mut self, config: Option<&Arc<UpstreamConfig>>, dial: &dyn Dial) {
         let Some(config) = config else {
             self.route = None;
-            self.renew_circuit(1, Duration::MAX);
+            self.renew_circuit(1, Duration::ZERO);
             return;
         };
         if self.route.as_ref().is_some_and(|route| route.config == *config) {
@@ -147,10 +147,10 @@ impl Upstream {
 
     /// Opens the circuit of an upstream that takes requests and is silent.
     pub(super) fn notice_hang(&mut self, now: Instant) {
-        if self.circuit.hangs_at().is_some_and(|at| at <= now) {
+        if self.circuit.is_hung(now) {
             self.note_error("no answer to what is under way");
+            self.tell_circuit(now, |circuit| circuit.hung(now, fastrand::f64()));
         }
-        self.tell_circuit(now, |circuit| circuit.notice_hang(now, fastrand::f64()));
     }
 
     /// From when on the circuit, the pace and a hold let a request go; `None`: once one that is under way has ended.

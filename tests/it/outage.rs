@@ -77,9 +77,12 @@ fn circuit(surgegate: &Surgegate) -> String {
     after
 }
 
-/// From `back` on no more requests were under way than had succeeded, and one.
+/// From `back` on no more requests were under way than had succeeded, and one; and one each half second where answers
+/// are late.
 fn was_climbed(arrivals: &[Arrival], back: Instant) {
+    let first = arrivals.iter().map(|arrival| arrival.at).find(|at| *at >= back).expect("an arrival after the return");
     for arrival in arrivals.iter().filter(|arrival| arrival.at >= back) {
+        let late = usize::try_from((arrival.at - first).as_millis() / 500).unwrap();
         let under_way = arrivals.iter().filter(|other| {
             let forgotten = other.at < back && other.answered.is_none();
             !forgotten && other.at <= arrival.at && other.answered.is_none_or(|at| at > arrival.at)
@@ -87,7 +90,7 @@ fn was_climbed(arrivals: &[Arrival], back: Instant) {
         let under_way = under_way.count();
         let taken = |other: &&Arrival| other.taken && other.answered.is_some_and(|at| at <= arrival.at);
         let successes = arrivals.iter().filter(taken).count();
-        assert!(under_way <= successes + 1, "{under_way} under way after {successes} successes");
+        assert!(under_way <= successes + 1 + late, "{under_way} under way after {successes} successes");
     }
 }
 

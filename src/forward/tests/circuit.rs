@@ -223,7 +223,10 @@ fn walk(connections: usize, chance: f64, steps: Vec<Step>) -> Result<HashSet<&'s
             }
             (Step::Success(_) | Step::Held(_) | Step::Failure { .. }, None) => {}
         }
-        circuit.notice_hang(now, chance);
+        if circuit.is_hung(now) {
+            circuit.hung(now, chance);
+            seen.insert("hung");
+        }
         model.look_for_a_hang(now);
         prop_assert_eq!(circuit.state(), model.state);
         seen.insert(circuit.state().name());
@@ -269,7 +272,7 @@ fn the_walks_reach_every_state() {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         seen.extend(walk(16, 0.5, steps).unwrap());
     }
-    assert_eq!(seen, HashSet::from(["closed", "half_open", "open", "asked"]));
+    assert_eq!(seen, HashSet::from(["closed", "half_open", "open", "asked", "hung"]));
 }
 
 fn failure(lane: u128, reach: Reach) -> (Vec<LaneKey>, Reach) {
@@ -511,6 +514,35 @@ async fn a_429_never_opens_the_circuit_nor_does_what_is_refused_for_good() {
         let next = world.handle().status().await[0].next_try_in_s;
         assert!(next.is_none_or(|next| code == 429 && next <= 3.0), "{next:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_to_everything_costs_one_request_a_hold_and_then_it_climbs() {
+    let mut world = World::started(&[config()]);
+    world.upstream("up").answers(|_| after(429, "10"));
+    push_many(&mut world, "key", 300);
+    world.pass(5.0).await;
+    let first = world.upstream("up").seen().len();
+    world.pass(60.0).await;
+    assert_eq!(world.upstream("up").seen().len() - first, 6);
+    world.upstream("up").answers(|_| status(200));
+    world.pass(10.0).await;
+    assert_eq!(world.delivered().len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_event_that_hangs_after_a_429_holds_up_no_other_key_for_a_second() {
+    let mut world = World::started(&[config()]);
+    world.upstream("up").answers(|_| after(429, "3"));
+    world.push(&trigger("poison"));
+    world.pass(2.9).await;
+    *world.upstream("up").latency.lock().unwrap() = TIMEOUT;
+    world.upstream("up").answers(|seen| if seen.keys[0] == "poison" { lost_answer() } else { status(200) });
+    world.pass(0.2).await;
+    *world.upstream("up").latency.lock().unwrap() = Duration::from_millis(1);
+    let good = world.push(&trigger("good"));
+    world.pass(0.6).await;
+    assert_eq!(world.delivered(), [good]);
 }
 
 #[tokio::test(start_paused = true)]
