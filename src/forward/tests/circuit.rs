@@ -475,6 +475,20 @@ async fn a_poison_event_does_not_open_the_circuit_again_after_an_outage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_never_failed_is_the_next_probe_whatever_else_waits() {
+    for _ in 0..10 {
+        let mut world = World::started(&[config()]);
+        world.upstream("up").answers(|seen| status(if seen.keys[0] == "good" { 200 } else { 500 }));
+        push_many(&mut world, "poison", 50);
+        world.pass(600.0).await;
+        assert_eq!(told(&world).await, "open");
+        let good = world.push(&trigger("good"));
+        world.pass(WAIT_MAX.as_secs_f64() + 0.1).await;
+        assert_eq!(world.delivered(), [good]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_single_event_that_no_connection_takes_is_there_soon_after_the_return() {
     let mut world = World::started(&[config()]);
     world.upstream("up").answers(|_| refused_connection());
