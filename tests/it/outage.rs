@@ -160,12 +160,15 @@ fn ride_out(name: &str, mut upstream: Upstream, circuit_does: Circuit, back: imp
     }
 }
 
-/// Slowly at first, so that the circuit can be seen half open.
+/// Slowly at first, so that the circuit can be seen half open and more under way than may be would be seen.
 fn answers(upstream: &mut Upstream) {
-    let mut first = 3;
+    let mut slow = 12;
     upstream.tell(move |_| {
-        first = usize::saturating_sub(first, 1);
-        if first > 0 { Fault::After(Duration::from_millis(700), 200) } else { Fault::Answer(200) }
+        if slow == 0 {
+            return Fault::Answer(200);
+        }
+        slow -= 1;
+        Fault::After(Duration::from_millis(450), 200)
     });
 }
 
