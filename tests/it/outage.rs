@@ -82,7 +82,8 @@ fn circuit(surgegate: &Surgegate) -> String {
 fn was_climbed(arrivals: &[Arrival], back: Instant) {
     let first = arrivals.iter().map(|arrival| arrival.at).find(|at| *at >= back).expect("an arrival after the return");
     for arrival in arrivals.iter().filter(|arrival| arrival.at >= back) {
-        let late = usize::try_from((arrival.at - first).as_millis() / 500).unwrap();
+        // The first may have been longer on its way than those that follow.
+        let late = usize::try_from((arrival.at - first).as_millis().saturating_sub(100).div_ceil(500)).unwrap();
         let under_way = arrivals.iter().filter(|other| {
             let forgotten = other.at < back && other.answered.is_none();
             !forgotten && other.at <= arrival.at && other.answered.is_none_or(|at| at > arrival.at)

@@ -485,7 +485,8 @@ async fn what_never_failed_is_the_next_probe_whatever_else_waits() {
         let before = world.upstream("up").seen().len();
         world.push_all(&[trigger("poison"), trigger("good")]);
         world.pass(2.0 * WAIT_MAX.as_secs_f64() + 0.1).await;
-        let probes: Vec<String> = world.upstream("up").seen()[before..].iter().flat_map(|seen| seen.keys.clone()).collect();
+        let probes: Vec<String> =
+            world.upstream("up").seen()[before..].iter().flat_map(|seen| seen.keys.clone()).collect();
         assert_eq!(probes[..2], ["poison", "good"]);
     }
 }
