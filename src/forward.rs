@@ -11,6 +11,7 @@
 //! given up after an attempt that failed at that age, or unsent at an upstream that was down all that time.
 
 mod backoff;
+mod circuit;
 mod dead;
 mod desk;
 mod handle;

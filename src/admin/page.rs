@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::status::{Status, Upstream};
-use crate::forward::DeadRow;
+use crate::forward::{DeadRow, UpstreamStatus};
 
 pub(super) const STYLE: &str = "\
 :root{color-scheme:light dark;--good:#1a7f37;--bad:#b42318;--line:#8884}\n\
@@ -44,12 +44,19 @@ fn counts(out: &mut String, title: &str, rows: &[(&str, u64)]) {
     out.push_str("</table></div>");
 }
 
+/// What an upstream fails with, and when it is tried again.
+fn failing(now: &UpstreamStatus) -> String {
+    let why = now.last_error.as_deref().unwrap_or("no answer");
+    let next = now.next_try_in_s.map_or_else(|| "being tried".to_owned(), |s| format!("next try in {s:.0} s"));
+    format!("failing, {next}: {why}")
+}
+
 fn upstream_row(out: &mut String, upstream: &Upstream) {
     let state = upstream.now.as_ref().map_or_else(
         || "not configured".to_owned(),
         |now| match (now.configured, now.down, now.held_for_s) {
             (false, _, _) => "removed: its events are kept".to_owned(),
-            (_, true, _) => format!("failing: {}", now.last_error.as_deref().unwrap_or("no answer")),
+            (_, true, _) => failing(now),
             (_, _, Some(seconds)) => format!("held for {seconds:.0} s by its own limit"),
             _ => "fine".to_owned(),
         },

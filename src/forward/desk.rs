@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::circuit::{State, Ticket};
 use super::handle::{Command, Mailbox, Replayed, Row, UpstreamStatus};
 use super::lanes::{IntegrationNumber, Stage, Waiting};
 use super::lines::{Lines, Place};
@@ -59,7 +60,7 @@ pub(super) fn record_bytes(event: &Event) -> u32 {
 pub(super) struct Landed {
     pub(super) upstream: usize,
     pub(super) cargo: Vec<Cargo>,
-    pub(super) probe: bool,
+    pub(super) ticket: Ticket,
     pub(super) config: Arc<UpstreamConfig>,
     pub(super) result: Result<Answer, Failure>,
 }
@@ -304,6 +305,7 @@ impl Desk {
                 self.take_from_log(place);
                 let Some(upstream) = self.upstreams.get_mut(place) else { break };
                 upstream.lanes.wake_due(now);
+                upstream.notice_hang(now);
                 match upstream.door(now) {
                     Door::Open if turns < TURNS_MAX => {
                         turns += 1;
@@ -321,6 +323,7 @@ impl Desk {
             }
             // A lane in backoff is looked at again even where the door is shut for want of ready lanes.
             soonest(self.upstreams.get(place).and_then(|upstream| upstream.lanes.next_timer()));
+            soonest(self.upstreams.get(place).and_then(|upstream| upstream.circuit.hangs_at()));
         }
         // Work may have put lanes in line.
         let lines = self.lines.values().filter_map(|lines| lines.next_at(now)).min();
@@ -376,12 +379,13 @@ impl Desk {
     fn send(&mut self, place: usize, now: Instant) {
         let Some(route) = self.upstreams.get(place).and_then(|upstream| upstream.route.clone()) else { return };
         let events_max = route.config.batch.map_or(1, |batch| batch.max_events.max(1));
+        let probes = self.upstreams.get(place).is_some_and(|upstream| upstream.circuit.state() != State::Closed);
         let (mut cargo, mut encoded) = (Vec::new(), Vec::new());
         let mut turns = 0;
         while cargo.len() < events_max && turns < TURNS_MAX {
             turns += 1;
             let Some(lane) =
-                self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.pop_ready(!cargo.is_empty()))
+                self.upstreams.get_mut(place).and_then(|upstream| upstream.lanes.pop_ready(!cargo.is_empty(), probes))
             else {
                 break;
             };
@@ -410,7 +414,7 @@ impl Desk {
             }
         }
         upstream.in_flight += 1;
-        let probe = upstream.health.sent();
+        let ticket = upstream.tell_circuit(now, |circuit| circuit.send(now));
         if let Some(window) = &mut upstream.window {
             window.take(now);
         }
@@ -421,7 +425,7 @@ impl Desk {
         let exchange = wire.send(sink::of(config.kind).parcel(&encoded, &config, Micros::now()));
         self.flights.push(Box::pin(async move {
             let result = exchange.await;
-            Landed { upstream: place, cargo, probe, config, result }
+            Landed { upstream: place, cargo, ticket, config, result }
         }));
     }
 
@@ -553,7 +557,9 @@ impl Desk {
             requests_in_flight: upstream.in_flight,
             dead_letters: upstream.dead.len(),
             held_for_s: upstream.held_until.filter(|at| *at > now).map(|at| (at - now).as_secs_f64()),
-            down: upstream.health.is_down(),
+            down: upstream.circuit.state() != State::Closed,
+            circuit: upstream.circuit.state().name(),
+            next_try_in_s: upstream.next_try_in(now).map(|wait| wait.as_secs_f64()),
             last_error: upstream.last_error.clone(),
             last_status: upstream.last_status,
             oldest_event_age_s: upstream.oldest.map(|(_, at)| age(at, wall).as_secs_f64()),

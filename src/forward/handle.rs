@@ -107,8 +107,13 @@ pub struct UpstreamStatus {
     /// How much longer a 429 holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_for_s: Option<f64>,
-    /// It fails on many lanes and gets one probe at a time.
+    /// Its circuit is not closed.
     pub down: bool,
+    /// `closed`, `half_open` or `open`.
+    pub circuit: &'static str,
+    /// How much longer nothing is sent, whether the circuit, a 429 or the pace wants it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try_in_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -336,12 +336,13 @@ impl Lanes {
     }
 
     /// The lane whose turn it is. The caller gives it its next stage. `joins`: it goes into a request with others,
-    /// so one that must go alone is passed over if there is another.
-    pub(super) fn pop_ready(&mut self, joins: bool) -> Option<LaneKey> {
+    /// so one that must go alone is passed over if there is another. `probes`: it tells whether the upstream is
+    /// back, so one is preferred that never failed.
+    pub(super) fn pop_ready(&mut self, joins: bool, probes: bool) -> Option<LaneKey> {
         let integration = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&integration)?;
         let is_alone = |key: &LaneKey| self.by_key.get(key).is_some_and(|lane| lane.alone);
-        let key = queue.pop(joins && queue.again.front().is_some_and(is_alone))?;
+        let key = queue.pop(probes || joins && queue.again.front().is_some_and(is_alone))?;
         let left = queue.fresh.len();
         if queue.is_empty() {
             self.queues.remove(&integration);
@@ -423,6 +424,16 @@ impl Lanes {
                 self.make_ready(key);
             }
         }
+    }
+
+    /// Makes the lane ready that would be next, of those that wait for no more than the end of an outage. False: none does.
+    pub(super) fn wake_for_probe(&mut self) -> bool {
+        let waits = |key: LaneKey, at: Instant| {
+            self.by_key.get(&key).is_some_and(|lane| lane.stage == Stage::Until { at, outage: true })
+        };
+        let due = self.timers.iter().map(|Reverse(timer)| *timer).filter(|(at, key)| waits(*key, *at)).min();
+        // Its timer finds it in another stage, and goes.
+        due.map(|(_, key)| self.make_ready(key)).is_some()
     }
 
     /// The upstream answers again: lanes that waited for that alone are ready.

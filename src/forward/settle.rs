@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::backoff;
+use super::circuit::{End, Reach};
 use super::dead::{Current, Letter, Refused};
 use super::desk::{Cargo, Desk, Landed, age, record_bytes};
 use super::lanes::Waiting;
@@ -14,7 +15,7 @@ use crate::claim::Pacing;
 use crate::event::{Action, Incident, Micros, State, Uid};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{self, Failed, Hold, Verdict};
-use crate::store::{Dead, Ending};
+use crate::store::{Dead, Ending, LaneKey};
 
 /// Of an upstream that was down longer than `give_up_after`, so many unsent events are given up per failed probe.
 const GIVEN_UP_UNSENT_MAX: usize = 256;
@@ -59,33 +60,35 @@ impl Desk {
     /// What the verdict says of the upstream, whatever it says of the events.
     fn judge_health(&mut self, place: usize, landed: &Landed, verdict: &Verdict, now: Instant) {
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
-        match verdict {
-            Verdict::Retry(Hold::Lane(_)) => {
-                let lanes = landed.cargo.iter().map(|one| one.lane);
-                let was_down = upstream.health.is_down();
-                let probe_failed = upstream.health.failed(lanes, landed.probe, now);
-                if upstream.health.is_down() && !was_down {
-                    let (upstream, error) = (&upstream.meter.name, upstream.last_error.as_deref());
-                    tracing::warn!(%upstream, error, "the upstream fails on every lane; it gets one probe at a time");
-                }
-                if probe_failed && upstream.health.down_for(now).is_some_and(|down| down >= landed.config.give_up_after)
-                {
-                    self.give_up_unsent(place, landed.config.give_up_after);
-                }
+        let lanes: Vec<LaneKey>;
+        let end = match verdict {
+            Verdict::Retry(Hold::Lane(after)) => {
+                let reach = match &landed.result {
+                    Ok(_) => Reach::Answer,
+                    Err(failure) if failure.perhaps_sent => Reach::Silence,
+                    Err(_) => Reach::Nothing,
+                };
+                lanes = landed.cargo.iter().map(|one| one.lane).collect();
+                End::Failure { lanes: &lanes, reach, after: *after }
             }
             Verdict::Retry(Hold::Upstream(after)) => {
-                upstream.health.probe_is_void();
                 upstream.holds = upstream.holds.saturating_add(1);
                 let until = now + after.unwrap_or_else(|| backoff::wait(upstream.holds).max(Duration::from_secs(1)));
                 upstream.held_until = Some(upstream.held_until.map_or(until, |at| at.max(until)));
+                End::Held
             }
             Verdict::Delivered | Verdict::Partly(_) | Verdict::Unclear | Verdict::Refused => {
                 upstream.holds = 0;
-                if upstream.health.up() {
-                    upstream.lanes.outage_is_over();
-                    tracing::info!(upstream = %upstream.meter.name, "the upstream answers again");
-                }
+                End::Success
             }
+        };
+        if upstream.tell_circuit(now, |circuit| circuit.land(landed.ticket, end, now, fastrand::f64())) {
+            upstream.lanes.outage_is_over();
+        }
+        let failed_probe = landed.ticket.probe && matches!(end, End::Failure { .. });
+        let give_up_after = landed.config.give_up_after;
+        if failed_probe && upstream.circuit.useless_for(now).is_some_and(|useless| useless >= give_up_after) {
+            self.give_up_unsent(place, give_up_after);
         }
     }
 
@@ -138,13 +141,7 @@ impl Desk {
     }
 
     /// The lane waits as asked, else by its own backoff.
-    pub(super) fn back_off(
-        &mut self,
-        place: usize,
-        lane: crate::store::LaneKey,
-        now: Instant,
-        after: Option<Duration>,
-    ) {
+    pub(super) fn back_off(&mut self, place: usize, lane: LaneKey, now: Instant, after: Option<Duration>) {
         self.with_lanes(place, |lanes| {
             let attempts = lanes.get(lane).map_or(1, |lane| lane.attempts);
             lanes.hold(lane, now + after.unwrap_or_else(|| backoff::wait(attempts)), after.is_none());
@@ -198,7 +195,7 @@ impl Desk {
     }
 
     /// The event at the head of a lane cannot be read back.
-    pub(super) fn bury_unread(&mut self, place: usize, lane: crate::store::LaneKey) {
+    pub(super) fn bury_unread(&mut self, place: usize, lane: LaneKey) {
         let Some(sequence) = self.with_lanes(place, |lanes| lanes.get(lane).map(|lane| lane.head.sequence())) else {
             return;
         };
@@ -255,7 +252,7 @@ impl Desk {
         }
     }
 
-    fn integration_of(&self, place: usize, lane: crate::store::LaneKey) -> Option<Arc<str>> {
+    fn integration_of(&self, place: usize, lane: LaneKey) -> Option<Arc<str>> {
         let number = self.upstreams.get(place)?.lanes.get(lane)?.integration;
         self.integration_names.get(usize::try_from(number).ok()?).cloned()
     }
@@ -298,7 +295,7 @@ impl Desk {
     fn give_up_unsent(&mut self, place: usize, give_up_after: Duration) {
         let mut kept = Vec::new();
         for _ in 0..GIVEN_UP_UNSENT_MAX {
-            let Some(key) = self.with_lanes(place, |lanes| lanes.pop_ready(false)) else { break };
+            let Some(key) = self.with_lanes(place, |lanes| lanes.pop_ready(false, false)) else { break };
             let Some(head) = self.with_lanes(place, |lanes| lanes.get(key).map(|lane| lane.head)) else { continue };
             // What cannot be read is dealt with when it is sent.
             let overdue = self.log.read(head.sequence(), head.at).ok().and_then(|stored| {

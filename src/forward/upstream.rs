@@ -1,10 +1,21 @@
-//! One upstream as the forwarder keeps it: its lanes and dead letters, and whether it may be sent to now.
+//! One upstream as the forwarder keeps it: its lanes and dead letters, and when it may be sent to.
+//!
+//! Three things hold a request back, and the latest of them says when it goes (`next_try_in_s` in the status):
+//! * the **circuit**, of an upstream that fails, or hangs: with a wait of its own, or that of the 503 that opened it;
+//! * a **hold**: a 429 stops the whole upstream for its `Retry-After`, or by backoff. It is no failure: it neither opens the
+//!   circuit nor closes it, and a probe that meets one goes again after it;
+//! * the **pace**: every request takes its place in the window, probes too, and what failed took it as well. So what an
+//!   upstream sees on its return is the ramp of the circuit under the ceiling of the pace.
+//!
+//! A lane's own backoff is another matter: it holds back its key alone. While the circuit is open a probe may take a
+//! lane out of it, if no other is ready: the wait is the circuit's then.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backoff::Health;
+use super::circuit::{Circuit, Pass, State};
 use super::dead::DeadLetters;
 use super::lanes::Lanes;
 use super::pace::Window;
@@ -35,7 +46,7 @@ pub(super) struct Upstream {
     pub(super) oldest: Option<(u64, Micros)>,
     /// So many of the next events that are taken may have been delivered before a restart.
     pub(super) doubtful: usize,
-    pub(super) health: Health,
+    pub(super) circuit: Circuit,
     pub(super) window: Option<Window>,
     pub(super) in_flight: usize,
     /// A 429 asked the whole upstream to wait.
@@ -63,7 +74,8 @@ impl Upstream {
             dead: DeadLetters::default(),
             oldest: None,
             doubtful: 0,
-            health: Health::default(),
+            // Nothing is sent before a configuration.
+            circuit: Circuit::new(1, Duration::ZERO),
             window: None,
             in_flight: 0,
             held_until: None,
@@ -78,6 +90,7 @@ impl Upstream {
     pub(super) fn configure(&mut self, config: Option<&Arc<UpstreamConfig>>, dial: &dyn Dial) {
         let Some(config) = config else {
             self.route = None;
+            self.renew_circuit(1, Duration::ZERO);
             return;
         };
         if self.route.as_ref().is_some_and(|route| route.config == *config) {
@@ -87,7 +100,8 @@ impl Upstream {
             self.window = config.pace.map(Window::new);
         }
         // A changed address or credential may be the cure: what was held against the old one is forgotten.
-        (self.health, self.held_until, self.holds) = (Health::default(), None, 0);
+        (self.held_until, self.holds) = (None, 0);
+        self.renew_circuit(config.connections, config.timeout);
         self.lanes.outage_is_over();
         self.lanes
             .expect_in_flight(config.connections.saturating_mul(config.batch.map_or(1, |batch| batch.max_events)));
@@ -95,19 +109,90 @@ impl Upstream {
         self.route = Some(Route { config: Arc::clone(config), wire: dial.dial(config) });
     }
 
+    fn renew_circuit(&mut self, connections: usize, timeout: Duration) {
+        if self.circuit.state() != State::Closed {
+            tracing::info!(upstream = %self.meter.name, "the upstream's circuit is closed: its configuration is new");
+        }
+        self.circuit.reset(connections, timeout);
+        self.meter.circuit.set(self.circuit.state().gauge());
+    }
+
+    /// Lets the circuit hear of something. The books and the log are told when its state changes by it.
+    pub(super) fn tell_circuit<T>(&mut self, now: Instant, tell: impl FnOnce(&mut Circuit) -> T) -> T {
+        let (before, open_for) = (self.circuit.state(), self.circuit.open_for(now));
+        let told = tell(&mut self.circuit);
+        let after = self.circuit.state();
+        if before == after {
+            return told;
+        }
+        self.meter.circuit.set(after.gauge());
+        let (upstream, error) = (&self.meter.name, self.last_error.as_deref());
+        let waiting = self.meter.book().spool_events;
+        match (before, after) {
+            (State::Closed, _) => {
+                let next_try_in = self.next_try_in(now);
+                tracing::warn!(%upstream, error, waiting, ?next_try_in, "the upstream fails: its circuit is open");
+            }
+            (_, State::Open) => {
+                let next_try_in = self.next_try_in(now);
+                tracing::debug!(%upstream, error, ?next_try_in, "the upstream fails still: its circuit is open again");
+            }
+            (_, State::HalfOpen) => tracing::debug!(%upstream, "the upstream is tried: its circuit is half open"),
+            (_, State::Closed) => {
+                tracing::info!(%upstream, waiting, after = ?open_for, "the upstream answers again: its circuit is closed");
+            }
+        }
+        told
+    }
+
+    /// Opens the circuit of an upstream that takes requests and is silent.
+    pub(super) fn notice_hang(&mut self, now: Instant) {
+        if self.circuit.is_hung(now) {
+            self.note_error("no answer to what is under way");
+            self.tell_circuit(now, |circuit| circuit.hung(now, fastrand::f64()));
+        }
+    }
+
+    /// From when on the circuit, the pace and a hold let a request go; `None`: once one that is under way has ended.
+    fn free_at(&self, now: Instant) -> Option<Instant> {
+        let circuit = match self.circuit.pass(now) {
+            Pass::Now => now,
+            Pass::At(at) => at,
+            Pass::Full => return None,
+        };
+        let paced = self.window.as_ref().map_or(now, |window| window.free_at(now));
+        Some(circuit.max(paced).max(self.held_until.unwrap_or(now)))
+    }
+
+    /// How much longer the upstream is sent nothing, if it is held back.
+    pub(super) fn next_try_in(&self, now: Instant) -> Option<Duration> {
+        self.free_at(now).map(|at| at.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+    }
+
     pub(super) fn door(&mut self, now: Instant) -> Door {
         let Some(route) = &self.route else { return Door::Shut };
-        let ready_lanes = self.lanes.ready_lanes();
-        if ready_lanes == 0 || self.in_flight >= route.config.connections.max(1) {
+        if self.in_flight >= route.config.connections.max(1) {
             return Door::Shut;
         }
+        let Some(free_at) = self.free_at(now) else { return Door::Shut };
+        if self.lanes.ready_lanes() == 0 {
+            // All are in backoff, or there are none.
+            if self.circuit.state() != State::Open || self.lanes.next_timer().is_none() {
+                return Door::Shut;
+            }
+            if free_at > now {
+                return Door::Until(free_at);
+            }
+            if !self.lanes.wake_for_probe() {
+                return Door::Shut;
+            }
+        }
+        let ready_lanes = self.lanes.ready_lanes();
         let gathered = route.config.batch.map_or(now, |batch| {
             let since = *self.gathering_since.get_or_insert(now);
             if ready_lanes >= batch.max_events { now } else { since + batch.max_wait }
         });
-        let Some(healthy) = self.health.free_at(now) else { return Door::Shut };
-        let paced = self.window.as_ref().map_or(now, |window| window.free_at(now));
-        let at = [gathered, healthy, paced, self.held_until.unwrap_or(now)].into_iter().fold(now, Instant::max);
+        let at = gathered.max(free_at);
         if at <= now { Door::Open } else { Door::Until(at) }
     }
 

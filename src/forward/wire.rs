@@ -1,5 +1,5 @@
 //! The way to an upstream: verified TLS, no redirects, no proxy variables, one deadline over the whole
-//! exchange, an answer of at most 64 KiB. `stdout` has a writer thread instead.
+//! exchange and a shorter one for an answer's body, of at most 64 KiB. `stdout` has a writer thread instead.
 
 use std::future::Future;
 use std::io::Write;
@@ -23,6 +23,9 @@ use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
 
 /// Most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The rest of an answer is waited for so long behind its head, which has the verdict. Shorter than any hang that is
+/// noticed (`circuit`): an upstream that says 200 and no more takes events.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// An idle connection is closed after this: before common servers close theirs (5 s) under a request.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Lines that wait for the writer of `stdout`.
@@ -137,6 +140,7 @@ impl Wire for Http {
                 .map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(&error) })?;
             let (head, body) = response.into_parts();
             // The head has the verdict: a body that hangs cannot turn a success into a failure.
+            let deadline = deadline.min(Instant::now() + BODY_WAIT_MAX);
             let (body, complete) = timeout_at(deadline, read(body)).await.unwrap_or_default();
             Ok(Answer { status: head.status, headers: head.headers, body, complete })
         })

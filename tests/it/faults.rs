@@ -33,7 +33,11 @@ pub enum Fault {
     After(Duration, u16),
     /// With `Retry-After` in seconds.
     RetryAfter(u16, u64),
+    /// With `Retry-After` as the date so many seconds from now.
+    RetryAt(u16, u64),
     Hang,
+    /// The head of an answer, and nothing behind it.
+    HangInBody(u16),
     /// The connection is reset.
     Reset,
     /// The answer ends in the middle of its head.
@@ -220,6 +224,18 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, body: &[u8]) -> bool {
             (status, String::new())
         }
         Fault::RetryAfter(status, seconds) => (status, format!("retry-after: {seconds}\r\n")),
+        Fault::RetryAt(status, seconds) => {
+            let at = jiff::Timestamp::now() + Duration::from_secs(seconds);
+            (status, format!("retry-after: {}\r\n", at.strftime("%a, %d %b %Y %H:%M:%S GMT")))
+        }
+        Fault::HangInBody(status) => {
+            note_answer(shared, index, status);
+            let head = format!("HTTP/1.1 {status} As Told\r\ncontent-length: 10\r\n\r\nhalf");
+            if stream.write_all(head.as_bytes()).await.is_ok() {
+                let _ = stream.read(&mut [0]).await;
+            }
+            return false;
+        }
         Fault::Hang => {
             // Until the other side gives up.
             let _ = stream.read(&mut [0]).await;
@@ -234,13 +250,15 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, body: &[u8]) -> bool {
             return false;
         }
     };
-    {
-        let mut arrivals = locked(&shared.arrivals);
-        arrivals[index].answered = Some(Instant::now());
-        arrivals[index].taken = (200..300).contains(&status);
-    }
+    note_answer(shared, index, status);
     let head = format!("HTTP/1.1 {status} As Told\r\n{extra}content-length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).await.is_ok()
+}
+
+fn note_answer(shared: &Shared, index: usize, status: u16) {
+    let mut arrivals = locked(&shared.arrivals);
+    arrivals[index].answered = Some(Instant::now());
+    arrivals[index].taken = (200..300).contains(&status);
 }
 
 /// Keys with their actions in the order of first arrival, repeats (same `event_uid`) left out.

@@ -1,6 +1,7 @@
-//! O4 (but for the circuit): an upstream that is dead, hangs, resets, cuts its answers, answers 5xx or 429, flaps, or
-//! chokes on one key. Nothing is lost, it is not hammered, its pace holds when it returns, memory stays flat, and what
-//! it refuses for good becomes dead letters that an operator can send again or drop.
+//! O4: an upstream that is dead, hangs, resets, cuts its answers, answers 5xx or 429, flaps, or chokes on one key.
+//! Nothing is lost, it is not hammered, its circuit is told where it is, its pace holds when it returns and it is
+//! climbed, not stormed, memory stays flat, and what it refuses for good becomes dead letters that an operator can send
+//! again or drop.
 
 use std::time::{Duration, Instant};
 
@@ -62,11 +63,59 @@ fn pace_held(arrivals: &[Arrival]) {
     }
 }
 
+/// The circuit as the status tells it. The metric must say the same, unless it changed between.
+fn circuit(surgegate: &Surgegate) -> String {
+    let said = || status(surgegate)["circuit"].as_str().expect("a circuit").to_owned();
+    let before = said();
+    let gauge = surgegate.scrape().count("upstream_circuit_state", &[]);
+    let after = said();
+    // It may pass through half open and be back.
+    assert!(
+        before != after || gauge == 1 || before == ["closed", "half_open", "open"][gauge as usize],
+        "{before}: {gauge}"
+    );
+    after
+}
+
+/// From `back` on no more requests were under way than had succeeded, and one; and one each half second where answers
+/// are late.
+fn was_climbed(arrivals: &[Arrival], back: Instant) {
+    let first = arrivals.iter().map(|arrival| arrival.at).find(|at| *at >= back).expect("an arrival after the return");
+    for arrival in arrivals.iter().filter(|arrival| arrival.at >= back) {
+        // The first may have been longer on its way than those that follow.
+        let late = usize::try_from((arrival.at - first).as_millis().saturating_sub(100).div_ceil(500)).unwrap();
+        let under_way = arrivals.iter().filter(|other| {
+            let forgotten = other.at < back && other.answered.is_none();
+            !forgotten && other.at <= arrival.at && other.answered.is_none_or(|at| at > arrival.at)
+        });
+        let under_way = under_way.count();
+        let taken = |other: &&Arrival| other.taken && other.answered.is_some_and(|at| at <= arrival.at);
+        let successes = arrivals.iter().filter(taken).count();
+        assert!(under_way <= successes + 1 + late, "{under_way} under way after {successes} successes");
+    }
+}
+
+/// What the circuit does in an outage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Circuit {
+    Opens,
+    StaysClosed,
+}
+
+fn is_noticed(surgegate: &Surgegate, circuit_does: Circuit) -> bool {
+    let now = status(surgegate);
+    let waits = now["next_try_in_s"].as_f64();
+    match circuit_does {
+        Circuit::Opens => circuit(surgegate) == "open" && waits.is_some_and(|seconds| seconds <= 20.0),
+        Circuit::StaysClosed => now["held_for_s"].is_number() && waits.is_some(),
+    }
+}
+
 /// An outage from the start until `back`, with a restart in the middle.
-fn ride_out(name: &str, mut upstream: Upstream, is_noticed: impl Fn(&Value) -> bool, back: impl FnOnce(&mut Upstream)) {
+fn ride_out(name: &str, mut upstream: Upstream, circuit_does: Circuit, back: impl FnOnce(&mut Upstream)) {
     let mut surgegate = Surgegate::start(&[&configuration(&upstream.url(), &settings())]);
     post_all(&surgegate);
-    wait_until("the outage to be noticed", || is_noticed(&status(&surgegate)));
+    wait_until("the outage to be noticed", || is_noticed(&surgegate, circuit_does));
     let before = surgegate.memory_bytes();
     let failed = attempts(&surgegate);
     wait_until("some more attempts", || attempts(&surgegate) >= failed + PROBES);
@@ -78,44 +127,78 @@ fn ride_out(name: &str, mut upstream: Upstream, is_noticed: impl Fn(&Value) -> b
     surgegate.kill();
     surgegate.start_again();
     assert_eq!(surgegate.scrape().count("spool_events", &[]) as usize, EVENTS);
+    wait_until("the outage to be noticed again", || is_noticed(&surgegate, circuit_does));
+    let returned = Instant::now();
     back(&mut upstream);
+    let mut states = vec![circuit(&surgegate)];
+    wait_until("the circuit to close and all to be delivered", || {
+        states.push(circuit(&surgegate));
+        states.last().is_some_and(|state| state == "closed") && surgegate.scrape().count("spool_events", &[]) == 0
+    });
+    states.dedup();
     let scrape = surgegate.wait_until_delivered();
     let all = failed + scrape.count("upstream_requests_total", &[]);
     eprintln!(
-        "{name}: {failed} attempts before the restart, {all} in all for {EVENTS} events, memory {before} then {after}"
+        "{name}: {failed} attempts before the restart, {all} in all for {EVENTS} events, memory {before} then {after}, \
+         all there {:?} after the return, circuit {states:?}",
+        returned.elapsed()
     );
     assert!(all as f64 <= 1.2 * EVENTS as f64, "{all} attempts for {EVENTS} events");
     let arrivals = upstream.arrivals();
     taken_once_and_in_order(&arrivals);
     pace_held(&arrivals);
+    was_climbed(&arrivals, returned);
+    let said = surgegate.said();
+    let (opened, closed) =
+        (said.matches("its circuit is open\"").count(), said.matches("its circuit is closed\"").count());
+    match circuit_does {
+        Circuit::Opens => {
+            assert!(states.contains(&"half_open".to_owned()), "{states:?}");
+            assert_eq!(opened, closed + 1, "a line for each change, and the first process died with an open one");
+            assert!(closed > 0);
+        }
+        Circuit::StaysClosed => assert_eq!((states, opened, closed), (vec!["closed".to_owned()], 0, 0)),
+    }
 }
 
-fn is_down(now: &Value) -> bool {
-    now["down"] == true
-}
-
+/// Slowly at first, so that the circuit can be seen half open and more under way than may be would be seen.
 fn answers(upstream: &mut Upstream) {
-    upstream.tell(|_| Fault::Answer(200));
+    let mut slow = 12;
+    upstream.tell(move |_| {
+        if slow == 0 {
+            return Fault::Answer(200);
+        }
+        slow -= 1;
+        Fault::After(Duration::from_millis(450), 200)
+    });
 }
 
 #[test]
 fn a_dead_upstream_is_waited_for() {
-    ride_out("dead", Upstream::dead(), is_down, Upstream::live);
+    ride_out("dead", Upstream::dead(), Circuit::Opens, |upstream| {
+        answers(upstream);
+        upstream.live();
+    });
 }
 
 #[test]
 fn a_hanging_upstream_is_waited_for() {
-    ride_out("hanging", Upstream::scripted(|_| Fault::Hang), is_down, answers);
+    ride_out("hanging", Upstream::scripted(|_| Fault::Hang), Circuit::Opens, answers);
+}
+
+#[test]
+fn an_upstream_that_fails_and_hangs_in_the_body_is_waited_for() {
+    ride_out("hanging in the body", Upstream::scripted(|_| Fault::HangInBody(503)), Circuit::Opens, answers);
 }
 
 #[test]
 fn an_upstream_that_resets_connections_is_waited_for() {
-    ride_out("resetting", Upstream::scripted(|_| Fault::Reset), is_down, answers);
+    ride_out("resetting", Upstream::scripted(|_| Fault::Reset), Circuit::Opens, answers);
 }
 
 #[test]
 fn an_upstream_that_cuts_its_answers_is_waited_for() {
-    ride_out("truncating", Upstream::scripted(|_| Fault::Truncate), is_down, answers);
+    ride_out("truncating", Upstream::scripted(|_| Fault::Truncate), Circuit::Opens, answers);
 }
 
 #[test]
@@ -125,31 +208,87 @@ fn an_upstream_that_fails_is_waited_for() {
         turn += 1;
         Fault::Answer([500, 502, 503, 504][turn % 4])
     };
-    ride_out("5xx", Upstream::scripted(fails), is_down, answers);
+    ride_out("5xx", Upstream::scripted(fails), Circuit::Opens, answers);
 }
 
 #[test]
 fn an_upstream_that_asks_for_patience_gets_it() {
-    let patience = |_: &Arrival| Fault::RetryAfter(429, 2);
-    ride_out("429", Upstream::scripted(patience), |now| now["held_for_s"].is_number(), answers);
+    let seconds = |_: &Arrival| Fault::RetryAfter(429, 2);
+    ride_out("429 for seconds", Upstream::scripted(seconds), Circuit::StaysClosed, answers);
+}
+
+#[test]
+fn an_upstream_that_asks_for_patience_until_a_date_gets_it() {
+    let date = |_: &Arrival| Fault::RetryAt(429, 3);
+    ride_out("429 until a date", Upstream::scripted(date), Circuit::StaysClosed, answers);
+}
+
+#[test]
+fn an_upstream_that_says_200_and_then_hangs_has_taken_the_event() {
+    let mut first = 3 * CONNECTIONS;
+    let upstream = Upstream::scripted(move |_| {
+        first = usize::saturating_sub(first, 1);
+        if first > 0 { Fault::HangInBody(200) } else { Fault::Answer(200) }
+    });
+    let surgegate = Surgegate::start(&[&configuration(&upstream.url(), &format!("connections: {CONNECTIONS}"))]);
+    post_all(&surgegate);
+    wait_until("all to be delivered", || {
+        assert_eq!(circuit(&surgegate), "closed");
+        surgegate.scrape().count("spool_events", &[]) == 0
+    });
+    assert_eq!(attempts(&surgegate) as usize, EVENTS, "nothing is sent twice");
+    taken_once_and_in_order(&upstream.arrivals());
+}
+
+#[test]
+fn a_hang_is_noticed_before_the_time_out_and_leaves_connections_free() {
+    let upstream = Upstream::scripted(|_| Fault::Hang);
+    let surgegate = Surgegate::start(&[&configuration(&upstream.url(), "connections: 64, timeout: 8s")]);
+    post_all(&surgegate);
+    let (mut most, mut failed) = (0, 0);
+    wait_until("the circuit to open", || {
+        let now = status(&surgegate);
+        most = most.max(now["requests_in_flight"].as_u64().unwrap());
+        failed = attempts(&surgegate);
+        now["circuit"] == "open"
+    });
+    assert_eq!(failed, 0, "by time-outs");
+    assert!((32..60).contains(&most), "{most} of 64 connections");
+    // Where it was noticed, the hang ends for what comes next; what hung is tried again after its time-out.
+    upstream.tell(|_| Fault::Answer(200));
+    surgegate.wait_until_delivered();
+    taken_once_and_in_order(&upstream.arrivals());
+    let all = attempts(&surgegate);
+    assert!(all as f64 <= 1.2 * EVENTS as f64, "{all} attempts for {EVENTS} events");
 }
 
 #[test]
 fn a_flapping_upstream_gets_everything_once_and_is_not_hammered() {
     let began = Instant::now();
-    let flaps = move |_: &Arrival| {
-        let period = began.elapsed().as_millis() / 700;
-        Fault::Answer(if period < 8 && period % 2 == 1 { 503 } else { 200 })
+    let flaps = move |arrival: &Arrival| {
+        let period = began.elapsed().as_secs();
+        match (period < 8 && period % 2 == 1, arrival.key.ends_with('7')) {
+            (false, _) => Fault::Answer(200),
+            (true, false) => Fault::Answer(503),
+            (true, true) => Fault::Reset,
+        }
     };
     let upstream = Upstream::scripted(flaps);
     let surgegate = Surgegate::start(&[&configuration(&upstream.url(), &settings())]);
     post_all(&surgegate);
+    let mut states = Vec::new();
+    wait_until("all to be delivered", || {
+        states.push(circuit(&surgegate));
+        surgegate.scrape().count("spool_events", &[]) == 0
+    });
+    states.dedup();
     let scrape = surgegate.wait_until_delivered();
     let failed = scrape.count("upstream_requests_total", &[("code", "503")]);
     let all = scrape.count("upstream_requests_total", &[]);
-    eprintln!("flapping: {all} attempts for {EVENTS} events, {failed} failed");
+    eprintln!("flapping: {all} attempts for {EVENTS} events, {failed} failed, circuit {states:?}");
     assert!(failed > 0, "it did not flap");
-    assert!(all as f64 <= 1.5 * EVENTS as f64, "{all} attempts for {EVENTS} events");
+    assert!(states.contains(&"open".to_owned()), "{states:?}");
+    assert!(all as f64 <= 1.2 * EVENTS as f64, "{all} attempts for {EVENTS} events");
     taken_once_and_in_order(&upstream.arrivals());
     pace_held(&upstream.arrivals());
 }
@@ -173,9 +312,12 @@ fn memory_is_flat_while_a_dead_upstream_stays_dead() {
     assert!(after < before + (8 << 20), "from {before} to {after} bytes while nothing came");
 }
 
-#[test]
-fn events_it_hangs_on_hold_up_no_other_key() {
-    let upstream = Upstream::scripted(|arrival| if arrival.key == "poison" { Fault::Hang } else { Fault::Answer(200) });
+/// One key's events end so; another key's do not wait for them, and the circuit stays closed.
+fn beside_poison(poison: Fault) {
+    let name = format!("{poison:?}");
+    let refused = matches!(poison, Fault::Answer(400));
+    let upstream =
+        Upstream::scripted(move |arrival| if arrival.key == "poison" { poison.clone() } else { Fault::Answer(200) });
     let surgegate = Surgegate::start(&[&configuration(&upstream.url(), "connections: 4, timeout: 1s")]);
     assert_eq!(surgegate.post(PATH, trigger("poison")).status, 202);
     assert_eq!(surgegate.post(PATH, resolve("poison")).status, 202);
@@ -184,7 +326,7 @@ fn events_it_hangs_on_hold_up_no_other_key() {
     let poisoned = || upstream.arrivals().iter().filter(|arrival| arrival.key == "poison").count();
     for number in 0.. {
         // Several failures of the poison, and what they lead to, are lived through.
-        if number >= 40 && poisoned() > 2 {
+        if number >= 40 && (poisoned() > 2 || refused) {
             break;
         }
         let key = format!("key-{number}");
@@ -192,15 +334,35 @@ fn events_it_hangs_on_hold_up_no_other_key() {
         assert_eq!(surgegate.post(PATH, trigger(&key)).status, 202);
         wait_until("another key's event", || upstream.arrivals().iter().any(|arrival| arrival.key == key));
         slowest = slowest.max(posted.elapsed());
+        assert_eq!(circuit(&surgegate), "closed");
     }
-    eprintln!("beside a poison event another key waited at most {slowest:?}");
+    eprintln!("beside a poison event ({name}) another key waited at most {slowest:?}");
     // Promised: 1 s. A held-up lane would wait for the poison's backoff, again and again.
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     upstream.tell(|_| Fault::Answer(200));
     surgegate.wait_until_delivered();
+    if refused {
+        // The trigger, and the resolve that is nothing without it.
+        return assert_eq!(letters(&surgegate).len(), 2);
+    }
     let poison: Vec<String> =
         first_arrivals(&upstream.arrivals())["poison"].iter().map(|arrival| arrival.action.clone()).collect();
     assert_eq!(poison, ["trigger", "resolve"]);
+}
+
+#[test]
+fn events_it_hangs_on_hold_up_no_other_key() {
+    beside_poison(Fault::Hang);
+}
+
+#[test]
+fn events_it_fails_on_hold_up_no_other_key() {
+    beside_poison(Fault::Answer(500));
+}
+
+#[test]
+fn events_it_refuses_hold_up_no_other_key() {
+    beside_poison(Fault::Answer(400));
 }
 
 fn letters(surgegate: &Surgegate) -> Vec<Value> {
