@@ -17,7 +17,7 @@ use crate::delivery::{self, Delivery};
 use crate::event::Micros;
 use crate::gate::{Keys, UnauthenticatedBucket};
 use crate::intake::Intake;
-use crate::listen::Listener;
+use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
 use crate::store::{self, Durability, Store};
 
@@ -30,12 +30,23 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 pub enum StartError {
     #[error("the spool cannot be opened: {0}")]
     Spool(#[from] store::OpenError),
-    #[error("cannot listen on {address} ({door}): {source}")]
-    Listen { door: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] listen::Refused),
     #[error(transparent)]
     Delivery(#[from] delivery::StartError),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(String),
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spool(error) => error.hint(),
+            Self::Listen(refused) => Some(refused.hint()),
+            Self::Delivery(_) | Self::Metrics(_) => None,
+        }
+    }
 }
 
 /// Where the three listeners stand.
@@ -90,7 +101,7 @@ impl App {
             Box::new(move |integration| line.unknown_line_is_full(integration)),
         ));
         let address = config.ingest.address;
-        let listener = Listener::start(config.ingest, intake, workers).map_err(|source| StartError::Listen {
+        let listener = Listener::start(config.ingest, intake, workers).map_err(|source| listen::Refused {
             door: "ingest",
             address,
             source,
@@ -149,7 +160,7 @@ impl App {
 }
 
 async fn bind(door: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { door, address, source };
+    let failed = |source| listen::Refused { door, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

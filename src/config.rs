@@ -21,6 +21,7 @@ mod integrations;
 mod interpolate;
 mod keys;
 mod overrides;
+mod places;
 mod process;
 mod reader;
 mod report;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use finding::{Errors, Finding, Level};
 pub use interpolate::Environment;
+pub use places::Places;
 
 use crate::{body, dedup, gate, listen, sink, store};
 use reader::Section;
@@ -113,6 +115,17 @@ fn find_among(candidates: &[&Path]) -> Result<PathBuf, NotFound> {
 /// Reads the files, each laid over those before it: mappings are joined, lists and values replaced.
 /// `environment` looks up a variable.
 pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Errors> {
+    let (report, files) = read(paths);
+    assemble(report, files, environment, |_, _| ()).map(|(config, ())| config)
+}
+
+/// As [`load`], with where each key stands, for checks of what lies outside the files.
+pub fn load_placed(paths: &[PathBuf], environment: &Environment) -> Result<(Config, Places), Errors> {
+    let (report, files) = read(paths);
+    assemble(report, files, environment, Places::gather)
+}
+
+fn read(paths: &[PathBuf]) -> (Report, Files) {
     let mut report = Report::default();
     let mut files = Files::default();
     for path in paths {
@@ -129,7 +142,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Erro
             Err(wrong) => files.refuse(&mut report, name, wrong),
         }
     }
-    assemble(report, files, environment)
+    (report, files)
 }
 
 /// As [`load`], of one text that is called `name` in findings.
@@ -137,7 +150,7 @@ pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Co
     let mut report = Report::default();
     let mut files = Files::default();
     files.add(&mut report, name.to_owned(), text);
-    assemble(report, files, environment)
+    assemble(report, files, environment, |_, _| ()).map(|(config, ())| config)
 }
 
 /// What was read so far.
@@ -178,7 +191,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|wrong| wrong.hint.map_or(wrong.message.clone(), |hint| format!("{}: {hint}", wrong.message)))
 }
 
-fn assemble(mut report: Report, files: Files, environment: &Environment) -> Result<Config, Errors> {
+/// `look` sees the tree once all of it was read.
+fn assemble<T>(
+    mut report: Report,
+    files: Files,
+    environment: &Environment,
+    look: impl FnOnce(&Report, &Node) -> T,
+) -> Result<(Config, T), Errors> {
     let mut root = match files.root {
         Some(root) if !files.is_partial => root,
         _ => {
@@ -192,8 +211,9 @@ fn assemble(mut report: Report, files: Files, environment: &Environment) -> Resu
     interpolate::interpolate(&mut root, &report, environment);
     overrides::lay_over(&mut root, &mut report, environment);
     let config = mean(&Section::root(&report, &root));
+    let seen = look(&report, &root);
     let warnings = report.finish()?;
-    Ok(Config { warnings, ..config })
+    Ok((Config { warnings, ..config }, seen))
 }
 
 fn mean(root: &Section) -> Config {

@@ -4,6 +4,7 @@
 mod accept;
 mod connection;
 pub mod framing;
+mod refused;
 mod serve;
 mod watch;
 
@@ -18,6 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch as watch_channel};
 
 use crate::intake::Intake;
 use watch::Watch;
+
+pub use refused::Refused;
 
 /// Limits of the ingest listener (INTERFACE 3).
 #[derive(Clone, Debug)]
@@ -65,7 +68,7 @@ pub struct Listener {
 }
 
 /// Descriptors that connections never take: the log, the upstreams and the other listeners need theirs.
-const DESCRIPTORS_RESERVED: usize = 512;
+pub const DESCRIPTORS_RESERVED: usize = 512;
 
 impl Listener {
     /// Binds and starts `workers` threads; connections arrive from here on.
