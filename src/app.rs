@@ -77,7 +77,10 @@ impl App {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metrics = Metrics::new(workers).map_err(|error| StartError::Metrics(error.to_string()))?;
         metrics.config_last_reload_successful.set(1);
-        // Bind the small listeners first: a port that is taken is told before the log is touched.
+        // Ports first: one that is taken is told before the log is touched. Ingest is listened on last.
+        let address = config.ingest.address;
+        let ingest_failed = |source| listen::Refused { door: "ingest", address, source };
+        let ingest = listen::bind(address).map_err(ingest_failed)?;
         let observe = bind("observe", config.observe).await?;
         let admin = bind("admin", config.admin.address).await?;
 
@@ -100,12 +103,7 @@ impl App {
             UnauthenticatedBucket::new(unauthenticated),
             Box::new(move |integration| line.unknown_line_is_full(integration)),
         ));
-        let address = config.ingest.address;
-        let listener = Listener::start(config.ingest, intake, workers).map_err(|source| listen::Refused {
-            door: "ingest",
-            address,
-            source,
-        })?;
+        let listener = Listener::start(config.ingest, ingest, intake, workers).map_err(ingest_failed)?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let mut warnings: Vec<String> = config.warnings.iter().map(|finding| finding.message.clone()).collect();

@@ -37,13 +37,7 @@ pub async fn check(config: &Config, places: &Places) -> Report {
     secrets::check(&mut book);
     machine::check(config, &spool, &mut book);
     upstreams::check(config, &mut book).await;
-    let mut report = book.report;
-    // As one reads the files.
-    report.found.sort_by(|a, b| {
-        let place = |found: &Found| (found.finding.file.clone(), found.finding.line, found.finding.column);
-        place(a).cmp(&place(b))
-    });
-    report
+    book.report
 }
 
 /// Where the checks write.

@@ -313,6 +313,7 @@ impl OpenError {
                     format!("a file stands where a directory is meant: move it away, {change}")
                 }
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("make room there, {change}"),
+                ErrorKind::NotFound => "nothing can be made there: change spool.directory".to_owned(),
                 _ => "spool.directory says where it is".to_owned(),
             }),
         }

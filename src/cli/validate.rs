@@ -86,6 +86,8 @@ fn with_environment(config: Config, places: &Places) -> std::io::Result<Verdict>
     let lacking = report.found.iter().any(|found| found.may_pass);
     let mut findings = config.warnings;
     findings.extend(report.found.into_iter().map(|Found { finding, .. }| finding));
+    // As one reads the files.
+    findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     Ok(Verdict { findings, more: 0, notes: report.notes, lacking })
 }
 

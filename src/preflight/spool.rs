@@ -26,7 +26,7 @@ pub(super) struct Spool {
 pub(super) async fn check(config: &Config, book: &mut Book<'_>) -> Spool {
     let directory = &config.spool.directory;
     let Some(stands_on) = can_be_had(directory, book) else { return Spool::default() };
-    let seen = look(directory, book).await;
+    let seen = if directory.is_dir() { look(directory, book).await } else { None };
     let used = seen.as_ref().map_or(0, |look| look.bytes);
     file_system(&stands_on, config.spool.durability, book);
     room(&stands_on, used, config.spool.max_bytes, book);
