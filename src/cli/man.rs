@@ -33,8 +33,7 @@ fn page() -> io::Result<String> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    man.render_extra_section(&mut page)?;
-    let mut page = text(page)?;
+    let mut page = text(page)? + &notes(&man)?;
     for verb in verbs(&command) {
         page += &section(verb)?;
     }
@@ -56,9 +55,20 @@ fn section(verb: &Command) -> io::Result<String> {
     man.render_synopsis_section(&mut parts)?;
     man.render_description_section(&mut parts)?;
     man.render_options_section(&mut parts)?;
-    man.render_extra_section(&mut parts)?;
+    let parts = text(parts)? + &notes(&man)?;
     let name = verb.get_bin_name().unwrap_or_else(|| verb.get_name()).to_uppercase();
-    Ok(format!(".SH \"{name}\"\n{}", text(parts)?.replace(".SH ", ".SS ")))
+    Ok(format!(".SH \"{name}\"\n{}", parts.replace(".SH ", ".SS ")))
+}
+
+/// What stands below the options, line by line as it is written: examples must not be filled.
+fn notes(man: &Man) -> io::Result<String> {
+    let mut notes = Vec::new();
+    man.render_extra_section(&mut notes)?;
+    let notes = text(notes)?;
+    Ok(match notes.split_once(".SH EXTRA\n") {
+        Some((before, lines)) => format!("{before}.SH NOTES\n.nf\n{lines}.fi\n"),
+        None => notes,
+    })
 }
 
 fn text(bytes: Vec<u8>) -> io::Result<String> {

@@ -35,8 +35,9 @@ pub(super) struct Arguments {
 }
 
 fn parse(text: &str) -> Result<(Uri, Server), String> {
-    let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    let server = Server::of(&url).ok_or("write it whole: http://HOST:PORT/PATH, or https://")?;
+    const HINT: &str = "not a whole URL: write http://HOST:PORT/PATH, or https://";
+    let url: Uri = text.parse().map_err(|_| HINT)?;
+    let server = Server::of(&url).ok_or(HINT)?;
     Ok((url, server))
 }
 

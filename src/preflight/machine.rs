@@ -64,3 +64,32 @@ fn clock(now: Micros, newest: Option<Micros>, book: &mut Book<'_>) {
         "set the clock right: until it has caught up, ages of incidents stand still",
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Level, load_placed};
+
+    const NOON: Micros = Micros(1_790_000_000 * 1_000_000);
+
+    fn told(now: Micros, newest: Option<Micros>) -> Vec<(Level, &'static str)> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        let text = "integrations: [{ name: a, keys: [{ key_sha256: '0000000000000000000000000000000000000000000000000000000000000000' }], upstreams: [b] }]\nupstreams: [{ name: b, kind: stdout }]\n";
+        std::fs::write(&path, text).unwrap();
+        let (_, places) = load_placed(&[path], &|_| None).unwrap();
+        let mut book = Book { places: &places, report: super::super::Report::default() };
+        clock(now, newest, &mut book);
+        book.report.found.iter().map(|found| (found.finding.level, found.finding.code)).collect()
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_an_error_and_one_behind_the_log_a_warning() {
+        let later = |micros| Some(Micros(NOON.0 + micros));
+        assert_eq!(told(Micros(EARLIEST.0 - 1), None), [(Level::Error, "clock")]);
+        assert_eq!(told(EARLIEST, None), []);
+        assert_eq!(told(NOON, later(BACK_MICROS_MAX)), []);
+        assert_eq!(told(NOON, later(BACK_MICROS_MAX + 1)), [(Level::Warning, "clock")]);
+        assert_eq!(told(NOON, Some(EARLIEST)), []);
+    }
+}
