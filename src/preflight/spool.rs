@@ -44,7 +44,9 @@ pub(super) async fn check(config: &Config, book: &mut Book<'_>) -> Spool {
 /// The directory, or the nearest above it that is there; `None`: a start would fail.
 fn can_be_had(directory: &Path, book: &mut Book<'_>) -> Option<PathBuf> {
     let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    let there = whole.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    // What is written to is one below it.
+    let inside = whole.join("spool");
+    let there = inside.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
     let shown = directory.display();
     let wrong = |source: io::Error| OpenError::Io { path: there.to_owned(), source };
     let refused = match access(there, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from) {
@@ -52,7 +54,7 @@ fn can_be_had(directory: &Path, book: &mut Book<'_>) -> Option<PathBuf> {
         Ok(()) => return Some(there.to_owned()),
         Err(error) => wrong(error),
     };
-    let verb = if there == whole { "used" } else { "made" };
+    let verb = if there.starts_with(&whole) { "used" } else { "made" };
     book.error("spool", KEY, &format!("{shown} cannot be {verb}: {refused}"), refused.hint().unwrap_or_default());
     None
 }
