@@ -269,3 +269,20 @@ fn what_is_wrong_in_the_file_and_outside_it_is_told_together() {
     assert_eq!(verdict.code, Some(78));
     assert!(verdict.findings().iter().all(|finding| finding["code"] != "upstream_unreachable"), "{:#}", verdict.whole);
 }
+
+#[test]
+fn a_spool_in_memory_is_a_warning_unless_that_is_what_was_asked_for() {
+    let recorder = Recorder::start();
+    let kind = Command::new("stat").args(["-f", "-c", "%T", "/dev/shm"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&kind.stdout).trim(), "tmpfs", "/dev/shm must be a tmpfs for this test");
+    let with = |durability: &str| {
+        // Never made.
+        let spool = format!("directory: /dev/shm/surgegate-absent, max_bytes: 16MiB, durability: {durability}");
+        let directory = Setup { spool, ..Setup::with(&recorder.url()) }.write();
+        let verdict = validate(directory.path(), &["--strict"]);
+        assert_eq!(verdict.code, Some(0), "{:#}", verdict.whole);
+        let all = verdict.whole["findings"].as_array().unwrap();
+        all.iter().filter(|finding| finding["code"] == "file_system").count()
+    };
+    assert_eq!((with("fsync"), with("memory")), (1, 0));
+}
