@@ -10,7 +10,7 @@ use std::process::Stdio;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::harness::{Ended, Recorder, Surgegate, TlsServer, binary, run, signal, trigger};
+use crate::harness::{Ended, Recorder, Surgegate, TlsServer, binary, run, signal, trigger, wait_until};
 
 fn ran(arguments: &[&str]) -> Ended {
     let directory = TempDir::new().unwrap();
@@ -213,4 +213,16 @@ fn a_demo_whose_reader_went_away_goes_on() {
     signal("TERM", child.id());
     let rest: Vec<String> = said.collect();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+}
+
+#[test]
+fn an_upstream_that_is_down_is_told_in_the_log_at_its_first_event_and_not_at_each_attempt() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let surgegate = Surgegate::start(&[&GOOD.replace("127.0.0.1:1/", &format!("{nobody}/"))]);
+    assert_eq!(surgegate.post(crate::harness::PATH, trigger("first")).status, 202);
+    wait_until("three attempts", || surgegate.scrape().count("upstream_retries_total", &[]) >= 3);
+    let said = surgegate.said();
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("a delivery failed; the event is kept")).collect();
+    assert_eq!(told.len(), 1, "{said}");
+    assert!(told[0].contains("\"upstream\":\"pager\"") && told[0].contains("Connection refused"), "{}", told[0]);
 }
