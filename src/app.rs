@@ -18,7 +18,7 @@ use crate::dedup::Dedup;
 use crate::delivery::{self, Delivery};
 use crate::event::Micros;
 use crate::intake::Intake;
-use crate::listen::Listener;
+use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
 use reload::Reloader;
@@ -33,12 +33,23 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 pub enum StartError {
     #[error("the spool cannot be opened: {0}")]
     Spool(#[from] store::OpenError),
-    #[error("cannot listen on {address} ({door}): {source}")]
-    Listen { door: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Listen(#[from] listen::Refused),
     #[error(transparent)]
     Delivery(#[from] delivery::StartError),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(String),
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spool(error) => error.hint(),
+            Self::Listen(refused) => Some(refused.hint()),
+            Self::Delivery(_) | Self::Metrics(_) => None,
+        }
+    }
 }
 
 /// Where the three listeners stand.
@@ -68,7 +79,10 @@ impl App {
         let began = Micros::now();
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metrics = Metrics::new(workers).map_err(|error| StartError::Metrics(error.to_string()))?;
-        // Bind the small listeners first: a port that is taken is told before the log is touched.
+        // Ports first: one that is taken is told before the log is touched. Ingest is listened on last.
+        let address = config.ingest.address;
+        let ingest_failed = |source| listen::Refused { door: "ingest", address, source };
+        let ingest = listen::bind(address).map_err(ingest_failed)?;
         let observe = bind("observe", config.observe).await?;
         let admin = bind("admin", config.admin.address).await?;
 
@@ -85,8 +99,8 @@ impl App {
             Arc::clone(&metrics),
             Box::new(move |integration| line.unknown_line_is_full(integration)),
         ));
-        let listen = |source| StartError::Listen { door: "ingest", address: config.ingest.address, source };
-        let listener = Listener::start(config.ingest.clone(), Arc::clone(&intake), workers).map_err(listen)?;
+        let listener =
+            Listener::start(config.ingest.clone(), ingest, Arc::clone(&intake), workers).map_err(ingest_failed)?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let settings = Arc::new(ArcSwap::from_pointee(reload::settings(&config)));
@@ -148,7 +162,7 @@ impl App {
 }
 
 async fn bind(door: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { door, address, source };
+    let failed = |source| listen::Refused { door, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

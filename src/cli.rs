@@ -1,32 +1,53 @@
 //! The command line of INTERFACE 2: every verb, its exit code, and what it prints. `main` calls [`run`].
 //!
 //! One file a verb; what a verb does lives in the rooms below. Exit codes: 0 fine, 1 failed, 2 usage, 75 a needed
-//! service cannot be reached (only where asked for), 78 invalid configuration.
+//! service cannot be reached (only where asked for), 78 invalid configuration. Nothing here panics when the reader of
+//! its output goes away.
 
-// A command line speaks on its streams.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
+mod completions;
 mod demo;
+mod keys;
+mod man;
+mod probe;
 mod run;
 mod validate;
+mod version;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::spool;
 
 /// Exit codes of INTERFACE 2.
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHED: u8 = 75;
 const INVALID_CONFIGURATION: u8 = 78;
 
 /// High-throughput edge ingestion proxy for incident APIs.
 ///
 /// Without a verb it runs: it reads ./surgegate.yaml or /etc/surgegate/surgegate.yaml. Try `surgegate demo` first.
 #[derive(Parser)]
-#[command(name = "surgegate", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "surgegate",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
+Examples:
+  surgegate demo                                 a proxy, a stub upstream, and lines to paste; no configuration
+  surgegate keys generate                        a key for a sender, and its line in the configuration
+  surgegate validate --config surgegate.yaml     everything that is wrong, and what would fail in production
+  surgegate --config surgegate.yaml              run
+
+Signals of a running proxy: TERM drains and stops; INT too, and skips the wait on a terminal; a second one stops at once.
+
+Exit codes: 0 fine, 1 failed at run time, 2 usage, 75 a needed service cannot be reached (only where asked for),
+78 invalid configuration."
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -45,13 +66,31 @@ struct Files {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the proxy (the default).
+    #[command(after_long_help = run::HELP)]
     Run(Files),
     /// Run the proxy with a stub upstream and no configuration, and print lines to paste.
+    #[command(after_long_help = demo::HELP)]
     Demo,
-    /// Check a configuration and say everything that is wrong with it.
+    /// Check a configuration: everything that is wrong with it, and what would fail in production.
+    #[command(after_long_help = validate::HELP)]
     Validate(validate::Arguments),
+    /// Make a key for a sender, or the hash of one.
+    #[command(after_long_help = keys::HELP)]
+    Keys(keys::Arguments),
     /// Look at a spool, mend it, empty it: check | ls | repair | send | reassign | drop.
     Spool(spool::Arguments),
+    /// Ask a URL once whether it answers 2xx, e.g. for a container's health check.
+    #[command(after_long_help = probe::HELP)]
+    Probe(probe::Arguments),
+    /// Print what completes this command line in a shell.
+    #[command(after_long_help = completions::HELP)]
+    Completions(completions::Arguments),
+    /// Print the manual page.
+    #[command(after_long_help = man::HELP)]
+    Man,
+    /// Print what this binary is: version, commit, compiler, target.
+    #[command(after_long_help = version::HELP)]
+    Version(version::Arguments),
 }
 
 /// Reads the process's arguments and does what they say.
@@ -61,22 +100,33 @@ pub fn run() -> ExitCode {
         Verb::Run(files) => run::run(&files),
         Verb::Demo => demo::run(),
         Verb::Validate(arguments) => validate::run(&arguments),
+        Verb::Keys(arguments) => keys::run(&arguments),
         Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config }.load()),
+        Verb::Probe(arguments) => probe::run(&arguments),
+        Verb::Completions(arguments) => completions::run(&arguments),
+        Verb::Man => man::run(),
+        Verb::Version(arguments) => version::run(&arguments),
     }
+}
+
+/// The command line as clap knows it: for the manual page, the completions and docs/command-line.md.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 impl Files {
     /// The named files, or the one that is found.
-    fn paths(&self) -> Result<Vec<PathBuf>, ExitCode> {
+    fn paths(&self) -> Result<Vec<PathBuf>, config::NotFound> {
         if !self.config.is_empty() {
             return Ok(self.config.clone());
         }
-        config::find().map(|path| vec![path]).map_err(|error| invalid(&error))
+        config::find().map(|path| vec![path])
     }
 
     /// The configuration; says itself what is wrong with it.
     fn load(&self) -> Result<Config, ExitCode> {
-        config::load(&self.paths()?, &environment).map_err(|errors| invalid(&errors))
+        let paths = self.paths().map_err(|error| invalid(&error))?;
+        config::load(&paths, &environment).map_err(|errors| invalid(&errors))
     }
 }
 
@@ -86,6 +136,29 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn invalid(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("{error}");
+    complain(&error.to_string());
     ExitCode::from(INVALID_CONFIGURATION)
+}
+
+/// Writes the whole text to standard output, and gives the code to end with: a reader that went away (`| head`) has
+/// read enough, a disk that is full has not got it.
+fn print(text: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("surgegate: standard output cannot be written: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// A line beside a proxy that runs: without a reader it goes on.
+fn print_line(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A text to standard error. Where nobody reads it, the exit code tells.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }

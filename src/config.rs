@@ -21,6 +21,7 @@ mod integrations;
 mod interpolate;
 mod keys;
 mod overrides;
+mod places;
 mod process;
 mod reader;
 mod report;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use finding::{Errors, Finding, Level};
 pub use interpolate::Environment;
+pub use places::Places;
 
 use crate::event::Micros;
 use crate::{body, dedup, gate, listen, sink, store};
@@ -119,6 +121,20 @@ fn find_among(candidates: &[&Path]) -> Result<PathBuf, NotFound> {
 /// `environment` looks up a variable.
 pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Errors> {
     let read_at = Micros::now();
+    let (report, files) = read(paths);
+    let mut config = assemble(report, files, environment, |_, _| ()).map(|(config, ())| config)?;
+    config.files.extend_from_slice(paths);
+    config.read_at = read_at;
+    Ok(config)
+}
+
+/// As [`load`], with where each key stands, for checks of what lies outside the files.
+pub fn load_placed(paths: &[PathBuf], environment: &Environment) -> Result<(Config, Places), Errors> {
+    let (report, files) = read(paths);
+    assemble(report, files, environment, Places::gather)
+}
+
+fn read(paths: &[PathBuf]) -> (Report, Files) {
     let mut report = Report::default();
     let mut files = Files::default();
     for path in paths {
@@ -135,10 +151,7 @@ pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Erro
             Err(wrong) => files.refuse(&mut report, name, wrong),
         }
     }
-    let mut config = assemble(report, files, environment)?;
-    config.files.extend_from_slice(paths);
-    config.read_at = read_at;
-    Ok(config)
+    (report, files)
 }
 
 /// As [`load`], of one text that is called `name` in findings.
@@ -146,7 +159,7 @@ pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Co
     let mut report = Report::default();
     let mut files = Files::default();
     files.add(&mut report, name.to_owned(), text);
-    assemble(report, files, environment)
+    assemble(report, files, environment, |_, _| ()).map(|(config, ())| config)
 }
 
 /// What was read so far.
@@ -187,7 +200,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|wrong| wrong.hint.map_or(wrong.message.clone(), |hint| format!("{}: {hint}", wrong.message)))
 }
 
-fn assemble(mut report: Report, files: Files, environment: &Environment) -> Result<Config, Errors> {
+/// `look` sees the tree once all of it was read.
+fn assemble<T>(
+    mut report: Report,
+    files: Files,
+    environment: &Environment,
+    look: impl FnOnce(&Report, &Node) -> T,
+) -> Result<(Config, T), Errors> {
     let mut root = match files.root {
         Some(root) if !files.is_partial => root,
         _ => {
@@ -201,9 +220,10 @@ fn assemble(mut report: Report, files: Files, environment: &Environment) -> Resu
     interpolate::interpolate(&mut root, &report, environment);
     overrides::lay_over(&mut root, &mut report, environment);
     let config = mean(&Section::root(&report, &root));
+    let seen = look(&report, &root);
     let files = report.read.take();
     let warnings = report.finish()?;
-    Ok(Config { files, warnings, ..config })
+    Ok((Config { files, warnings, ..config }, seen))
 }
 
 fn mean(root: &Section) -> Config {

@@ -4,6 +4,8 @@
 mod accept;
 mod connection;
 pub mod framing;
+mod holder;
+mod refused;
 mod serve;
 mod watch;
 
@@ -14,11 +16,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch as watch_channel};
 
 use crate::intake::Intake;
 use watch::Watch;
+
+pub use holder::Holder;
+pub use refused::Refused;
 
 /// Limits of the ingest listener (INTERFACE 3).
 #[derive(Clone, Debug)]
@@ -84,15 +89,23 @@ impl Controls {
     }
 }
 
+/// Takes the address of a listener without listening yet: a start knows that it can have it before it begins the rest.
+///
+/// # Errors
+/// It cannot be had.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    accept::bind(address)
+}
+
 /// Descriptors that connections never take: the log, the upstreams and the other listeners need theirs.
-const DESCRIPTORS_RESERVED: usize = 512;
+pub const DESCRIPTORS_RESERVED: usize = 512;
 
 impl Listener {
-    /// Binds and starts `workers` threads; connections arrive from here on.
+    /// Listens on what [`bind`] took and starts `workers` threads; connections arrive from here on.
     ///
     /// # Errors
-    /// The address cannot be bound, or a thread or runtime cannot be made.
-    pub fn start(config: Config, intake: Arc<Intake>, workers: usize) -> std::io::Result<Self> {
+    /// The address cannot be listened on, or a thread or runtime cannot be made.
+    pub fn start(config: Config, socket: TcpSocket, intake: Arc<Intake>, workers: usize) -> std::io::Result<Self> {
         let cap = accept::Cap::new(connections_max(&config));
         let shared = Arc::new(Shared { config: ArcSwap::from_pointee(config), intake, lingering: Arc::default() });
         let (stopping, stopped) = watch_channel::channel(false);
@@ -115,7 +128,7 @@ impl Listener {
             handles.push(thread.spawn(move || runtime.block_on(worker.run()))?);
             seats.push(Worker { arrivals, open });
         }
-        let acceptor = accept::Acceptor::bind(&shared, &cap, seats, stopped)?;
+        let acceptor = accept::Acceptor::listen(socket, &shared, &cap, seats, stopped)?;
         let address = acceptor.address();
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
         let controls = Arc::new(Controls { shared, watches, cap });

@@ -58,19 +58,23 @@ fn filter(level: Level) -> Targets {
     Targets::new().with_default(libraries).with_target("surgegate", level).with_target("audit", Level::INFO)
 }
 
+/// Whether its lines are JSON, so that nothing else should stand between them.
+pub fn is_json(log: Log) -> bool {
+    match log.format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    }
+}
+
 /// Lines to standard error by a thread of their own: no request waits for the log.
 pub fn start(log: Log) -> Logging {
     let (writer, flush) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).finish(std::io::stderr());
     let dropped = writer.error_counter();
     let (filter, handle) = reload::Layer::new(filter(log.level));
-    let json = match log.format {
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
     let lines = fmt::layer().with_writer(writer);
-    let lines = if json {
+    let lines = if is_json(log) {
         lines.json().flatten_event(true).boxed()
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).boxed()

@@ -292,6 +292,34 @@ pub enum OpenError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
+impl OpenError {
+    /// What to do about it, for whoever starts the process.
+    pub fn hint(&self) -> Option<String> {
+        use std::io::ErrorKind;
+        let change = "or change spool.directory";
+        match self {
+            Self::Locked(directory) => {
+                let who = match Store::presence(directory) {
+                    Ok(Presence::Running(pid @ 1..)) => format!("process {pid} has it: "),
+                    _ => String::new(),
+                };
+                Some(format!("{who}stop it, or give this one a spool.directory of its own"))
+            }
+            Self::NoSpool(_) => None,
+            Self::Io { source, .. } => Some(match source.kind() {
+                ErrorKind::PermissionDenied => format!("let the user that this runs as write there, {change}"),
+                ErrorKind::ReadOnlyFilesystem => format!("mount it to be written to, {change}"),
+                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                    format!("a file stands where a directory is meant: move it away, {change}")
+                }
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("make room there, {change}"),
+                ErrorKind::NotFound => "nothing can be made there: change spool.directory".to_owned(),
+                _ => "spool.directory says where it is".to_owned(),
+            }),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("no readable record at {0:?}")]

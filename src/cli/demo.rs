@@ -7,10 +7,17 @@ use std::process::ExitCode;
 use super::FAILED;
 use crate::{config, demo};
 
+pub(super) const HELP: &str = "\
+It listens on 127.0.0.1 alone: 8080, 9464 and 9465, or free ports where those are taken. Its spool is a directory of its
+own among the temporary files, removed at the end. Ctrl-C ends it.
+
+Example:
+  surgegate demo     then paste the lines it prints into another terminal";
+
 pub(super) fn run() -> ExitCode {
     let spool = std::env::temp_dir().join(format!("surgegate-demo-{}", std::process::id()));
     let code = run_in(&spool).unwrap_or_else(|error| {
-        eprintln!("surgegate demo: {error}");
+        super::complain(&format!("surgegate demo: {error}"));
         ExitCode::from(FAILED)
     });
     // Only the demo's own directory, named after this process.
@@ -24,7 +31,7 @@ fn run_in(spool: &Path) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let addresses = [8080, 9464, 9465].map(free_port);
     let text = demo::configuration(addresses, stub.address, spool);
     let config = config::load_text("demo", &text, &|_| None)?;
-    runtime.spawn(stub.run(|line| println!("{line}")));
+    runtime.spawn(stub.run(super::print_line));
     let [ingest, observe, admin] = addresses;
     Ok(super::run::serve(config, None, Some(demo::lines(ingest, observe, admin))))
 }

@@ -10,10 +10,23 @@ use crate::app::{Again, App, Load};
 use crate::config::{self, Config};
 use crate::logging;
 
+pub(super) const HELP: &str = "\
+Reads ./surgegate.yaml, or /etc/surgegate/surgegate.yaml, where no file is named. A variable SURGEGATE__SECTION__KEY
+replaces one value of the file: SURGEGATE__SPOOL__DIRECTORY=/var/lib/surgegate.
+
+TERM takes readiness down, goes on for shutdown.drain, lets what is under way end and stops; INT too, and skips the wait
+on a terminal; a second signal stops at once. What was accepted and not delivered waits in the spool for the next start.
+
+Examples:
+  surgegate run --config surgegate.yaml
+  surgegate run --config base.yaml --config site.yaml     site.yaml laid over base.yaml
+
+Exit codes: 0 stopped in order, 1 cannot start or failed, 2 usage, 78 invalid configuration.";
+
 pub(super) fn run(files: &Files) -> ExitCode {
     let paths = match files.paths() {
         Ok(paths) => paths,
-        Err(code) => return code,
+        Err(error) => return super::invalid(&error),
     };
     let load = move || config::load(&paths, &super::environment);
     match load() {
@@ -26,29 +39,34 @@ pub(super) fn run(files: &Files) -> ExitCode {
 pub(super) fn serve(config: Config, load: Option<Load>, greeting: Option<String>) -> ExitCode {
     let logging = logging::start(config.log);
     let again = Again { load, log: Some(logging.control.clone()) };
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "cannot start");
-        eprintln!("surgegate: {error}");
+    let json = logging::is_json(config.log);
+    let failed = |error: &dyn std::fmt::Display, hint: Option<String>| {
+        // Once: as a line of the log where machines read it, else for people.
+        match (json, hint) {
+            (true, hint) => tracing::error!(%error, hint, "cannot start"),
+            (false, Some(hint)) => super::complain(&format!("surgegate: {error}\n  {hint}")),
+            (false, None) => super::complain(&format!("surgegate: {error}")),
+        }
         ExitCode::from(FAILED)
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(error) => return failed(&error, None),
     };
     let code = runtime.block_on(async {
         // Before anything starts: a signal that comes during recovery must end it in order, too.
         let signals = match Signals::new() {
             Ok(signals) => signals,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, None),
         };
         let app = match App::start(config, again).await {
             Ok(app) => app,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, error.hint()),
         };
         let addresses = app.addresses;
         tracing::info!(ingest = %addresses.ingest, observe = %addresses.observe, admin = %addresses.admin, "listening");
         if let Some(text) = greeting {
-            println!("{text}");
+            super::print_line(&text);
         }
         until_told(app, signals).await;
         ExitCode::SUCCESS

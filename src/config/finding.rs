@@ -30,6 +30,13 @@ pub struct Finding {
     pub(super) snippet: Option<Snippet>,
 }
 
+impl Finding {
+    /// The line it stands on, secrets hidden.
+    pub fn snippet(&self) -> Option<&str> {
+        self.snippet.as_ref().map(|snippet| snippet.text.as_str())
+    }
+}
+
 /// The line of a finding, secrets hidden, and where the carets stand below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snippet {

@@ -144,7 +144,7 @@ impl Report {
         Errors { findings, more: self.more.get() }
     }
 
-    fn finding(&self, place: Place, level: Level, Wrong { code, message, hint }: Wrong) -> Finding {
+    pub(super) fn finding(&self, place: Place, level: Level, Wrong { code, message, hint }: Wrong) -> Finding {
         let source = self.sources.get(place.source);
         Finding {
             level,

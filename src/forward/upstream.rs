@@ -27,6 +27,9 @@ use crate::sink::UpstreamConfig;
 /// Longest error text kept, in characters.
 const ERROR_CHARS_MAX: usize = 256;
 
+/// At most so often the log is told that deliveries fail.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Whether, and from when, a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Door {
@@ -57,6 +60,8 @@ pub(super) struct Upstream {
     pub(super) gathering_since: Option<Instant>,
     pub(super) last_error: Option<String>,
     pub(super) last_status: Option<u16>,
+    /// When the log was last told of a failure.
+    told_at: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -83,6 +88,7 @@ impl Upstream {
             gathering_since: None,
             last_error: None,
             last_status: None,
+            told_at: None,
         }
     }
 
@@ -196,7 +202,15 @@ impl Upstream {
         if at <= now { Door::Open } else { Door::Until(at) }
     }
 
+    /// For the status page; the log is told of one a minute: the first failure of an upstream that was never right is
+    /// all that a newcomer sees.
     pub(super) fn note_error(&mut self, text: &str) {
-        self.last_error = Some(text.chars().take(ERROR_CHARS_MAX).collect());
+        let text: String = text.chars().take(ERROR_CHARS_MAX).collect();
+        let now = Instant::now();
+        if self.told_at.is_none_or(|at| now.duration_since(at) >= TELL_EVERY) {
+            self.told_at = Some(now);
+            tracing::warn!(upstream = %self.meter.name, error = text, "a delivery failed; the event is kept (told once a minute)");
+        }
+        self.last_error = Some(text);
     }
 }

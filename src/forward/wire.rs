@@ -67,14 +67,7 @@ impl Dialer {
     pub fn new(tls: Option<rustls::ClientConfig>) -> Result<Self, rustls::Error> {
         let tls = match tls {
             Some(tls) => tls,
-            None => {
-                use hyper_rustls::ConfigBuilderExt;
-                let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-                rustls::ClientConfig::builder_with_provider(provider)
-                    .with_safe_default_protocol_versions()?
-                    .with_webpki_roots()
-                    .with_no_client_auth()
-            }
+            None => public_trust()?,
         };
         Ok(Self { tls: Arc::new(tls), stdout: Mutex::new(None) })
     }
@@ -84,6 +77,19 @@ impl Dialer {
         let mut stdout = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
         stdout.get_or_insert_with(|| writer(Box::new(std::io::stdout()))).clone()
     }
+}
+
+/// Verifies servers against the web's public authorities.
+///
+/// # Errors
+/// The crypto provider does not do TLS 1.2 and 1.3.
+pub fn public_trust() -> Result<rustls::ClientConfig, rustls::Error> {
+    use hyper_rustls::ConfigBuilderExt;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_webpki_roots()
+        .with_no_client_auth())
 }
 
 impl Dial for Dialer {

@@ -64,8 +64,17 @@ struct Door {
     metrics: Arc<Metrics>,
 }
 
+/// Takes an address, so that nobody else can, without listening: connections are refused until [`Acceptor::listen`].
+pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
 impl Acceptor {
-    pub(super) fn bind(
+    pub(super) fn listen(
+        socket: TcpSocket,
         shared: &Shared,
         cap: &Cap,
         workers: Vec<Worker>,
@@ -73,13 +82,16 @@ impl Acceptor {
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = runtime.enter();
-        let address = shared.config.load().address;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        let listening = socket.listen(BACKLOG).and_then(|listener| Ok((listener.local_addr()?, listener)));
         drop(guard);
-        let address = listener.local_addr()?;
+        let (address, listener) = match listening {
+            Ok(listening) => listening,
+            Err(error) => {
+                // The caller may be on a runtime of its own, where none can be waited for.
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let free = Arc::clone(&cap.free);
         let metrics = Arc::clone(&shared.intake.metrics);
         Ok(Self { runtime, stopped, door: Door { listener, address, free, workers, metrics } })

@@ -32,6 +32,7 @@ pub(super) struct Reassign {
 pub(super) struct Drop {
     #[command(flatten)]
     place: Where,
+    /// The upstream; it may be gone from the configuration.
     #[arg(long, value_name = "NAME")]
     upstream: String,
     /// Only events of this integration.

@@ -187,6 +187,11 @@ impl Look {
         })
     }
 
+    /// The newest time stamp in the log; `None` in one that nothing was written to.
+    pub fn newest(&self) -> Option<Micros> {
+        Some(self.standing.newest).filter(|newest| *newest != Micros::default())
+    }
+
     /// Every queue in which something waits or is dead, by upstream and integration.
     pub fn queues(&self) -> Vec<QueueRow> {
         let mut rows = vec![];

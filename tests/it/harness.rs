@@ -1,6 +1,7 @@
 //! What every test needs: the binary as a child process, an upstream that records, clients that speak any
 //! bytes, and the books.
 
+mod binary;
 mod books;
 mod http1;
 mod http2;
@@ -11,6 +12,7 @@ mod surgegate;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use binary::{Ended, TlsServer, binary, run};
 pub use books::{Auditor, SCRAPE_EVERY, Scrape};
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;

@@ -10,6 +10,7 @@ mod harness;
 mod strace;
 
 mod accept;
+mod cli;
 mod config;
 mod crash;
 mod damage;
@@ -30,4 +31,5 @@ mod secrets;
 mod slow;
 mod spool;
 mod strikes;
+mod validate;
 mod walker;
