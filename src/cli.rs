@@ -6,6 +6,7 @@
 // A command line speaks on its streams.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod configuration;
 mod demo;
 mod run;
 mod validate;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Flag};
 use crate::spool;
 
 /// Exit codes of INTERFACE 2.
@@ -40,6 +41,9 @@ struct Files {
     /// Configuration file; may be given again, each laid over those before it.
     #[arg(long, short, value_name = "FILE")]
     config: Vec<PathBuf>,
+    /// Set one key over files and environment, e.g. listen.ingest.address=127.0.0.1:9000; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Flag>,
 }
 
 #[derive(Subcommand)]
@@ -50,6 +54,8 @@ enum Verb {
     Demo,
     /// Check a configuration and say everything that is wrong with it.
     Validate(validate::Arguments),
+    /// Look at a configuration, or begin one: show | schema | init.
+    Config(configuration::Arguments),
     /// Look at a spool, mend it, empty it: check | ls | repair | send | reassign | drop.
     Spool(spool::Arguments),
 }
@@ -61,7 +67,8 @@ pub fn run() -> ExitCode {
         Verb::Run(files) => run::run(&files),
         Verb::Demo => demo::run(),
         Verb::Validate(arguments) => validate::run(&arguments),
-        Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config }.load()),
+        Verb::Config(arguments) => configuration::run(&arguments),
+        Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config, set: Vec::new() }.load()),
     }
 }
 
@@ -76,7 +83,7 @@ impl Files {
 
     /// The configuration; says itself what is wrong with it.
     fn load(&self) -> Result<Config, ExitCode> {
-        config::load(&self.paths()?, &environment).map_err(|errors| invalid(&errors))
+        config::load_with(&self.paths()?, &self.set, &environment).map_err(|errors| invalid(&errors))
     }
 }
 

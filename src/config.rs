@@ -1,9 +1,9 @@
 //! Configuration: text as written to [`Config`] as meant. Called by `main` at start and on reload.
 //!
 //! A load goes through five stages, none of which stops at the first error:
-//! 1. `tree`: YAML to nodes that know their place; several files are laid over each other.
-//! 2. `overrides`: `SURGEGATE__SECTION__KEY` over single values.
-//! 3. `interpolate`: `${VAR}` in values.
+//! 1. `tree`: YAML, TOML or JSON to nodes that know their place; several files are laid over each other.
+//! 2. `interpolate`: `${VAR}` in values.
+//! 3. `overrides`: `SURGEGATE__SECTION__KEY` over single values, then `--set` over both. `gather` does these three.
 //! 4. `reader`: sections, by the table in `keys`; `process`, `upstreams` and `integrations` give them meaning.
 //! 5. `report`: findings, in file order, with a snippet in which secrets are hidden.
 //!
@@ -15,15 +15,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod commented;
 mod files;
 mod finding;
+mod gather;
 mod integrations;
 mod interpolate;
 mod keys;
 mod overrides;
 mod process;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod report;
+mod schema;
+mod show;
+mod tell;
 mod tree;
 mod units;
 mod upstreams;
@@ -33,11 +40,13 @@ mod tests;
 
 pub use finding::{Errors, Finding, Level};
 pub use interpolate::Environment;
+pub use overrides::Flag;
 
 use crate::{body, dedup, gate, listen, sink, store};
 use reader::Section;
-use report::{Place, Report, Wrong};
-use tree::Node;
+use gather::Gathering;
+use report::Report;
+use tree::{Format, Node};
 
 /// What an operator meant: each room's own configuration (INTERFACE 3).
 pub struct Config {
@@ -113,60 +122,58 @@ fn find_among(candidates: &[&Path]) -> Result<PathBuf, NotFound> {
 /// Reads the files, each laid over those before it: mappings are joined, lists and values replaced.
 /// `environment` looks up a variable.
 pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Errors> {
-    let mut report = Report::default();
-    let mut files = Files::default();
-    for path in paths {
-        let name = path.display().to_string();
-        let text = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("toml") => {
-                let wrong = Wrong::value("TOML comes with a later version").code("later_version");
-                Err(wrong.hint("write YAML, in a file that ends in .yaml"))
-            }
-            _ => files::text(path, files::CONFIG_BYTES_MAX),
-        };
-        match text {
-            Ok(text) => files.add(&mut report, name, &text),
-            Err(wrong) => files.refuse(&mut report, name, wrong),
-        }
-    }
-    assemble(report, files, environment)
+    load_with(paths, &[], environment)
 }
 
-/// As [`load`], of one text that is called `name` in findings.
+/// As [`load`], with flags over everything else.
+pub fn load_with(paths: &[PathBuf], flags: &[Flag], environment: &Environment) -> Result<Config, Errors> {
+    let (report, root) = gather(paths, flags, environment)?;
+    let config = mean(&Section::root(&report, &root));
+    let warnings = report.finish()?;
+    Ok(Config { warnings, ..config })
+}
+
+/// As [`load`], of one text that is called `name` in findings: TOML or JSON where the name ends so, else YAML.
 pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Config, Errors> {
-    let mut report = Report::default();
-    let mut files = Files::default();
-    files.add(&mut report, name.to_owned(), text);
-    assemble(report, files, environment)
+    let mut gathering = Gathering::default();
+    gathering.add_text(name.to_owned(), text, Format::of(Path::new(name)));
+    let (report, root) = gathering.finish(&[], environment)?;
+    let config = mean(&Section::root(&report, &root));
+    let warnings = report.finish()?;
+    Ok(Config { warnings, ..config })
 }
 
-/// What was read so far.
-#[derive(Default)]
-struct Files {
-    root: Option<Node>,
-    /// A file is missing from `root`: errors found in the rest would only confuse.
-    is_partial: bool,
+/// The configuration as it is meant, as YAML: defaults filled in, secrets masked; with origins each value says in a
+/// comment where it comes from. Beside it the warnings.
+///
+/// # Errors
+/// As [`load`].
+pub fn show(
+    paths: &[PathBuf],
+    flags: &[Flag],
+    environment: &Environment,
+    with_origins: bool,
+) -> Result<(String, Vec<Finding>), Errors> {
+    let (report, root) = gather(paths, flags, environment)?;
+    mean(&Section::root(&report, &root));
+    let shown = show::show(&report, &root, with_origins);
+    Ok((shown, report.finish()?))
 }
 
-impl Files {
-    fn add(&mut self, report: &mut Report, name: String, text: &str) {
-        if text.len() as u64 > files::CONFIG_BYTES_MAX {
-            let message = format!("larger than {}", units::show_size(files::CONFIG_BYTES_MAX));
-            return self.refuse(report, name, Wrong::value(message).code("file"));
-        }
-        let source = report.add_source(name, text);
-        match (tree::parse(report, source, text), &mut self.root) {
-            (None, _) => self.is_partial = true,
-            (Some(node), Some(base)) => tree::merge(base, node),
-            (Some(node), root) => *root = Some(node),
-        }
-    }
+/// The JSON Schema (draft-07) of a configuration.
+pub fn schema() -> String {
+    format!("{:#}\n", schema::schema())
+}
 
-    fn refuse(&mut self, report: &mut Report, name: String, wrong: Wrong) {
-        let source = report.add_source(name, "");
-        report.error(Place { source, ..Place::default() }, wrong);
-        self.is_partial = true;
-    }
+/// A commented configuration to begin with: every key, or only what must be written.
+pub fn starting_file(minimal: bool) -> String {
+    commented::file(if minimal { commented::Extent::Minimal } else { commented::Extent::Starting })
+}
+
+fn gather(paths: &[PathBuf], flags: &[Flag], environment: &Environment) -> Result<(Report, Node), Errors> {
+    let mut gathering = Gathering::default();
+    paths.iter().for_each(|path| gathering.add_file(path));
+    gathering.finish(flags, environment)
 }
 
 /// Reads a duration as the configuration writes them: `500ms`, `5s`, `2m`, `24h`, `30d`.
@@ -176,24 +183,6 @@ impl Files {
 pub fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
         .map_err(|wrong| wrong.hint.map_or(wrong.message.clone(), |hint| format!("{}: {hint}", wrong.message)))
-}
-
-fn assemble(mut report: Report, files: Files, environment: &Environment) -> Result<Config, Errors> {
-    let mut root = match files.root {
-        Some(root) if !files.is_partial => root,
-        _ => {
-            if !files.is_partial {
-                report.add_source("configuration", "");
-                report.error(Place::default(), Wrong::value("no file was named").code("file"));
-            }
-            return Err(report.into_errors());
-        }
-    };
-    interpolate::interpolate(&mut root, &report, environment);
-    overrides::lay_over(&mut root, &mut report, environment);
-    let config = mean(&Section::root(&report, &root));
-    let warnings = report.finish()?;
-    Ok(Config { warnings, ..config })
 }
 
 fn mean(root: &Section) -> Config {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +26,7 @@ pub struct Finding {
     /// From 1, in characters; 0 where the file as a whole is meant.
     pub column: usize,
     pub hint: Option<String>,
-    #[serde(skip)]
+    /// As data: the text alone.
     pub(super) snippet: Option<Snippet>,
 }
 
@@ -36,6 +36,12 @@ pub(super) struct Snippet {
     pub(super) text: String,
     pub(super) indent: usize,
     pub(super) carets: usize,
+}
+
+impl Serialize for Snippet {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
 }
 
 impl fmt::Display for Finding {

@@ -56,6 +56,23 @@ pub(super) struct Row {
     pub(super) about: &'static str,
 }
 
+impl Row {
+    /// Whether it has keys of its own.
+    pub(super) fn is_opened(&self) -> bool {
+        matches!(self.shape, Some(Shape::Section | Shape::Sections(..)))
+    }
+
+    /// Whether it is a list of single values.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.shape, Some(Shape::Choices(..) | Shape::Names | Shape::Networks))
+    }
+
+    /// The last word of its path.
+    pub(super) fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+}
+
 const fn row(path: &'static str, shape: Shape, default: Fallback, about: &'static str) -> Row {
     Row { path, shape: Some(shape), default, about }
 }
@@ -397,7 +414,24 @@ pub(super) fn of_section(section: &str) -> impl Iterator<Item = (&'static str, &
 
 /// Whether some key is called so.
 pub(super) fn is_name(word: &str) -> bool {
-    ROWS.iter().any(|row| row.path.rsplit('.').next() == Some(word))
+    ROWS.iter().any(|row| row.name() == word)
+}
+
+/// The row of a key outside lists.
+pub(super) fn find(path: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.path == path)
+}
+
+/// Whether a section does something by standing there: left out is not the same as empty. So is each section whose
+/// keys have no defaults, or that needs one of them.
+pub(super) fn is_off(section: &Row) -> bool {
+    let mut keys = of_section(section.path).map(|(_, row)| row).filter(|row| row.shape.is_some()).peekable();
+    section.path == "upstreams[].batch"
+        || keys.peek().is_some() && {
+            let keys: Vec<_> = keys.collect();
+            keys.iter().all(|row| row.default == Fallback::Absent && !row.is_opened())
+                || keys.iter().any(|row| row.default == Fallback::Required)
+        }
 }
 
 #[cfg(test)]

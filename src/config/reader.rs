@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::keys::{self, Fallback, Row, Shape};
 use super::report::{Place, Report, Wrong, nearest, quote};
-use super::tree::{Entry, Node, Origin, Scalar, Value};
+use super::tree::{Entry, Format, Node, Origin, Scalar, Value};
 use super::units;
 
 /// What a key that the table does not know reads as; a test keeps this from happening.
@@ -61,7 +61,7 @@ impl<'t> Section<'t> {
             Some((node, _)) => {
                 let what = if section.label.is_empty() { "the configuration" } else { &section.label };
                 let wrong = Wrong::value(format!("{what}: expected a mapping, found {}", node.noun())).code("type");
-                report.error(place, wrong.hint("write \"key: value\" lines, or { key: value }"));
+                report.error(place, wrong.hint(report.format(place.source).mapping()));
             }
         }
         section
@@ -181,7 +181,7 @@ impl<'t> Section<'t> {
             self.missing(key, row);
             return Vec::new();
         };
-        let Some(items) = self.items(key, node, "mappings", "- name: value") else { return Vec::new() };
+        let Some(items) = self.items(key, node, "mappings", Format::mappings) else { return Vec::new() };
         if let Some(Shape::Sections(least, most)) = row.shape
             && (items.len() < least || items.len() > most)
         {
@@ -195,13 +195,14 @@ impl<'t> Section<'t> {
         items.iter().enumerate().map(open).collect()
     }
 
-    fn items(&self, key: &str, node: &'t Node, of: &str, example: &str) -> Option<&'t [Node]> {
+    fn items(&self, key: &str, node: &'t Node, of: &str, hint: fn(Format) -> &'static str) -> Option<&'t [Node]> {
         match &node.value {
             Value::List(items) => return Some(items),
             Value::Scalar(Scalar { origin: Origin::Broken, .. }) => {}
             _ => {
                 let message = format!("expected a list of {of}, found {}", node.noun());
-                self.error(key, Wrong::value(message).code("type").hint(format!("write {example}")));
+                let hint = hint(self.report.format(node.place.source));
+                self.error(key, Wrong::value(message).code("type").hint(hint));
             }
         }
         None
@@ -378,7 +379,7 @@ impl<'t> Section<'t> {
             self.missing(key, row);
             return None;
         };
-        let items = self.items(key, node, "values", "[one, two]")?;
+        let items = self.items(key, node, "values", Format::list)?;
         if items.is_empty() {
             let hint = if row.default == Fallback::Absent { "remove the key" } else { row.about };
             self.error(key, Wrong::value("an empty list").hint(hint));
