@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_serializes_to_a_row_without_its_snippet() {
+    fn a_finding_serializes_to_a_row_with_its_line() {
         let finding = Finding {
             level: Level::Error,
             code: "unknown_key",
@@ -120,7 +120,7 @@ mod tests {
         let row = serde_json::to_string(&finding).unwrap();
         assert_eq!(
             row,
-            r#"{"level":"error","code":"unknown_key","message":"unknown key \"x\"","file":"a.yaml","line":3,"column":5,"hint":null}"#
+            r#"{"level":"error","code":"unknown_key","message":"unknown key \"x\"","file":"a.yaml","line":3,"column":5,"hint":null,"snippet":"x: 1"}"#
         );
     }
 }

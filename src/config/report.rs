@@ -113,6 +113,15 @@ impl Report {
         self.sources.get(place.source).and_then(|source| source.text.get(place.start..place.end)).unwrap_or_default()
     }
 
+    /// What stands on the line of `place` before it, and the character there.
+    pub(super) fn line_before(&self, place: Place) -> &str {
+        let text = self.sources.get(place.source).map_or("", |source| source.text.as_str());
+        let end = text.ceil_char_boundary(place.start.saturating_add(1));
+        let begin = text.floor_char_boundary(end.saturating_sub(WINDOW_BYTES));
+        let head = text.get(begin..end).unwrap_or_default().trim_end_matches('\n');
+        head.rsplit('\n').next().unwrap_or_default()
+    }
+
     /// The scalar at `place` is no secret.
     pub(super) fn show(&self, place: Place) {
         self.shown.borrow_mut().insert((place.source, place.start));

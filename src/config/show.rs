@@ -214,7 +214,7 @@ mod tests {
             ("http://127.0.0.1:80/v2/incidents/api", "http://127.0.0.1:80/v2/incidents/api"),
             ("https://a.example/v2/incidents/api/abc", "https://a.example/v2/incidents/api/***"),
             ("https://a.example/v2/incidents/api/abc/", "https://a.example/v2/incidents/api/***/"),
-            ("https://a.example/services/T02A4/B09Z1/XyZ1aB2cD3eF4", "https://a.example/services/T02A4/B09Z1/***"),
+            ("https://a.example/services/T02A4/B09Z1/XyZ1aB2cD3eF4", "https://a.example/services/***/***/***"),
             ("https://a.example/hook?token=abc&b", "https://a.example/hook?token=***&***"),
             ("https://u:p@a.example/hook", "https://***@a.example/hook"),
             ("https://a.example/averyveryverylongword", "https://a.example/***"),

@@ -45,7 +45,7 @@ fn what_is_shown_loads_again_and_shows_the_same() {
 
 #[test]
 fn each_value_says_which_of_the_four_it_comes_from() {
-    let base = text("", "", "limits: { headers: 10, uri_bytes: 1KiB }\nlog: { level: warn }\n").replace(KEY, "${KEY}");
+    let base = text("", "", "limits: { headers: 10, uri_bytes: 1KiB }\nlog: { level: warn }\n").replace(KEY, "\"${KEY}\"");
     let over = "limits = { headers = 20, header_bytes = \"${SIZE:-8KiB}\" }\n";
     let environment = |name: &str| match name {
         "KEY" => Some(KEY.to_owned()),
@@ -86,7 +86,7 @@ fn no_secret_is_shown_however_it_came_in() {
     let second = format!("  - {{ name: b, keys: [{{ key: '${{KEY}}' }}, {{ key_file: {} }}], upstreams: [pager] }}\n", file.display());
     let written = text("", "credential: hunter2-written", "listen: { admin: { token_file: FILE } }\n")
         .replace("FILE", &file.display().to_string())
-        .replace(KEY, "hunter2-${KEY:-hunter2-default}")
+        .replace(KEY, "'hunter2-${KEY:-hunter2-default}'")
         .replace("upstreams:\n  -", &format!("{second}upstreams:\n  - {{ name: c, kind: squadcast, url: 'https://a.example/v2/incidents/api/hunter2' }}\n  - {{ name: d, kind: webhook, url: '${{URL}}' }}\n  -"));
     let environment = |name: &str| match name {
         "KEY" => Some("hunter2-environment".to_owned()),
@@ -120,7 +120,7 @@ fn flags_are_typed_as_files_are_and_their_errors_name_them() {
         ("limits.headers=many", "limits.headers: not a whole number: \"many\"", "flag --set limits.headers"),
         ("limts.headers=9", "unknown key \"limts\"", "flag --set limts.headers"),
         ("limits={ headerz: 9 }", "unknown key \"headerz\"", "flag --set limits:1:3"),
-        ("limits={ headers: [", "while parsing a flow", "flag --set limits:1:"),
+        ("limits={ headers: [", "unclosed bracket", "flag --set limits:1:12"),
         ("redis.url=redis://a", "\"redis\" comes with a later version", "flag --set redis.url"),
         ("spool.directory=${UNSET}", "environment variable UNSET is not set", "flag --set spool.directory"),
     ] {

@@ -62,6 +62,10 @@ impl<'t> Builder<'t, '_> {
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
         let hint = match self.text.get(at..).unwrap_or_default().chars().next() {
+            _ if message.contains("escape") || message.contains("surrogate") => {
+                "write \\\\ for a backslash; \\u takes four hex digits, and two of them for a character beyond ffff"
+            }
+            Some('}' | ']') if !message.starts_with("expected `,`") => "remove the comma before it",
             Some('/' | '#') => "JSON has no comments; in a file that ends in .yaml they begin with #",
             Some('\'') => "texts stand in double quotes",
             _ => "check commas, quotes and brackets here and just before",

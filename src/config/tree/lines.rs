@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Place;
 
 /// Characters are counted once for each block of so many bytes: a file can be one line of megabytes.
-const BLOCK_BYTES: usize = 1024;
+const BLOCK_BYTES: usize = 64;
 
 pub(super) struct Lines<'t> {
     text: &'t [u8],

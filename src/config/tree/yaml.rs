@@ -82,7 +82,14 @@ impl<'s> Builder<'s, '_> {
         self.stopped = true;
         let mark = *error.marker();
         let place = self.place(&Span::new(mark, mark));
-        let hint = "check indentation, quotes and brackets here and just above";
+        let line = self.report.line_before(place);
+        let hint = if line.rsplit_once("${").is_some_and(|(_, inner)| !inner.contains(['}', '"', '\''])) {
+            "inside { } and [ ] a variable needs quotes: \"${NAME}\""
+        } else if line.trim().is_empty() && line.contains('\t') || error.info().contains("tab") {
+            "indent with spaces: YAML takes no tabs there"
+        } else {
+            "check indentation, quotes and brackets here and just above"
+        };
         self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
     }
 
