@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Flag};
+use crate::config::{self, Config, Flag, Over};
 use crate::spool;
 
 /// Exit codes of INTERFACE 2.
@@ -81,9 +81,16 @@ impl Files {
         config::find().map(|path| vec![path]).map_err(|error| invalid(&error))
     }
 
+    /// What stands over the files.
+    fn over(&self) -> Over {
+        // A name that is no text can be none of ours.
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        Over { flags: self.set.clone(), variables }
+    }
+
     /// The configuration; says itself what is wrong with it.
     fn load(&self) -> Result<Config, ExitCode> {
-        config::load_with(&self.paths()?, &self.set, &environment).map_err(|errors| invalid(&errors))
+        config::load_with(&self.paths()?, &self.over(), &environment).map_err(|errors| invalid(&errors))
     }
 }
 

@@ -23,6 +23,7 @@ mod integrations;
 mod interpolate;
 mod keys;
 mod overrides;
+mod places;
 mod process;
 mod reader;
 #[cfg(test)]
@@ -40,7 +41,8 @@ mod tests;
 
 pub use finding::{Errors, Finding, Level};
 pub use interpolate::Environment;
-pub use overrides::Flag;
+pub use overrides::{Flag, Over};
+pub use places::Places;
 
 use crate::{body, dedup, gate, listen, sink, store};
 use reader::Section;
@@ -104,7 +106,7 @@ pub const SEARCH: [&str; 2] = ["./surgegate.yaml", "/etc/surgegate/surgegate.yam
 /// No configuration was named, and none stands where it is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no configuration: neither {} exists; name one with --config, or try `surgegate demo`, which needs none",
+    "no configuration: neither {} exists; name one with --config, begin one with `surgegate config init`, or try `surgegate demo`, which needs none",
     .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" nor ")
 )]
 pub struct NotFound(pub Vec<PathBuf>);
@@ -122,22 +124,35 @@ fn find_among(candidates: &[&Path]) -> Result<PathBuf, NotFound> {
 /// Reads the files, each laid over those before it: mappings are joined, lists and values replaced.
 /// `environment` looks up a variable.
 pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Errors> {
-    load_with(paths, &[], environment)
+    load_with(paths, &Over::default(), environment)
 }
 
-/// As [`load`], with flags over everything else.
-pub fn load_with(paths: &[PathBuf], flags: &[Flag], environment: &Environment) -> Result<Config, Errors> {
-    let (report, root) = gather(paths, flags, environment)?;
+/// As [`load`], with what stands over the files beside single variables.
+pub fn load_with(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<Config, Errors> {
+    let (report, root) = gather(paths, over, environment)?;
     let config = mean(&Section::root(&report, &root));
     let warnings = report.finish()?;
     Ok(Config { warnings, ..config })
+}
+
+/// As [`load_with`], with the places of keys for findings that others make.
+pub fn load_with_places(
+    paths: &[PathBuf],
+    over: &Over,
+    environment: &Environment,
+) -> Result<(Config, Places), Errors> {
+    let (report, root) = gather(paths, over, environment)?;
+    let mut config = mean(&Section::root(&report, &root));
+    let (warnings, places) = Places::of(report, root)?;
+    config.warnings = warnings;
+    Ok((config, places))
 }
 
 /// As [`load`], of one text that is called `name` in findings: TOML or JSON where the name ends so, else YAML.
 pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Config, Errors> {
     let mut gathering = Gathering::default();
     gathering.add_text(name.to_owned(), text, Format::of(Path::new(name)));
-    let (report, root) = gathering.finish(&[], environment)?;
+    let (report, root) = gathering.finish(&Over::default(), environment)?;
     let config = mean(&Section::root(&report, &root));
     let warnings = report.finish()?;
     Ok(Config { warnings, ..config })
@@ -150,11 +165,11 @@ pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Co
 /// As [`load`].
 pub fn show(
     paths: &[PathBuf],
-    flags: &[Flag],
+    over: &Over,
     environment: &Environment,
     with_origins: bool,
 ) -> Result<(String, Vec<Finding>), Errors> {
-    let (report, root) = gather(paths, flags, environment)?;
+    let (report, root) = gather(paths, over, environment)?;
     mean(&Section::root(&report, &root));
     let shown = show::show(&report, &root, with_origins);
     Ok((shown, report.finish()?))
@@ -170,10 +185,10 @@ pub fn starting_file(minimal: bool) -> String {
     commented::file(if minimal { commented::Extent::Minimal } else { commented::Extent::Starting })
 }
 
-fn gather(paths: &[PathBuf], flags: &[Flag], environment: &Environment) -> Result<(Report, Node), Errors> {
+fn gather(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<(Report, Node), Errors> {
     let mut gathering = Gathering::default();
     paths.iter().for_each(|path| gathering.add_file(path));
-    gathering.finish(flags, environment)
+    gathering.finish(over, environment)
 }
 
 /// Reads a duration as the configuration writes them: `500ms`, `5s`, `2m`, `24h`, `30d`.

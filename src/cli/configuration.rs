@@ -81,7 +81,7 @@ fn show(arguments: &Show) -> ExitCode {
         Ok(paths) => paths,
         Err(code) => return code,
     };
-    match config::show(&paths, &arguments.files.set, &environment, arguments.origin) {
+    match config::show(&paths, &arguments.files.over(), &environment, arguments.origin) {
         Ok((text, warnings)) => {
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
             print(&text)

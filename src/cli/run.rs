@@ -16,7 +16,7 @@ pub(super) fn run(files: &Files) -> ExitCode {
         Ok(paths) => paths,
         Err(code) => return code,
     };
-    match config::load_with(&paths, &files.set, &super::environment) {
+    match config::load_with(&paths, &files.over(), &super::environment) {
         Ok(config) => serve(config, Some(paths), None),
         Err(errors) => super::invalid(&errors),
     }

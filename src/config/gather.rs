@@ -5,7 +5,7 @@ use std::path::Path;
 use super::files::{self, CONFIG_BYTES_MAX};
 use super::finding::Errors;
 use super::interpolate::{Environment, interpolate};
-use super::overrides::{self, Flag};
+use super::overrides::{self, Over};
 use super::report::{Place, Report, Wrong};
 use super::tree::{self, Format, Node};
 use super::units;
@@ -60,14 +60,15 @@ impl Gathering {
     }
 
     /// Variables in values, variables over values, flags over both.
-    pub(super) fn finish(mut self, flags: &[Flag], environment: &Environment) -> Result<(Report, Node), Errors> {
+    pub(super) fn finish(mut self, over: &Over, environment: &Environment) -> Result<(Report, Node), Errors> {
         if self.root.is_none() && !self.is_partial {
             self.refuse("configuration".to_owned(), Place::default(), Wrong::value("no file was named").code("file"));
         }
         let Some(mut root) = self.root.filter(|_| !self.is_partial) else { return Err(self.report.into_errors()) };
         interpolate(&mut root, &self.report, environment);
         overrides::lay_variables_over(&mut root, &mut self.report, environment);
-        if !overrides::lay_flags_over(&mut root, &mut self.report, flags, environment) {
+        overrides::refuse_unknown(&mut self.report, &over.variables);
+        if !overrides::lay_flags_over(&mut root, &mut self.report, &over.flags, environment) {
             return Err(self.report.into_errors());
         }
         Ok((self.report, root))

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::interpolate::{Environment, interpolate};
 use super::keys::{self, ROWS};
-use super::report::{FLAG, Place, Report};
+use super::report::{FLAG, Place, Report, Wrong, nearest};
 use super::tree::{self, Entry, Format, Node, Origin, Scalar, Value, merge};
 
 const PREFIX: &str = "SURGEGATE__";
@@ -35,10 +35,45 @@ impl FromStr for Flag {
     }
 }
 
+/// What stands over the files.
+#[derive(Clone, Debug, Default)]
+pub struct Over {
+    pub flags: Vec<Flag>,
+    /// The names of all variables of the environment; those that begin as ours must name a key.
+    pub variables: Vec<String>,
+}
+
+/// Reports variables that begin as ours and name no single value.
+pub(super) fn refuse_unknown(report: &mut Report, variables: &[String]) {
+    let keys = || ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened());
+    let words: Vec<String> = keys().map(|row| words(row.path)).collect();
+    for name in variables {
+        let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !words.iter().any(|words| words == rest)) else {
+            continue;
+        };
+        let source = report.add_source(format!("environment variable {}", name.escape_debug()), "", Format::Yaml);
+        let key = rest.to_lowercase().replace("__", ".");
+        let hint = match nearest(rest, words.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {PREFIX}{near}?"),
+            None if ROWS.iter().any(|row| row.is_opened() && key.starts_with(row.path)) => {
+                "a variable sets one value outside lists; elsewhere write ${VARIABLE} in the file".to_owned()
+            }
+            None => format!("{PREFIX}SPOOL__DIRECTORY sets spool.directory; give others another name"),
+        };
+        let wrong = Wrong::value("names no key").code("unknown_key").hint(hint);
+        report.error(Place { source, ..Place::default() }, wrong);
+    }
+}
+
+/// The part of a variable's name that is its key's.
+fn words(path: &str) -> String {
+    path.to_uppercase().replace('.', "__")
+}
+
 /// Lays each variable that names a single value over the tree. Lists have no such names.
 pub(super) fn lay_variables_over(root: &mut Node, report: &mut Report, environment: &Environment) {
     for row in ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened()) {
-        let name = format!("{PREFIX}{}", row.path.to_uppercase().replace('.', "__"));
+        let name = format!("{PREFIX}{}", words(row.path));
         let Some(text) = environment(&name) else { continue };
         let source = report.add_source(format!("environment variable {name}"), "", Format::Yaml);
         let place = Place { source, ..Place::default() };

@@ -201,7 +201,14 @@ impl<'t> Section<'t> {
             Value::Scalar(Scalar { origin: Origin::Broken, .. }) => {}
             _ => {
                 let message = format!("expected a list of {of}, found {}", node.noun());
-                let hint = hint(self.report.format(node.place.source));
+                let format = self.report.format(node.place.source);
+                let hint = match (&node.value, self.row(key).is_list()) {
+                    (Value::Scalar(scalar), true) if scalar.origin == Origin::Written && !scalar.is_null() => {
+                        self.report.show(node.place);
+                        format.list_of(&scalar.text)
+                    }
+                    _ => hint(format).to_owned(),
+                };
                 self.error(key, Wrong::value(message).code("type").hint(hint));
             }
         }
@@ -211,7 +218,9 @@ impl<'t> Section<'t> {
     fn missing(&self, key: &str, row: &Row) {
         if row.default == Fallback::Required && !self.is_broken && !self.meant.contains(&key) {
             let message = format!("missing key {}", quote(&self.name_of(key)));
-            self.report.error(self.place, Wrong::value(message).code("missing").hint(row.about));
+            let example = if self.label.is_empty() { " `surgegate config init --minimal` shows how it is written." } else { "" };
+            let hint = format!("{}{example}", row.about);
+            self.report.error(self.place, Wrong::value(message).code("missing").hint(hint));
         }
     }
 

@@ -162,14 +162,18 @@ impl Report {
     }
 
     pub(super) fn into_errors(self) -> Errors {
+        Errors { findings: self.findings(), more: self.more.get() }
+    }
+
+    /// What was found so far, in file order.
+    pub(super) fn findings(&self) -> Vec<Finding> {
         let mut found = self.found.take();
         // Stable: two findings at one place stay in the order in which they were made.
         found.sort_by_key(|(place, ..)| *place);
-        let findings = found.into_iter().map(|(place, level, wrong)| self.finding(place, level, wrong)).collect();
-        Errors { findings, more: self.more.get() }
+        found.into_iter().map(|(place, level, wrong)| self.finding(place, level, wrong)).collect()
     }
 
-    fn finding(&self, place: Place, level: Level, Wrong { code, message, hint }: Wrong) -> Finding {
+    pub(super) fn finding(&self, place: Place, level: Level, Wrong { code, message, hint }: Wrong) -> Finding {
         let source = self.sources.get(place.source);
         Finding {
             level,
@@ -191,6 +195,9 @@ impl Report {
         let begin = begin.max(text.floor_char_boundary(place.start.saturating_sub(WINDOW_BYTES)));
         let end = end.min(text.floor_char_boundary(place.start.saturating_add(WINDOW_BYTES)));
         let line = text.get(begin..end)?.trim_end();
+        if line.is_empty() {
+            return None;
+        }
         let hidden = if source.broken { hide_all(line, begin) } else { self.hidden(source, place.source, begin..end) };
 
         let mut shown = String::new();

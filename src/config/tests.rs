@@ -42,8 +42,8 @@ fn read(text: &str) -> Result<Config, Errors> {
 fn show_with(files: &[(&str, &str)], flags: &[&str], environment: &Environment, with_origins: bool) -> String {
     let mut gathering = Gathering::default();
     files.iter().for_each(|(name, text)| gathering.add_text((*name).to_owned(), text, Format::of(Path::new(name))));
-    let flags: Vec<Flag> = flags.iter().map(|flag| flag.parse().unwrap()).collect();
-    let (report, root) = gathering.finish(&flags, environment).unwrap_or_else(|errors| panic!("{errors}"));
+    let over = Over { flags: flags.iter().map(|flag| flag.parse().unwrap()).collect(), variables: Vec::new() };
+    let (report, root) = gathering.finish(&over, environment).unwrap_or_else(|errors| panic!("{errors}"));
     mean(&Section::root(&report, &root));
     let shown = show::show(&report, &root, with_origins);
     report.finish().unwrap_or_else(|errors| panic!("{shown}\n{errors}"));
@@ -304,7 +304,7 @@ fn each_check_names_its_key_and_place() {
         (rest("shutdown: [20s]\n"), &["9:11 shutdown: expected a mapping, found a list"]),
         (rest("log: { level: { a: b } }\n"), &["9:15 log.level: expected a word, found a mapping"]),
         // The text.
-        (rest("log: {}\nlog: {}\n"), &["10:1 this key already stands at line 9"]),
+        (rest("log: {}\nlog: {}\n"), &["10:1 \"log\" already stands at line 9"]),
         (rest("log: &a {}\ndedup: *a\n"), &["9:6 anchors are not supported", "10:8 aliases are not supported"]),
         (rest("log: !x {}\n"), &["9:9 tags are not supported"]),
         (rest("---\nlog: {}\n"), &["9:1 a second document in one file"]),

@@ -16,7 +16,8 @@ mod yaml;
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::report::{Place, Report, Wrong};
+use super::keys;
+use super::report::{Place, Report, Wrong, quote};
 
 /// The configuration itself is six deep.
 const DEPTH_MAX: usize = 24;
@@ -52,7 +53,7 @@ impl Format {
     /// How a list of mappings is written.
     pub(super) fn mappings(self) -> &'static str {
         match self {
-            Self::Yaml => "write - name: value",
+            Self::Yaml => "write \"- key: value\" lines, or [{ key: value }]",
             Self::Toml => "write [[section]] before each, or [{ key = value }]",
             Self::Json => "write [{ \"key\": value }]",
         }
@@ -63,6 +64,14 @@ impl Format {
         match self {
             Self::Yaml => "write [one, two]",
             Self::Toml | Self::Json => "write [\"one\", \"two\"]",
+        }
+    }
+
+    /// How a list of this one value is written.
+    pub(super) fn list_of(self, text: &str) -> String {
+        match self {
+            Self::Yaml => format!("write [{}]", quote(text).trim_matches('"')),
+            Self::Toml | Self::Json => format!("write [{}]", quote(text)),
         }
     }
 }
@@ -135,9 +144,15 @@ pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<No
     }
 }
 
-/// What is said of a key that stands a second time.
-fn repeated(line: usize) -> Wrong {
-    Wrong::value(format!("this key already stands at line {line}")).code("duplicate_key").hint("keep one of the two")
+/// Reports a key that stands a second time. One that is no key of ours may be a secret.
+fn repeated(report: &Report, key: &str, place: Place, line: usize) {
+    let is_known = keys::is_name(key);
+    if is_known {
+        report.show(place);
+    }
+    let name = if is_known { quote(key) } else { "this key".to_owned() };
+    let wrong = Wrong::value(format!("{name} already stands at line {line}")).code("duplicate_key");
+    report.error(place, wrong.hint("keep one of the two"));
 }
 
 /// `over` laid on `base`: mappings are joined key by key, anything else is replaced.

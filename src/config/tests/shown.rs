@@ -114,7 +114,7 @@ fn flags_are_typed_as_files_are_and_their_errors_name_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("surgegate.yaml");
         fs::write(&path, &written).unwrap();
-        load_with(&[path], &[flag.parse().unwrap()], &nothing).unwrap_err().to_string()
+        load_with(&[path], &Over { flags: vec![flag.parse().unwrap()], variables: Vec::new() }, &nothing).unwrap_err().to_string()
     };
     for (flag, message, place) in [
         ("limits.headers=many", "limits.headers: not a whole number: \"many\"", "flag --set limits.headers"),
@@ -130,4 +130,40 @@ fn flags_are_typed_as_files_are_and_their_errors_name_them() {
     for flag in ["", "a", "=1", "a..b=1", "upstreams[0].url=x", "a b=1"] {
         assert!(flag.parse::<Flag>().is_err(), "{flag}");
     }
+}
+
+#[test]
+fn a_variable_that_begins_as_ours_and_names_no_key_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("surgegate.yaml");
+    fs::write(&path, text("", "", "")).unwrap();
+    let variables = |names: &[&str]| Over { flags: Vec::new(), variables: names.iter().map(|name| (*name).to_owned()).collect() };
+    let fine = ["PATH", "SURGEGATE_PORT", "SURGEGATE__LOG__LEVEL", "SURGEGATE__LISTEN__INGEST__ADDRESS"];
+    assert!(load_with(std::slice::from_ref(&path), &variables(&fine), &nothing).is_ok());
+    for (name, hint) in [
+        ("SURGEGATE__LOG__LEVL", "did you mean SURGEGATE__LOG__LEVEL?"),
+        ("SURGEGATE__UPSTREAMS__0__CREDENTIAL_FILE", "outside lists"),
+        ("SURGEGATE__X", "another name"),
+    ] {
+        let shown = load_with(std::slice::from_ref(&path), &variables(&[name]), &nothing).unwrap_err().to_string();
+        assert!(shown.contains(&format!("error: names no key\n --> environment variable {name}\n")), "{shown}");
+        assert!(shown.contains(hint), "{shown}");
+    }
+}
+
+#[test]
+fn others_can_make_findings_at_the_place_of_a_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("surgegate.yaml");
+    fs::write(&path, text("", "credential: hunter2", "log: {}\n")).unwrap();
+    let (config, places) = load_with_places(std::slice::from_ref(&path), &Over::default(), &nothing).unwrap();
+    assert_eq!(config.upstreams.len(), 1);
+    let at = |key: &str| {
+        let finding = places.finding(Level::Warning, "unreachable", key, "cannot be reached", Some("start it"));
+        (finding.line, finding.column)
+    };
+    assert_eq!([at("upstreams[0].url"), at("upstreams[0].timeout"), at("spool.directory"), at("upstreams[9].url")], [(8, 10), (6, 5), (1, 1), (1, 1)]);
+    let shown = places.finding(Level::Warning, "x", "upstreams[0].credential", "bad", None).to_string();
+    assert!(shown.starts_with("warning: upstreams[0].credential: bad\n") && !shown.contains("hunter2"), "{shown}");
+    assert!(load_with_places(&[directory.path().join("absent")], &Over::default(), &nothing).is_err());
 }

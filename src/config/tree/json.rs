@@ -110,7 +110,7 @@ impl<'t> Builder<'t, '_> {
             let key: String = self.open(name.get())?;
             let value = self.node(value.get(), depth - 1)?;
             match seen.insert(key.clone(), place.line) {
-                Some(line) => self.report.error(place, repeated(line)),
+                Some(line) => repeated(self.report, &key, place, line),
                 None => entries.push(Entry { key, place, value }),
             }
         }

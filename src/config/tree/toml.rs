@@ -12,7 +12,7 @@ use toml_parser::lexer::TokenKind;
 use super::lines::Lines;
 use super::{DEPTH_MAX, Entry, Node, Origin, Scalar, Value};
 use crate::config::keys;
-use crate::config::report::{Place, Report, Wrong};
+use crate::config::report::{Place, Report, Wrong, quote};
 
 pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<Node> {
     let lines = Lines::new(source, text);
@@ -34,13 +34,17 @@ pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<No
 fn refuse(report: &Report, lines: &Lines, text: &str, error: &Error) {
     let span = error.span().unwrap_or_default();
     let place = lines.place(text.floor_char_boundary(span.start)..text.floor_char_boundary(span.end));
-    let message = error.message();
+    let message = error.message().trim_end_matches(", expected nothing");
     if message.starts_with("duplicate key") {
-        let wrong = Wrong::value("this key already stands above").code("duplicate_key");
+        let key = text.get(place.start..place.end).filter(|key| keys::is_name(key));
+        let name = key.map_or("this key".to_owned(), quote);
+        let wrong = Wrong::value(format!("{name} already stands above")).code("duplicate_key");
         return report.error(place, wrong.hint("keep one of the two"));
     }
     let hint = if message.contains("recursion") {
         "no key is that deep"
+    } else if ["unclosed", "missing", "extra", "unexpected"].iter().any(|word| message.contains(word)) {
+        "check quotes and brackets here and just before"
     } else {
         "texts stand in quotes, durations and sizes with a unit too: timeout = \"10s\""
     };

@@ -88,7 +88,7 @@ impl<'s> Builder<'s, '_> {
         } else if line.trim().is_empty() && line.contains('\t') || error.info().contains("tab") {
             "indent with spaces: YAML takes no tabs there"
         } else {
-            "check indentation, quotes and brackets here and just above"
+            "check indentation, quotes and brackets here and just above; a colon needs a space behind it"
         };
         self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
     }
@@ -180,7 +180,7 @@ impl<'s> Builder<'s, '_> {
                 continue;
             };
             if let Some(line) = lines.get(&text) {
-                self.report.error(key.place, repeated(*line));
+                repeated(self.report, &text, key.place, *line);
                 continue;
             }
             lines.insert(text.clone(), key.place.line);
