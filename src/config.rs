@@ -45,8 +45,8 @@ pub use overrides::{Flag, Over};
 pub use places::Places;
 
 use crate::{body, dedup, gate, listen, sink, store};
-use reader::Section;
 use gather::Gathering;
+use reader::Section;
 use report::Report;
 use tree::{Format, Node};
 
@@ -136,11 +136,7 @@ pub fn load_with(paths: &[PathBuf], over: &Over, environment: &Environment) -> R
 }
 
 /// As [`load_with`], with the places of keys for findings that others make.
-pub fn load_with_places(
-    paths: &[PathBuf],
-    over: &Over,
-    environment: &Environment,
-) -> Result<(Config, Places), Errors> {
+pub fn load_with_places(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<(Config, Places), Errors> {
     let (report, root) = gather(paths, over, environment)?;
     let mut config = mean(&Section::root(&report, &root));
     let (warnings, places) = Places::of(report, root)?;

@@ -30,11 +30,9 @@ const VALUES: &str = "\
 /// The text of a file, with its head.
 pub(super) fn file(extent: Extent) -> String {
     let head = match extent {
-        Extent::Minimal => {
-            "# What Surgegate needs to know; everything else has a default: surgegate config init.\n\
+        Extent::Minimal => "# What Surgegate needs to know; everything else has a default: surgegate config init.\n\
              # PAYMENTS_KEY=$(openssl rand -hex 20) surgegate run\n"
-                .to_owned()
-        }
+            .to_owned(),
         Extent::Starting => format!(
             "# Surgegate. Change the names, the key and the address below; what stands in comments is the default or an example.\n\
              # PAYMENTS_KEY=$(openssl rand -hex 20) surgegate run\n#\n{VALUES}"
@@ -66,7 +64,11 @@ fn lines(row: &Row, extent: Extent) -> Vec<String> {
         Extent::Starting if !is_live => Extent::Reference,
         extent => extent,
     };
-    let extent = if row.shape.is_some_and(|shape| matches!(shape, Shape::Section)) && keys::is_off(row) { Extent::Everything } else { extent };
+    let extent = if row.shape.is_some_and(|shape| matches!(shape, Shape::Section)) && keys::is_off(row) {
+        Extent::Everything
+    } else {
+        extent
+    };
     let name = row.name();
     let mut key = match row.shape {
         Some(Shape::Section) => {

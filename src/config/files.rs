@@ -36,7 +36,11 @@ pub(super) fn secret(section: &Section, key: &str, path: &Path) -> Option<Arc<st
     let read = bytes(path, SECRET_BYTES_MAX).and_then(|bytes| {
         let text = String::from_utf8(bytes).map_err(|_| Wrong::value("not UTF-8 text").code("file"))?;
         let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-        if secret.is_empty() { Err(Wrong::value("the file is empty").code("file").hint("it holds the secret and nothing else")) } else { Ok(Arc::from(secret)) }
+        if secret.is_empty() {
+            Err(Wrong::value("the file is empty").code("file").hint("it holds the secret and nothing else"))
+        } else {
+            Ok(Arc::from(secret))
+        }
     });
     read.map_err(|wrong| section.error(key, wrong)).ok()
 }

@@ -82,6 +82,20 @@ impl Errors {
     pub fn count(&self) -> usize {
         self.findings.iter().filter(|finding| finding.level == Level::Error).count() + self.more
     }
+
+    /// One JSON document for scripts: `valid`, how many `errors` and `warnings`, `more` (errors that are not listed), and
+    /// a row a finding.
+    pub fn to_json(&self) -> String {
+        let warnings = self.findings.iter().filter(|finding| finding.level == Level::Warning).count();
+        let document = serde_json::json!({
+            "valid": self.count() == 0,
+            "errors": self.count(),
+            "warnings": warnings,
+            "more": self.more,
+            "findings": self.findings,
+        });
+        format!("{document:#}")
+    }
 }
 
 impl fmt::Display for Errors {
@@ -121,6 +135,35 @@ mod tests {
         assert_eq!(
             row,
             r#"{"level":"error","code":"unknown_key","message":"unknown key \"x\"","file":"a.yaml","line":3,"column":5,"hint":null,"snippet":"x: 1"}"#
+        );
+    }
+
+    #[test]
+    fn a_run_is_one_document_that_says_whether_it_is_valid() {
+        let finding = |level| Finding {
+            level,
+            code: "value",
+            message: "m".into(),
+            file: "a.yaml".into(),
+            line: 1,
+            column: 2,
+            hint: Some("h".into()),
+            snippet: None,
+        };
+        let document = |findings: &[Level], more| {
+            let errors = Errors { findings: findings.iter().copied().map(finding).collect(), more };
+            serde_json::from_str::<serde_json::Value>(&errors.to_json()).unwrap()
+        };
+        let bad = document(&[Level::Error, Level::Warning], 7);
+        assert_eq!(
+            (&bad["valid"], &bad["errors"], &bad["warnings"], &bad["more"]),
+            (&false.into(), &8.into(), &1.into(), &7.into())
+        );
+        assert_eq!(bad["findings"][0]["hint"], "h");
+        let good = document(&[Level::Warning], 0);
+        assert_eq!(
+            (&good["valid"], &good["errors"], &good["findings"][0]["level"]),
+            (&true.into(), &0.into(), &"warning".into())
         );
     }
 }

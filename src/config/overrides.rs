@@ -24,7 +24,8 @@ impl FromStr for Flag {
     /// It is not `KEY=VALUE` with a dotted key. Whether there is such a key, and whether the value fits, the load says.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, e.g. spool.directory=/var/lib/surgegate")?;
-        let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_word =
+            |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if key.contains('[') {
             return Err("a list is set as a whole: 'upstreams=[{ name: pager, kind: stdout }]'");
         }

@@ -218,7 +218,8 @@ impl<'t> Section<'t> {
     fn missing(&self, key: &str, row: &Row) {
         if row.default == Fallback::Required && !self.is_broken && !self.meant.contains(&key) {
             let message = format!("missing key {}", quote(&self.name_of(key)));
-            let example = if self.label.is_empty() { " `surgegate config init --minimal` shows how it is written." } else { "" };
+            let example =
+                if self.label.is_empty() { " `surgegate config init --minimal` shows how it is written." } else { "" };
             let hint = format!("{}{example}", row.about);
             self.report.error(self.place, Wrong::value(message).code("missing").hint(hint));
         }

@@ -42,11 +42,16 @@ pub(super) fn reference() -> String {
     let mut text = HEAD.to_owned();
     for (name, row) in keys::of_section("").filter(|(_, row)| row.shape.is_some()) {
         // A string takes any text.
-        let _ = write!(text, "\n## {name}\n\n{}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n", row.about);
+        let _ = write!(
+            text,
+            "\n## {name}\n\n{}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n",
+            row.about
+        );
         let below = |row: &&Row| row.path.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
         for row in ROWS.iter().filter(below) {
             let Some(kind) = &row.shape else { continue };
-            let kind = if row.is_opened() && tell::shape(kind).is_empty() { "section".to_owned() } else { tell::shape(kind) };
+            let kind =
+                if row.is_opened() && tell::shape(kind).is_empty() { "section".to_owned() } else { tell::shape(kind) };
             let default = match row.default {
                 Fallback::Required => "**required**".to_owned(),
                 Fallback::Absent => String::new(),
@@ -65,5 +70,8 @@ fn later() -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!("\n## Later\n\nKeys of features that come with a later version; until then they are refused: {}.\n", names.join(", "))
+    format!(
+        "\n## Later\n\nKeys of features that come with a later version; until then they are refused: {}.\n",
+        names.join(", ")
+    )
 }

@@ -164,7 +164,8 @@ fn quoted(row: &Row, text: &str) -> String {
     );
     let is_safe = |character: char| character.is_ascii_alphanumeric() || "-_./:$@%=&?~+".contains(character);
     let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric() || "./_$".contains(first));
-    let is_word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
+    let is_word =
+        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
     let is_text = text.chars().any(|character| character.is_ascii_alphabetic() || character == '/') && !is_word
         || text.parse::<f64>().is_err() && text.contains([':', '.']);
     let looks_like_number = text.parse::<f64>().is_ok() || text.starts_with("0x") || text.starts_with("0o");
@@ -232,7 +233,10 @@ mod tests {
         for plain in ["./data", "/var/lib/x", "data", "127.0.0.1:80", "10.0.0.0/8", "https://a.example/x?y=z"] {
             assert_eq!(quoted(row, plain), plain);
         }
-        for text in ["", "***", "true", "Null", "12", "1.5", "1e3", "0x10", "~", "- a", "a b", "a: b", "a #b", "[a]", "a:", "&a", "*a", "!a", "é", "-1", ".5", "a\"b", "a\\b", "::1", "off", "a\nb"] {
+        for text in [
+            "", "***", "true", "Null", "12", "1.5", "1e3", "0x10", "~", "- a", "a b", "a: b", "a #b", "[a]", "a:",
+            "&a", "*a", "!a", "é", "-1", ".5", "a\"b", "a\\b", "::1", "off", "a\nb",
+        ] {
             assert_eq!(quoted(row, text), serde_json::to_string(text).unwrap());
         }
         assert_eq!(quoted(row, "a$b"), "a$$b");

@@ -40,14 +40,18 @@ impl Acceptor {
         stopped: watch::Receiver<bool>,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let guard = runtime.enter();
-        let address = shared.config.address;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        drop(guard);
-        let address = listener.local_addr()?;
+        let bound = {
+            let _guard = runtime.enter();
+            listen_on(shared.config.address)
+        };
+        let (listener, address) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                // It was made on a thread of another one, where a plain drop panics: it would wait.
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let free = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         let metrics = Arc::clone(&shared.intake.metrics);
         Ok(Self { runtime, stopped, door: Door { listener, address, free, workers, metrics } })
@@ -67,6 +71,16 @@ impl Acceptor {
             }
         });
     }
+}
+
+/// A listening socket, and its address. Called within a runtime.
+fn listen_on(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 impl Door {

@@ -11,6 +11,7 @@ mod strace;
 
 mod accept;
 mod config;
+mod configuration;
 mod crash;
 mod damage;
 mod dedup;

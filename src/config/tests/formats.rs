@@ -101,15 +101,33 @@ fn differing(found: Vec<(String, String)>, expected: &[(&str, &str)]) -> Option<
 fn errors_of_toml_have_their_places_and_their_own_examples() {
     let mut wrong = Vec::new();
     for (text, expected) in [
-        (TOML.replace("gzip = false", "gzip = \"no\""), vec![("2:15 limits.gzip: not true or false: \"no\"", "without quotes")]),
-        (TOML.replace("[integrations.rate_limit]", "[integrations.rate_limi]"), vec![("14:15 unknown key \"rate_limi\"", "did you mean \"rate_limit\"?")]),
-        (TOML.replace("events_per_second = 0x10", "events_per_second = 1.5"), vec![("15:21 integrations[0].rate_limit.events_per_second: not a whole number: \"1.5\"", "digits only")]),
-        (TOML.replace("default_severity = 3", "default_severity = 2026-01-01"), vec![("13:20 integrations[0].default_severity: not a whole number: \"2026-01-01\"", "digits only")]),
+        (
+            TOML.replace("gzip = false", "gzip = \"no\""),
+            vec![("2:15 limits.gzip: not true or false: \"no\"", "without quotes")],
+        ),
+        (
+            TOML.replace("[integrations.rate_limit]", "[integrations.rate_limi]"),
+            vec![("14:15 unknown key \"rate_limi\"", "did you mean \"rate_limit\"?")],
+        ),
+        (
+            TOML.replace("events_per_second = 0x10", "events_per_second = 1.5"),
+            vec![("15:21 integrations[0].rate_limit.events_per_second: not a whole number: \"1.5\"", "digits only")],
+        ),
+        (
+            TOML.replace("default_severity = 3", "default_severity = 2026-01-01"),
+            vec![("13:20 integrations[0].default_severity: not a whole number: \"2026-01-01\"", "digits only")],
+        ),
         (TOML.replace("name = \"pager\"\n", ""), vec![("17:1 missing key \"upstreams[0].name\"", "Unique")]),
         (TOML.replace("limits.gzip = false", "log.level = info"), vec![("2:13 ", "stand in quotes")]),
         (format!("{TOML}kind = \"stdout\"\n"), vec![("22:1 \"kind\" already stands above", "keep one")]),
-        (TOML.replace("[[upstreams]]", "[upstreams]"), vec![("17:1 upstreams: expected a list of mappings, found a mapping", "[[section]]")]),
-        (TOML.replace("keys = [{", "keys = {").replace("}]", "}"), vec![("9:8 integrations[0].keys: expected a list of mappings, found a mapping", "[[section]]")]),
+        (
+            TOML.replace("[[upstreams]]", "[upstreams]"),
+            vec![("17:1 upstreams: expected a list of mappings, found a mapping", "[[section]]")],
+        ),
+        (
+            TOML.replace("keys = [{", "keys = {").replace("}]", "}"),
+            vec![("9:8 integrations[0].keys: expected a list of mappings, found a mapping", "[[section]]")],
+        ),
         ("log = \"x\"\n".to_owned() + TOML, vec![("1:7 log: expected a mapping, found a single value", "[section]")]),
         (String::new(), vec![("1:1 missing key \"integrations\"", ""), ("1:1 missing key \"upstreams\"", "")]),
     ] {
@@ -130,17 +148,29 @@ fn errors_of_json_have_their_places_and_their_own_examples() {
         (edited("false", "null"), vec![("7:22 limits.gzip: no value", "remove the key")]),
         (edited("\"limits\"", "\"limit\""), vec![("7:2 unknown key \"limit\"", "did you mean \"limits\"?")]),
         (edited("\"limits\"", "\"upstreams\""), vec![("7:2 \"upstreams\" already stands at line 6", "keep one")]),
-        (edited("\"gzip\"", "\"\\u0067zip\": true, \"gzip\""), vec![("7:33 \"gzip\" already stands at line 7", "keep one")]),
+        (
+            edited("\"gzip\"", "\"\\u0067zip\": true, \"gzip\""),
+            vec![("7:33 \"gzip\" already stands at line 7", "keep one")],
+        ),
         (edited("false,", "false"), vec![("7:28 expected `,` or `}`", "commas")]),
         (edited("}\n}", "},\n}"), vec![("9:1 key must be a string", "remove the comma")]),
         (edited("{\n", "{ // x\n"), vec![("1:3 key must be a string", "JSON has no comments")]),
         (edited("{\n", "{ 'x': 1,\n"), vec![("1:3 key must be a string", "double quotes")]),
         (format!("{JSON} x"), vec![("9:3 trailing characters", "")]),
         (JSON[..JSON.len() - 1].to_owned(), vec![("9:1 EOF while parsing an object", "brackets")]),
-        (edited("pager", "\\ud83d\\ude00"), vec![("3:102 integrations[0].upstreams: no upstream is called \"😀\"", "")]),
+        (
+            edited("pager", "\\ud83d\\ude00"),
+            vec![("3:102 integrations[0].upstreams: no upstream is called \"😀\"", "")],
+        ),
         (edited("\\u00e9", "\\ud800"), vec![("8:34 unexpected end of hex escape", "four hex digits")]),
         (edited("\"payments\"", "[]"), vec![("3:11 integrations[0].name: expected a name, found a list", "")]),
-        (edited("[\"pager\"]", "\"pager\""), vec![("3:101 integrations[0].upstreams: expected a list of values, found a single value", "write [\"pager\"]")]),
+        (
+            edited("[\"pager\"]", "\"pager\""),
+            vec![(
+                "3:101 integrations[0].upstreams: expected a list of values, found a single value",
+                "write [\"pager\"]",
+            )],
+        ),
         ("[]".into(), vec![("1:1 the configuration: expected a mapping, found a list", "{ \"key\": value }")]),
         ("\n".into(), vec![("1:1 missing key \"integrations\"", ""), ("1:1 missing key \"upstreams\"", "")]),
         (format!("{{ \"log\": {}1{} }}", "[".repeat(40), "]".repeat(40)), vec![("1:33 nested too deeply", "")]),

@@ -104,10 +104,9 @@ fn json_of(node: &tree::Node) -> Json {
         }
         Value::Scalar(Scalar { text, plain: true, .. }) => match text.as_str() {
             "" | "~" | "null" => Json::Null,
-            text => serde_json::from_str(text)
-                .ok()
-                .filter(|value: &Json| !value.is_string())
-                .unwrap_or_else(|| text.into()),
+            text => {
+                serde_json::from_str(text).ok().filter(|value: &Json| !value.is_string()).unwrap_or_else(|| text.into())
+            }
         },
         Value::Scalar(Scalar { text, .. }) => text.as_str().into(),
     }
@@ -148,7 +147,8 @@ fn the_schema_takes_what_the_loader_takes() {
     let validator = jsonschema::draft7::new(&the_schema()).unwrap();
     let (_files, everything) = everything();
     let starting = [starting_file(false), starting_file(true), everything, REFERENCE.to_owned(), text("", "", "")];
-    let squadcast = text("", "credential: abc\nrate_limit: { burst: 3 }\nmode: verbatim", "").replace("webhook", "squadcast");
+    let squadcast =
+        text("", "credential: abc\nrate_limit: { burst: 3 }\nmode: verbatim", "").replace("webhook", "squadcast");
     let stdout = text("", "", "").replace("kind: webhook\n    url: https://a.example/hook", "kind: stdout");
     let bare = text("rate_limit:", "rate_limit:", "log:\nlisten: { ingest: { address: '[::1]:80' } }\n");
     let sizes = text("body_bytes: 7", "", "limits: { body_bytes: 20KiB, batch_body_bytes: 99999 }\n");
@@ -161,7 +161,8 @@ fn the_schema_takes_what_the_loader_takes() {
         let loaded = load_text("surgegate.yaml", text, &environment_of_everything);
         loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
         let value = json_of_text(text);
-        let faults: Vec<_> = validator.iter_errors(&value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+        let faults: Vec<_> =
+            validator.iter_errors(&value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
         assert!(faults.is_empty(), "{text}\n{faults:#?}");
     }
 }

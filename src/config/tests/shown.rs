@@ -45,7 +45,8 @@ fn what_is_shown_loads_again_and_shows_the_same() {
 
 #[test]
 fn each_value_says_which_of_the_four_it_comes_from() {
-    let base = text("", "", "limits: { headers: 10, uri_bytes: 1KiB }\nlog: { level: warn }\n").replace(KEY, "\"${KEY}\"");
+    let base =
+        text("", "", "limits: { headers: 10, uri_bytes: 1KiB }\nlog: { level: warn }\n").replace(KEY, "\"${KEY}\"");
     let over = "limits = { headers = 20, header_bytes = \"${SIZE:-8KiB}\" }\n";
     let environment = |name: &str| match name {
         "KEY" => Some(KEY.to_owned()),
@@ -75,7 +76,10 @@ fn each_value_says_which_of_the_four_it_comes_from() {
     // With origins it is still the same YAML.
     let plain = show_with(&files, &flags, &environment, false);
     assert!(!plain.contains('#'));
-    assert_eq!(shown.lines().map(|line| line.split("  # ").next().unwrap().trim_end()).collect::<Vec<_>>(), plain.lines().collect::<Vec<_>>());
+    assert_eq!(
+        shown.lines().map(|line| line.split("  # ").next().unwrap().trim_end()).collect::<Vec<_>>(),
+        plain.lines().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -83,7 +87,10 @@ fn no_secret_is_shown_however_it_came_in() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
     fs::write(&file, "hunter2-file").unwrap();
-    let second = format!("  - {{ name: b, keys: [{{ key: '${{KEY}}' }}, {{ key_file: {} }}], upstreams: [pager] }}\n", file.display());
+    let second = format!(
+        "  - {{ name: b, keys: [{{ key: '${{KEY}}' }}, {{ key_file: {} }}], upstreams: [pager] }}\n",
+        file.display()
+    );
     let written = text("", "credential: hunter2-written", "listen: { admin: { token_file: FILE } }\n")
         .replace("FILE", &file.display().to_string())
         .replace(KEY, "'hunter2-${KEY:-hunter2-default}'")
@@ -97,7 +104,10 @@ fn no_secret_is_shown_however_it_came_in() {
         let shown = show_with(&[("surgegate.yaml", &written)], &[], &environment, with_origins);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(shown.matches(r#""***""#).count(), 3, "{shown}");
-        assert!(shown.contains("${KEY}") == with_origins && shown.contains("https://a.example/v2/incidents/api/***"), "{shown}");
+        assert!(
+            shown.contains("${KEY}") == with_origins && shown.contains("https://a.example/v2/incidents/api/***"),
+            "{shown}"
+        );
         assert!(shown.contains("https://a.example/***?a=***"), "{shown}");
     }
 }
@@ -106,7 +116,11 @@ fn no_secret_is_shown_however_it_came_in() {
 fn flags_are_typed_as_files_are_and_their_errors_name_them() {
     let written = text("", "", "");
     let files = [("surgegate.yaml", written.as_str())];
-    let shown = show_text(&files, &["listen.ingest.address=[::1]:80", "limits={ headers: 9, gzip: false }", "spool.directory=a=b"], &nothing);
+    let shown = show_text(
+        &files,
+        &["listen.ingest.address=[::1]:80", "limits={ headers: 9, gzip: false }", "spool.directory=a=b"],
+        &nothing,
+    );
     for line in ["    address: \"[::1]:80\"\n", "  headers: 9\n", "  gzip: false\n", "  directory: \"a=b\"\n"] {
         assert!(shown.contains(line) || shown.contains(&line.replace('"', "")), "{line} is not in\n{shown}");
     }
@@ -114,7 +128,9 @@ fn flags_are_typed_as_files_are_and_their_errors_name_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("surgegate.yaml");
         fs::write(&path, &written).unwrap();
-        load_with(&[path], &Over { flags: vec![flag.parse().unwrap()], variables: Vec::new() }, &nothing).unwrap_err().to_string()
+        load_with(&[path], &Over { flags: vec![flag.parse().unwrap()], variables: Vec::new() }, &nothing)
+            .unwrap_err()
+            .to_string()
     };
     for (flag, message, place) in [
         ("limits.headers=many", "limits.headers: not a whole number: \"many\"", "flag --set limits.headers"),
@@ -137,7 +153,8 @@ fn a_variable_that_begins_as_ours_and_names_no_key_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("surgegate.yaml");
     fs::write(&path, text("", "", "")).unwrap();
-    let variables = |names: &[&str]| Over { flags: Vec::new(), variables: names.iter().map(|name| (*name).to_owned()).collect() };
+    let variables =
+        |names: &[&str]| Over { flags: Vec::new(), variables: names.iter().map(|name| (*name).to_owned()).collect() };
     let fine = ["PATH", "SURGEGATE_PORT", "SURGEGATE__LOG__LEVEL", "SURGEGATE__LISTEN__INGEST__ADDRESS"];
     assert!(load_with(std::slice::from_ref(&path), &variables(&fine), &nothing).is_ok());
     for (name, hint) in [
@@ -162,7 +179,10 @@ fn others_can_make_findings_at_the_place_of_a_key() {
         let finding = places.finding(Level::Warning, "unreachable", key, "cannot be reached", Some("start it"));
         (finding.line, finding.column)
     };
-    assert_eq!([at("upstreams[0].url"), at("upstreams[0].timeout"), at("spool.directory"), at("upstreams[9].url")], [(8, 10), (6, 5), (1, 1), (1, 1)]);
+    assert_eq!(
+        [at("upstreams[0].url"), at("upstreams[0].timeout"), at("spool.directory"), at("upstreams[9].url")],
+        [(8, 10), (6, 5), (1, 1), (1, 1)]
+    );
     let shown = places.finding(Level::Warning, "x", "upstreams[0].credential", "bad", None).to_string();
     assert!(shown.starts_with("warning: upstreams[0].credential: bad\n") && !shown.contains("hunter2"), "{shown}");
     assert!(load_with_places(&[directory.path().join("absent")], &Over::default(), &nothing).is_err());
