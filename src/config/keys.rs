@@ -3,6 +3,9 @@
 //! The reader takes defaults and bounds from here, refuses what is not here, and the tests hold the
 //! commented reference file to it. A key of a later version is named, so that it is not called unknown.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
@@ -403,13 +406,23 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// The keys of a section, by their last word.
-pub(super) fn of_section(section: &str) -> impl Iterator<Item = (&'static str, &'static Row)> {
-    ROWS.iter().filter_map(move |row| {
+/// The keys of each section, by their last word. A configuration can have a hundred thousand sections.
+static SECTIONS: LazyLock<HashMap<&'static str, Vec<(&'static str, &'static Row)>>> = LazyLock::new(|| {
+    let mut sections: HashMap<_, Vec<_>> = HashMap::new();
+    for row in ROWS {
         let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", row.path));
-        (parent.strip_suffix("[]").unwrap_or(parent) == section.strip_suffix("[]").unwrap_or(section))
-            .then_some((name, row))
-    })
+        sections.entry(parent.trim_end_matches("[]")).or_default().push((name, row));
+    }
+    sections
+});
+
+/// The keys of a section or of an entry of a list, by their last word.
+pub(super) fn of_section(section: &str) -> impl Iterator<Item = (&'static str, &'static Row)> + use<> {
+    keys_of(section).iter().copied()
+}
+
+pub(super) fn keys_of(section: &str) -> &'static [(&'static str, &'static Row)] {
+    SECTIONS.get(section.trim_end_matches("[]")).map_or(&[], Vec::as_slice)
 }
 
 /// Whether some key is called so.

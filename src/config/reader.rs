@@ -20,7 +20,7 @@ const UNKNOWN_KEY_CHARS_MAX: usize = 24;
 pub(super) struct Section<'t> {
     report: &'t Report,
     /// The table's rows of its keys, by their last word.
-    rows: Vec<(&'static str, &'static Row)>,
+    rows: &'static [(&'static str, &'static Row)],
     /// The same for people: `integrations[0]`.
     label: String,
     place: Place,
@@ -46,7 +46,7 @@ impl<'t> Section<'t> {
         let is_broken = node.is_some_and(|node| !matches!(node.value, Value::Map(_)));
         let mut section = Self {
             report,
-            rows: keys::of_section(path).collect(),
+            rows: keys::keys_of(path),
             label,
             place,
             entries: HashMap::new(),

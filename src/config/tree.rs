@@ -146,6 +146,9 @@ pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<No
 
 /// Reports a key that stands a second time. One that is no key of ours may be a secret.
 fn repeated(report: &Report, key: &str, place: Place, line: usize) {
+    if report.is_full() {
+        return report.error(place, Wrong::value(""));
+    }
     let is_known = keys::is_name(key);
     if is_known {
         report.show(place);

@@ -56,7 +56,7 @@ fn starting_files_load_once_their_variable_is_set() {
             .unwrap_or_else(|errors| panic!("{text}\n{errors}"));
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert_eq!(config.ingest.address.port(), 8080, "only defaults");
-        let errors = read(&text).err().expect("a variable is missing");
+        let errors = read(&text).expect_err("a variable is missing");
         assert!(errors.to_string().contains("environment variable PAYMENTS_KEY is not set"), "{errors}");
         assert_eq!(errors.count(), 1);
     }

@@ -32,6 +32,9 @@ pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<No
 }
 
 fn refuse(report: &Report, lines: &Lines, text: &str, error: &Error) {
+    if report.is_full() {
+        return report.error(Place::default(), Wrong::value(""));
+    }
     let span = error.span().unwrap_or_default();
     let place = lines.place(text.floor_char_boundary(span.start)..text.floor_char_boundary(span.end));
     let message = error.message().trim_end_matches(", expected nothing");
