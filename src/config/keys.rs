@@ -430,6 +430,13 @@ pub(super) fn is_name(word: &str) -> bool {
     ROWS.iter().any(|row| row.name() == word)
 }
 
+/// The section that a key belongs to, if there is only one.
+pub(super) fn home_of(word: &str) -> Option<&'static str> {
+    let mut homes = ROWS.iter().filter(|row| row.name() == word);
+    let home = homes.next()?.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+    homes.next().is_none().then_some(home)
+}
+
 /// The row of a key outside lists.
 pub(super) fn find(path: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.path == path)

@@ -10,8 +10,8 @@ use super::tree::{self, Entry, Format, Node, Origin, Scalar, Value, merge};
 
 const PREFIX: &str = "SURGEGATE__";
 
-/// A key that a flag sets: `--set spool.directory=/data`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key that a flag sets: `--set spool.directory=/data`. Not to be printed: a value can be a secret.
+#[derive(Clone)]
 pub struct Flag {
     key: String,
     value: String,
@@ -37,7 +37,7 @@ impl FromStr for Flag {
 }
 
 /// What stands over the files.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Over {
     pub flags: Vec<Flag>,
     /// The names of all variables of the environment; those that begin as ours must name a key.

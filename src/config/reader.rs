@@ -61,7 +61,10 @@ impl<'t> Section<'t> {
             Some((node, _)) => {
                 let what = if section.label.is_empty() { "the configuration" } else { &section.label };
                 let wrong = Wrong::value(format!("{what}: expected a mapping, found {}", node.noun())).code("type");
-                report.error(place, wrong.hint(report.format(place.source).mapping()));
+                let example = report.format(place.source).mapping();
+                let names = section.rows.iter().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| *name);
+                let hint = format!("{example}; its keys: {}", names.collect::<Vec<_>>().join(", "));
+                report.error(place, wrong.hint(hint));
             }
         }
         section
@@ -85,9 +88,11 @@ impl<'t> Section<'t> {
         }
         let known = || self.rows.iter().copied().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
         let meant = nearest(&entry.key, self.rows.iter().copied().map(|(name, _)| name));
-        let hint = match meant {
-            Some(name) => format!("did you mean {}?", quote(name)),
-            None => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
+        let hint = match (keys::home_of(&entry.key), meant) {
+            (Some(""), _) => "it stands at the top of the file, not here".to_owned(),
+            (Some(home), _) => format!("it belongs to {home}"),
+            (None, Some(name)) => format!("did you mean {}?", quote(name)),
+            (None, None) => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
         };
         self.meant.extend(meant);
         let is_harmless = meant.is_some() || entry.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX;

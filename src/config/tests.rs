@@ -331,6 +331,9 @@ fn a_mistyped_word_is_answered_with_the_nearest_known_one() {
     for (text, hint) in [
         (text("forward_duplicate: all", "", ""), "did you mean \"forward_duplicates\"?"),
         (text("", "", "").replace("[pager]", "[pagre]"), "did you mean \"pager\"?"),
+        (text("directory: x", "", ""), "it belongs to spool"),
+        (text("", "", "spool: { log: {} }\n"), "it stands at the top of the file, not here"),
+        (text("", "", "kind: webhook\n"), "it belongs to upstreams[]"),
         (text("on_limit: rejct", "", ""), "did you mean \"reject\"?"),
         (text("", "timeout: 10", ""), "write 10s for seconds"),
         (text("", "", "spool: { max_bytes: 1GB }\n"), "write 1GiB"),

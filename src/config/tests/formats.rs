@@ -180,6 +180,51 @@ fn errors_of_json_have_their_places_and_their_own_examples() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// As a newcomer sees them: read the golden files aloud.
+#[test]
+fn many_errors_of_toml_and_json_are_reported_in_one_run() {
+    let toml = r#"# Ours
+title = "hunter2"
+
+[listen]
+ingest.address = 8080
+
+[limits]
+body_timeout = "10"
+gzip = "yes"
+redis = 1
+
+[[integrations]]
+name = "Payments"
+keys = ["hunter2"]
+upstream = ["pager"] # hunter2
+
+[[upstreams]]
+name = "pager"
+kind = "webhok"
+url = "https://user:hunter2@a.example"
+batch = { max_events = 0 }
+"#;
+    let json = r#"{
+  "title": "hunter2",
+  "listen": { "ingest": { "address": 8080 } },
+  "limits": { "body_timeout": "10", "gzip": "yes", "gzip": false },
+  "integrations": { "name": "Payments", "keys": ["hunter2"] },
+  "upstreams": [
+    { "name": "pager", "kind": "webhok", "url": "https://user:hunter2@a.example", "batch": { "max_events": 0 } },
+    "hunter2"
+  ]
+}"#;
+    for (name, text, golden) in [
+        ("surgegate.toml", toml, include_str!("../golden/many_errors_toml.txt")),
+        ("surgegate.json", json, include_str!("../golden/many_errors_json.txt")),
+    ] {
+        let shown = load_text(name, text, &nothing).unwrap_err().to_string();
+        assert_eq!(shown.trim_end(), golden.trim_end(), "\n{shown}");
+        assert!(!shown.contains("hunter2"), "a secret is shown");
+    }
+}
+
 #[test]
 fn secrets_in_toml_and_json_are_never_shown() {
     let lines = [

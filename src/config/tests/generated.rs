@@ -152,12 +152,14 @@ fn the_schema_takes_what_the_loader_takes() {
     let stdout = text("", "", "").replace("kind: webhook\n    url: https://a.example/hook", "kind: stdout");
     let bare = text("rate_limit:", "rate_limit:", "log:\nlisten: { ingest: { address: '[::1]:80' } }\n");
     let sizes = text("body_bytes: 7", "", "limits: { body_bytes: 20KiB, batch_body_bytes: 99999 }\n");
+    let readme = include_str!("../../../README.md").split("```").find_map(|block| block.strip_prefix("yaml\n"));
+    let readme = readme.expect("an example").to_owned();
     let variables = text(
         "enabled: ${A:-true}\nsuccess_status: \"${B:-200}\"\nforward_duplicates: ${C:-all}",
         "timeout: ${D:-1s}",
         "spool: { max_bytes: \"${E:-1GiB}\" }\n",
     );
-    for text in starting.iter().chain([&squadcast, &stdout, &bare, &sizes, &variables]) {
+    for text in starting.iter().chain([&squadcast, &stdout, &bare, &sizes, &variables, &readme]) {
         let loaded = load_text("surgegate.yaml", text, &environment_of_everything);
         loaded.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
         let value = json_of_text(text);

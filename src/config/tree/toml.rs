@@ -46,8 +46,8 @@ fn refuse(report: &Report, lines: &Lines, text: &str, error: &Error) {
     }
     let hint = if message.contains("recursion") {
         "no key is that deep"
-    } else if ["unclosed", "missing", "extra", "unexpected"].iter().any(|word| message.contains(word)) {
-        "check quotes and brackets here and just before"
+    } else if ["unclosed", "missing", "extra", "newline"].iter().any(|word| message.contains(word)) {
+        "check quotes and brackets here and just before; each line has one key = value"
     } else {
         "texts stand in quotes, durations and sizes with a unit too: timeout = \"10s\""
     };

@@ -85,6 +85,8 @@ impl<'s> Builder<'s, '_> {
         let line = self.report.line_before(place);
         let hint = if line.rsplit_once("${").is_some_and(|(_, inner)| !inner.contains(['}', '"', '\''])) {
             "inside { } and [ ] a variable needs quotes: \"${NAME}\""
+        } else if error.info().contains("directive") {
+            "remove the line that begins with %"
         } else if line.trim().is_empty() && line.contains('\t') || error.info().contains("tab") {
             "indent with spaces: YAML takes no tabs there"
         } else {
