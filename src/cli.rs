@@ -5,6 +5,7 @@
 //! its output goes away.
 
 mod completions;
+mod configuration;
 mod demo;
 mod keys;
 mod man;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Flag, Over};
 use crate::spool;
 
 /// Exit codes of INTERFACE 2.
@@ -61,6 +62,9 @@ struct Files {
     /// Configuration file; may be given again, each laid over those before it.
     #[arg(long, short, value_name = "FILE")]
     config: Vec<PathBuf>,
+    /// Set one key over files and environment, e.g. listen.ingest.address=127.0.0.1:9000; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Flag>,
 }
 
 #[derive(Subcommand)]
@@ -77,6 +81,8 @@ enum Verb {
     /// Make a key for a sender, or the hash of one.
     #[command(after_long_help = keys::HELP)]
     Keys(keys::Arguments),
+    /// Look at a configuration, or begin one: show | schema | init.
+    Config(configuration::Arguments),
     /// Look at a spool, mend it, empty it: check | ls | repair | send | reassign | drop.
     Spool(spool::Arguments),
     /// Ask a URL once whether it answers 2xx, e.g. for a container's health check.
@@ -101,7 +107,8 @@ pub fn run() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Validate(arguments) => validate::run(&arguments),
         Verb::Keys(arguments) => keys::run(&arguments),
-        Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config }.load()),
+        Verb::Config(arguments) => configuration::run(&arguments),
+        Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config, set: Vec::new() }.load()),
         Verb::Probe(arguments) => probe::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Man => man::run(),
@@ -123,10 +130,17 @@ impl Files {
         config::find().map(|path| vec![path])
     }
 
+    /// What stands over the files.
+    fn over(&self) -> Over {
+        // A name that is no text can be none of ours.
+        let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        Over { flags: self.set.clone(), variables }
+    }
+
     /// The configuration; says itself what is wrong with it.
     fn load(&self) -> Result<Config, ExitCode> {
         let paths = self.paths().map_err(|error| invalid(&error))?;
-        config::load(&paths, &environment).map_err(|errors| invalid(&errors))
+        config::load_with(&paths, &self.over(), &environment).map_err(|errors| invalid(&errors))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Configuration: text as written to [`Config`] as meant. Called by `main` at start and on reload.
 //!
 //! A load goes through five stages, none of which stops at the first error:
-//! 1. `tree`: YAML to nodes that know their place; several files are laid over each other.
-//! 2. `overrides`: `SURGEGATE__SECTION__KEY` over single values.
-//! 3. `interpolate`: `${VAR}` in values.
+//! 1. `tree`: YAML, TOML or JSON to nodes that know their place; several files are laid over each other.
+//! 2. `interpolate`: `${VAR}` in values.
+//! 3. `overrides`: `SURGEGATE__SECTION__KEY` over single values, then `--set` over both. `gather` does these three.
 //! 4. `reader`: sections, by the table in `keys`; `process`, `upstreams` and `integrations` give them meaning.
 //! 5. `report`: findings, in file order, with a snippet in which secrets are hidden.
 //!
@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod commented;
 mod files;
 mod finding;
+mod gather;
 mod integrations;
 mod interpolate;
 mod keys;
@@ -24,7 +26,12 @@ mod overrides;
 mod places;
 mod process;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod report;
+mod schema;
+mod show;
+mod tell;
 mod tree;
 mod units;
 mod upstreams;
@@ -34,13 +41,15 @@ mod tests;
 
 pub use finding::{Errors, Finding, Level};
 pub use interpolate::Environment;
+pub use overrides::{Flag, Over};
 pub use places::Places;
 
 use crate::event::Micros;
 use crate::{body, dedup, gate, listen, sink, store};
+use gather::Gathering;
 use reader::Section;
-use report::{Place, Report, Wrong};
-use tree::Node;
+use report::Report;
+use tree::{Format, Node};
 
 /// What an operator meant: each room's own configuration (INTERFACE 3).
 pub struct Config {
@@ -102,7 +111,7 @@ pub const SEARCH: [&str; 2] = ["./surgegate.yaml", "/etc/surgegate/surgegate.yam
 /// No configuration was named, and none stands where it is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no configuration: neither {} exists; name one with --config, or try `surgegate demo`, which needs none",
+    "no configuration: neither {} exists; name one with --config, begin one with `surgegate config init`, or try `surgegate demo`, which needs none",
     .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" nor ")
 )]
 pub struct NotFound(pub Vec<PathBuf>);
@@ -120,75 +129,70 @@ fn find_among(candidates: &[&Path]) -> Result<PathBuf, NotFound> {
 /// Reads the files, each laid over those before it: mappings are joined, lists and values replaced.
 /// `environment` looks up a variable.
 pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Errors> {
+    load_with(paths, &Over::default(), environment)
+}
+
+/// As [`load`], with what stands over the files beside single variables.
+pub fn load_with(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<Config, Errors> {
     let read_at = Micros::now();
-    let (report, files) = read(paths);
-    let mut config = assemble(report, files, environment, |_, _| ()).map(|(config, ())| config)?;
-    config.files.extend_from_slice(paths);
-    config.read_at = read_at;
-    Ok(config)
+    let (report, root) = gather(paths, over, environment)?;
+    let config = mean(&Section::root(&report, &root));
+    let mut files = report.read.take();
+    files.extend_from_slice(paths);
+    let warnings = report.finish()?;
+    Ok(Config { read_at, files, warnings, ..config })
 }
 
-/// As [`load`], with where each key stands, for checks of what lies outside the files.
-pub fn load_placed(paths: &[PathBuf], environment: &Environment) -> Result<(Config, Places), Errors> {
-    let (report, files) = read(paths);
-    assemble(report, files, environment, Places::gather)
+/// As [`load_with`], with the places of keys for findings that others make.
+pub fn load_with_places(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<(Config, Places), Errors> {
+    let (report, root) = gather(paths, over, environment)?;
+    let mut config = mean(&Section::root(&report, &root));
+    let (warnings, places) = Places::of(report, root)?;
+    config.warnings = warnings;
+    Ok((config, places))
 }
 
-fn read(paths: &[PathBuf]) -> (Report, Files) {
-    let mut report = Report::default();
-    let mut files = Files::default();
-    for path in paths {
-        let name = path.display().to_string();
-        let text = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("toml") => {
-                let wrong = Wrong::value("TOML comes with a later version").code("later_version");
-                Err(wrong.hint("write YAML, in a file that ends in .yaml"))
-            }
-            _ => files::text(path, files::CONFIG_BYTES_MAX),
-        };
-        match text {
-            Ok(text) => files.add(&mut report, name, &text),
-            Err(wrong) => files.refuse(&mut report, name, wrong),
-        }
-    }
-    (report, files)
-}
-
-/// As [`load`], of one text that is called `name` in findings.
+/// As [`load`], of one text that is called `name` in findings: TOML or JSON where the name ends so, else YAML.
 pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Config, Errors> {
-    let mut report = Report::default();
-    let mut files = Files::default();
-    files.add(&mut report, name.to_owned(), text);
-    assemble(report, files, environment, |_, _| ()).map(|(config, ())| config)
+    let mut gathering = Gathering::default();
+    gathering.add_text(name.to_owned(), text, Format::of(Path::new(name)));
+    let (report, root) = gathering.finish(&Over::default(), environment)?;
+    let config = mean(&Section::root(&report, &root));
+    let warnings = report.finish()?;
+    Ok(Config { warnings, ..config })
 }
 
-/// What was read so far.
-#[derive(Default)]
-struct Files {
-    root: Option<Node>,
-    /// A file is missing from `root`: errors found in the rest would only confuse.
-    is_partial: bool,
+/// The configuration as it is meant, as YAML: defaults filled in, secrets masked; with origins each value says in a
+/// comment where it comes from. Beside it the warnings.
+///
+/// # Errors
+/// As [`load`].
+pub fn show(
+    paths: &[PathBuf],
+    over: &Over,
+    environment: &Environment,
+    with_origins: bool,
+) -> Result<(String, Vec<Finding>), Errors> {
+    let (report, root) = gather(paths, over, environment)?;
+    mean(&Section::root(&report, &root));
+    let shown = show::show(&report, &root, with_origins);
+    Ok((shown, report.finish()?))
 }
 
-impl Files {
-    fn add(&mut self, report: &mut Report, name: String, text: &str) {
-        if text.len() as u64 > files::CONFIG_BYTES_MAX {
-            let message = format!("larger than {}", units::show_size(files::CONFIG_BYTES_MAX));
-            return self.refuse(report, name, Wrong::value(message).code("file"));
-        }
-        let source = report.add_source(name, text);
-        match (tree::parse(report, source, text), &mut self.root) {
-            (None, _) => self.is_partial = true,
-            (Some(node), Some(base)) => tree::merge(base, node),
-            (Some(node), root) => *root = Some(node),
-        }
-    }
+/// The JSON Schema (draft-07) of a configuration.
+pub fn schema() -> String {
+    format!("{:#}\n", schema::schema())
+}
 
-    fn refuse(&mut self, report: &mut Report, name: String, wrong: Wrong) {
-        let source = report.add_source(name, "");
-        report.error(Place { source, ..Place::default() }, wrong);
-        self.is_partial = true;
-    }
+/// A commented configuration to begin with: every key, or only what must be written.
+pub fn starting_file(minimal: bool) -> String {
+    commented::file(if minimal { commented::Extent::Minimal } else { commented::Extent::Starting })
+}
+
+fn gather(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<(Report, Node), Errors> {
+    let mut gathering = Gathering::default();
+    paths.iter().for_each(|path| gathering.add_file(path));
+    gathering.finish(over, environment)
 }
 
 /// Reads a duration as the configuration writes them: `500ms`, `5s`, `2m`, `24h`, `30d`.
@@ -198,32 +202,6 @@ impl Files {
 pub fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text)
         .map_err(|wrong| wrong.hint.map_or(wrong.message.clone(), |hint| format!("{}: {hint}", wrong.message)))
-}
-
-/// `look` sees the tree once all of it was read.
-fn assemble<T>(
-    mut report: Report,
-    files: Files,
-    environment: &Environment,
-    look: impl FnOnce(&Report, &Node) -> T,
-) -> Result<(Config, T), Errors> {
-    let mut root = match files.root {
-        Some(root) if !files.is_partial => root,
-        _ => {
-            if !files.is_partial {
-                report.add_source("configuration", "");
-                report.error(Place::default(), Wrong::value("no file was named").code("file"));
-            }
-            return Err(report.into_errors());
-        }
-    };
-    interpolate::interpolate(&mut root, &report, environment);
-    overrides::lay_over(&mut root, &mut report, environment);
-    let config = mean(&Section::root(&report, &root));
-    let seen = look(&report, &root);
-    let files = report.read.take();
-    let warnings = report.finish()?;
-    Ok((Config { files, warnings, ..config }, seen))
 }
 
 fn mean(root: &Section) -> Config {

@@ -63,7 +63,7 @@ impl Book<'_> {
     }
 
     fn add(&mut self, level: Level, may_pass: bool, code: &'static str, key: &str, message: &str, hint: String) {
-        let finding = self.places.finding(level, code, key, message, Some(hint));
+        let finding = self.places.finding(level, code, key, message, Some(&hint));
         self.report.found.push(Found { finding, may_pass });
     }
 

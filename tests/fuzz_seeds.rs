@@ -16,7 +16,7 @@ mod route_and_head;
 mod store_recovery;
 
 /// Words that no byte change finds.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 28] = [
     "null",
     "true",
     "-0",
@@ -41,6 +41,10 @@ const WORDS: [&str; 24] = [
     "*a",
     "- ",
     ": ",
+    " = ",
+    "\"\"\"",
+    "[[upstreams]]\n",
+    "'",
 ];
 
 fn root() -> PathBuf {

@@ -28,7 +28,8 @@ pub(super) fn run(files: &Files) -> ExitCode {
         Ok(paths) => paths,
         Err(error) => return super::invalid(&error),
     };
-    let load = move || config::load(&paths, &super::environment);
+    let over = files.over();
+    let load = move || config::load_with(&paths, &over, &super::environment);
     match load() {
         Ok(config) => serve(config, Some(Box::new(load)), None),
         Err(errors) => super::invalid(&errors),

@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(paths) => paths,
         Err(error) => return not_found(&error, arguments.format),
     };
-    let verdict = match config::load_placed(&paths, &super::environment) {
+    let verdict = match config::load_with_places(&paths, &arguments.files.over(), &super::environment) {
         Err(Errors { findings, more }) => Ok(Verdict { findings, more, ..Verdict::default() }),
         Ok((config, _)) if arguments.no_environment => Ok(Verdict { findings: config.warnings, ..Verdict::default() }),
         Ok((config, places)) => with_environment(config, &places),

@@ -1,6 +1,6 @@
 //! Reads the configuration's own files and the secrets that it names.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,25 +12,36 @@ pub(super) const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Largest key, credential or token, with room to spare; `/dev/zero` ends here.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// The whole text of a file of at most `most` bytes.
-pub(super) fn text(path: &Path, most: u64) -> Result<String, Wrong> {
-    let unreadable = |error: std::io::Error| Wrong::value(format!("cannot be read: {error}")).code("file");
+/// All of a file of at most `most` bytes.
+pub(super) fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Wrong> {
+    let unreadable = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::IsADirectory => "name the file in it",
+            io::ErrorKind::PermissionDenied => "let the user that the process runs as read it",
+            _ => "relative paths begin at the working directory",
+        };
+        Wrong::value(format!("cannot be read: {error}")).code("file").hint(hint)
+    };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > most {
         return Err(Wrong::value(format!("larger than {}", super::units::show_size(most))).code("file"));
     }
-    String::from_utf8(bytes).map_err(|_| Wrong::value("not UTF-8 text").code("file"))
+    Ok(bytes)
 }
 
 /// A secret from the file that `key` names, less its last line break. Failures are reported at the key.
 pub(super) fn secret(section: &Section, key: &str, path: &Path) -> Option<Arc<str>> {
     section.note_read(path);
-    let read = text(path, SECRET_BYTES_MAX).and_then(|text| {
+    let read = bytes(path, SECRET_BYTES_MAX).and_then(|bytes| {
+        let text = String::from_utf8(bytes).map_err(|_| Wrong::value("not UTF-8 text").code("file"))?;
         let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-        if secret.is_empty() { Err(Wrong::value("the file is empty").code("file")) } else { Ok(Arc::from(secret)) }
+        if secret.is_empty() {
+            Err(Wrong::value("the file is empty").code("file").hint("it holds the secret and nothing else"))
+        } else {
+            Ok(Arc::from(secret))
+        }
     });
-    let hint = "relative paths begin at the working directory";
-    read.map_err(|wrong| section.error(key, wrong.hint(hint))).ok()
+    read.map_err(|wrong| section.error(key, wrong)).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +26,7 @@ pub struct Finding {
     /// From 1, in characters; 0 where the file as a whole is meant.
     pub column: usize,
     pub hint: Option<String>,
-    #[serde(skip)]
+    /// As data: the text alone.
     pub(super) snippet: Option<Snippet>,
 }
 
@@ -69,6 +69,12 @@ impl Finding {
     }
 }
 
+impl Serialize for Snippet {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
@@ -107,6 +113,20 @@ impl Errors {
     pub fn count(&self) -> usize {
         self.findings.iter().filter(|finding| finding.level == Level::Error).count() + self.more
     }
+
+    /// One JSON document for scripts: `valid`, how many `errors` and `warnings`, `more` (errors that are not listed), and
+    /// a row a finding.
+    pub fn to_json(&self) -> String {
+        let warnings = self.findings.iter().filter(|finding| finding.level == Level::Warning).count();
+        let document = serde_json::json!({
+            "valid": self.count() == 0,
+            "errors": self.count(),
+            "warnings": warnings,
+            "more": self.more,
+            "findings": self.findings,
+        });
+        format!("{document:#}")
+    }
 }
 
 impl fmt::Display for Errors {
@@ -131,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_serializes_to_a_row_without_its_snippet() {
+    fn a_finding_serializes_to_a_row_with_its_line() {
         let finding = Finding {
             level: Level::Error,
             code: "unknown_key",
@@ -145,7 +165,36 @@ mod tests {
         let row = serde_json::to_string(&finding).unwrap();
         assert_eq!(
             row,
-            r#"{"level":"error","code":"unknown_key","message":"unknown key \"x\"","file":"a.yaml","line":3,"column":5,"hint":null}"#
+            r#"{"level":"error","code":"unknown_key","message":"unknown key \"x\"","file":"a.yaml","line":3,"column":5,"hint":null,"snippet":"x: 1"}"#
+        );
+    }
+
+    #[test]
+    fn a_run_is_one_document_that_says_whether_it_is_valid() {
+        let finding = |level| Finding {
+            level,
+            code: "value",
+            message: "m".into(),
+            file: "a.yaml".into(),
+            line: 1,
+            column: 2,
+            hint: Some("h".into()),
+            snippet: None,
+        };
+        let document = |findings: &[Level], more| {
+            let errors = Errors { findings: findings.iter().copied().map(finding).collect(), more };
+            serde_json::from_str::<serde_json::Value>(&errors.to_json()).unwrap()
+        };
+        let bad = document(&[Level::Error, Level::Warning], 7);
+        assert_eq!(
+            (&bad["valid"], &bad["errors"], &bad["warnings"], &bad["more"]),
+            (&false.into(), &8.into(), &1.into(), &7.into())
+        );
+        assert_eq!(bad["findings"][0]["hint"], "h");
+        let good = document(&[Level::Warning], 0);
+        assert_eq!(
+            (&good["valid"], &good["errors"], &good["findings"][0]["level"]),
+            (&true.into(), &0.into(), &"warning".into())
         );
     }
 }

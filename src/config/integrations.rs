@@ -163,6 +163,8 @@ fn targets(section: &Section, upstreams: &Names) -> Vec<Arc<str>> {
                 );
             }
             Some(upstream) => targets.push(upstream),
+            // Every name would be unknown; what is wrong with the upstreams was reported.
+            None if upstreams.count() == 0 => {}
             None if section.is_full() => section.error_at(place, "upstreams", Wrong::value("")),
             None => {
                 let known = || upstreams.iter().collect::<Vec<_>>().join(", ");

@@ -61,6 +61,8 @@ fn replace(scalar: &mut Scalar, place: Place, report: &Report, environment: &Env
     if is_one_variable(&scalar.text) {
         report.show(place);
     }
+    // Quotes say nothing of what a variable holds, and in TOML and JSON it cannot be written without them.
+    scalar.plain |= scalar.text.contains("${");
     scalar.origin = origin;
     scalar.text = text;
 }
@@ -93,6 +95,21 @@ fn value(inner: &str, environment: &Environment) -> Result<(String, bool), Wrong
         let wrong = Wrong::value(format!("environment variable {name} is not set"));
         wrong.hint(format!("set it, or give a default: ${{{name}:-default}}"))
     })
+}
+
+/// The variables that a value as written names, whatever stands behind them.
+pub(super) fn variables(written: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = written;
+    while let Some(at) = rest.find('$') {
+        rest = rest.get(at + 1..).unwrap_or_default();
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+        } else if let Some(inner) = rest.strip_prefix('{') {
+            names.extend(inner.split([':', '}']).next().filter(|name| is_variable(name)));
+        }
+    }
+    names
 }
 
 fn is_variable(name: &str) -> bool {

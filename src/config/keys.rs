@@ -3,6 +3,9 @@
 //! The reader takes defaults and bounds from here, refuses what is not here, and the tests hold the
 //! commented reference file to it. A key of a later version is named, so that it is not called unknown.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// What a value may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
@@ -54,6 +57,23 @@ pub(super) struct Row {
     pub(super) shape: Option<Shape>,
     pub(super) default: Fallback,
     pub(super) about: &'static str,
+}
+
+impl Row {
+    /// Whether it has keys of its own.
+    pub(super) fn is_opened(&self) -> bool {
+        matches!(self.shape, Some(Shape::Section | Shape::Sections(..)))
+    }
+
+    /// Whether it is a list of single values.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.shape, Some(Shape::Choices(..) | Shape::Names | Shape::Networks))
+    }
+
+    /// The last word of its path.
+    pub(super) fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
 }
 
 const fn row(path: &'static str, shape: Shape, default: Fallback, about: &'static str) -> Row {
@@ -386,18 +406,52 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
-/// The keys of a section, by their last word.
-pub(super) fn of_section(section: &str) -> impl Iterator<Item = (&'static str, &'static Row)> {
-    ROWS.iter().filter_map(move |row| {
+/// The keys of each section, by their last word. A configuration can have a hundred thousand sections.
+static SECTIONS: LazyLock<HashMap<&'static str, Vec<(&'static str, &'static Row)>>> = LazyLock::new(|| {
+    let mut sections: HashMap<_, Vec<_>> = HashMap::new();
+    for row in ROWS {
         let (parent, name) = row.path.rsplit_once('.').unwrap_or(("", row.path));
-        (parent.strip_suffix("[]").unwrap_or(parent) == section.strip_suffix("[]").unwrap_or(section))
-            .then_some((name, row))
-    })
+        sections.entry(parent.trim_end_matches("[]")).or_default().push((name, row));
+    }
+    sections
+});
+
+/// The keys of a section or of an entry of a list, by their last word.
+pub(super) fn of_section(section: &str) -> impl Iterator<Item = (&'static str, &'static Row)> + use<> {
+    keys_of(section).iter().copied()
+}
+
+pub(super) fn keys_of(section: &str) -> &'static [(&'static str, &'static Row)] {
+    SECTIONS.get(section.trim_end_matches("[]")).map_or(&[], Vec::as_slice)
 }
 
 /// Whether some key is called so.
 pub(super) fn is_name(word: &str) -> bool {
-    ROWS.iter().any(|row| row.path.rsplit('.').next() == Some(word))
+    ROWS.iter().any(|row| row.name() == word)
+}
+
+/// The section that a key belongs to, if there is only one.
+pub(super) fn home_of(word: &str) -> Option<&'static str> {
+    let mut homes = ROWS.iter().filter(|row| row.name() == word);
+    let home = homes.next()?.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+    homes.next().is_none().then_some(home)
+}
+
+/// The row of a key outside lists.
+pub(super) fn find(path: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.path == path)
+}
+
+/// Whether a section does something by standing there: left out is not the same as empty. So is each section whose
+/// keys have no defaults, or that needs one of them.
+pub(super) fn is_off(section: &Row) -> bool {
+    let mut keys = of_section(section.path).map(|(_, row)| row).filter(|row| row.shape.is_some()).peekable();
+    section.path == "upstreams[].batch"
+        || keys.peek().is_some() && {
+            let keys: Vec<_> = keys.collect();
+            keys.iter().all(|row| row.default == Fallback::Absent && !row.is_opened())
+                || keys.iter().any(|row| row.default == Fallback::Required)
+        }
 }
 
 #[cfg(test)]

@@ -1,27 +1,118 @@
-//! Variables that stand in for single values of the file: `SURGEGATE__SPOOL__DIRECTORY`.
+//! What stands over the files: variables for single values (`SURGEGATE__SPOOL__DIRECTORY`), and above them flags for any
+//! key outside lists (`--set spool.directory=/data`).
 
-use super::interpolate::Environment;
-use super::keys::{ROWS, Shape};
-use super::report::{Place, Report};
-use super::tree::{Entry, Node, Origin, Scalar, Value, merge};
+use std::str::FromStr;
+
+use super::interpolate::{Environment, interpolate};
+use super::keys::{self, ROWS};
+use super::report::{FLAG, Place, Report, Wrong, nearest};
+use super::tree::{self, Entry, Format, Node, Origin, Scalar, Value, merge};
 
 const PREFIX: &str = "SURGEGATE__";
 
-/// Lays each variable that names a single value over the tree. Lists have no such names.
-pub(super) fn lay_over(root: &mut Node, report: &mut Report, environment: &Environment) {
-    for row in ROWS {
-        if row.path.contains("[]") || matches!(row.shape, Some(Shape::Section | Shape::Sections(..))) {
-            continue;
+/// A key that a flag sets: `--set spool.directory=/data`. Not to be printed: a value can be a secret.
+#[derive(Clone)]
+pub struct Flag {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Flag {
+    type Err = &'static str;
+
+    /// # Errors
+    /// It is not `KEY=VALUE` with a dotted key. Whether there is such a key, and whether the value fits, the load says.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, e.g. spool.directory=/var/lib/surgegate")?;
+        let is_word =
+            |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if key.contains('[') {
+            return Err("a list is set as a whole: 'upstreams=[{ name: pager, kind: stdout }]'");
         }
-        let name = format!("{PREFIX}{}", row.path.to_uppercase().replace('.', "__"));
+        if !key.split('.').all(is_word) {
+            return Err("a key is words with dots between them, e.g. spool.directory");
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// What stands over the files.
+#[derive(Clone, Default)]
+pub struct Over {
+    pub flags: Vec<Flag>,
+    /// The names of all variables of the environment; those that begin as ours must name a key.
+    pub variables: Vec<String>,
+}
+
+/// Reports variables that begin as ours and name no single value.
+pub(super) fn refuse_unknown(report: &mut Report, variables: &[String]) {
+    let keys = || ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened());
+    let words: Vec<String> = keys().map(|row| words(row.path)).collect();
+    for name in variables {
+        let Some(rest) = name.strip_prefix(PREFIX).filter(|rest| !words.iter().any(|words| words == rest)) else {
+            continue;
+        };
+        let source = report.add_source(format!("environment variable {}", name.escape_debug()), "", Format::Yaml);
+        let key = rest.to_lowercase().replace("__", ".");
+        let hint = match nearest(rest, words.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {PREFIX}{near}?"),
+            None if ROWS.iter().any(|row| row.is_opened() && key.starts_with(row.path)) => {
+                "a variable sets one value outside lists; elsewhere write ${VARIABLE} in the file".to_owned()
+            }
+            None => format!("{PREFIX}SPOOL__DIRECTORY sets spool.directory; give others another name"),
+        };
+        let wrong = Wrong::value("names no key").code("unknown_key").hint(hint);
+        report.error(Place { source, ..Place::default() }, wrong);
+    }
+}
+
+/// The part of a variable's name that is its key's.
+fn words(path: &str) -> String {
+    path.to_uppercase().replace('.', "__")
+}
+
+/// Lays each variable that names a single value over the tree. Lists have no such names.
+pub(super) fn lay_variables_over(root: &mut Node, report: &mut Report, environment: &Environment) {
+    for row in ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened()) {
+        let name = format!("{PREFIX}{}", words(row.path));
         let Some(text) = environment(&name) else { continue };
-        let source = report.add_source(format!("environment variable {name}"), "");
+        let source = report.add_source(format!("environment variable {name}"), "", Format::Yaml);
         let place = Place { source, ..Place::default() };
         let scalar = Scalar { text, plain: true, origin: Origin::Environment };
-        let mut node = Node { place, value: Value::Scalar(scalar) };
-        for key in row.path.rsplit('.') {
-            node = Node { place, value: Value::Map(vec![Entry { key: key.to_owned(), place, value: node }]) };
-        }
-        merge(root, node);
+        merge(root, under(row.path, Node { place, value: Value::Scalar(scalar) }));
     }
+}
+
+/// Lays each flag over the tree; whether all could be read.
+pub(super) fn lay_flags_over(root: &mut Node, report: &mut Report, flags: &[Flag], environment: &Environment) -> bool {
+    let mut all = true;
+    for Flag { key, value } in flags {
+        let source = report.add_source(format!("{FLAG}{key}"), value.as_str(), Format::Yaml);
+        // A single value is taken as it is, so that [::1]:8080 needs no quotes; the rest is YAML.
+        let node = if keys::find(key).is_some_and(|row| !row.is_opened() && !row.is_list()) {
+            let place = Place { source, start: 0, end: value.len(), line: 1, column: 0 };
+            report.set_scalars(source, Some(std::iter::once(0..value.len()).collect()));
+            let scalar = Scalar { text: value.clone(), plain: true, origin: Origin::Written };
+            Some(Node { place, value: Value::Scalar(scalar) })
+        } else {
+            tree::parse(report, source, value)
+        };
+        match node {
+            Some(mut node) => {
+                interpolate(&mut node, report, environment);
+                merge(root, under(key, node));
+            }
+            None => all = false,
+        }
+    }
+    all
+}
+
+/// The node at this path, in a tree of its own.
+fn under(path: &str, mut node: Node) -> Node {
+    let place = node.place;
+    for key in path.rsplit('.') {
+        node = Node { place, value: Value::Map(vec![Entry { key: key.to_owned(), place, value: node }]) };
+    }
+    node
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::keys::{self, Fallback, Row, Shape};
 use super::report::{Place, Report, Wrong, nearest, quote};
-use super::tree::{Entry, Node, Origin, Scalar, Value};
+use super::tree::{Entry, Format, Node, Origin, Scalar, Value};
 use super::units;
 
 /// What a key that the table does not know reads as; a test keeps this from happening.
@@ -20,7 +20,7 @@ const UNKNOWN_KEY_CHARS_MAX: usize = 24;
 pub(super) struct Section<'t> {
     report: &'t Report,
     /// The table's rows of its keys, by their last word.
-    rows: Vec<(&'static str, &'static Row)>,
+    rows: &'static [(&'static str, &'static Row)],
     /// The same for people: `integrations[0]`.
     label: String,
     place: Place,
@@ -46,7 +46,7 @@ impl<'t> Section<'t> {
         let is_broken = node.is_some_and(|node| !matches!(node.value, Value::Map(_)));
         let mut section = Self {
             report,
-            rows: keys::of_section(path).collect(),
+            rows: keys::keys_of(path),
             label,
             place,
             entries: HashMap::new(),
@@ -61,7 +61,10 @@ impl<'t> Section<'t> {
             Some((node, _)) => {
                 let what = if section.label.is_empty() { "the configuration" } else { &section.label };
                 let wrong = Wrong::value(format!("{what}: expected a mapping, found {}", node.noun())).code("type");
-                report.error(place, wrong.hint("write \"key: value\" lines, or { key: value }"));
+                let example = report.format(place.source).mapping();
+                let names = section.rows.iter().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| *name);
+                let hint = format!("{example}; its keys: {}", names.collect::<Vec<_>>().join(", "));
+                report.error(place, wrong.hint(hint));
             }
         }
         section
@@ -85,9 +88,11 @@ impl<'t> Section<'t> {
         }
         let known = || self.rows.iter().copied().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
         let meant = nearest(&entry.key, self.rows.iter().copied().map(|(name, _)| name));
-        let hint = match meant {
-            Some(name) => format!("did you mean {}?", quote(name)),
-            None => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
+        let hint = match (keys::home_of(&entry.key), meant) {
+            (Some(""), _) => "it stands at the top of the file, not here".to_owned(),
+            (Some(home), _) => format!("it belongs to {home}"),
+            (None, Some(name)) => format!("did you mean {}?", quote(name)),
+            (None, None) => format!("known keys here: {}", known().collect::<Vec<_>>().join(", ")),
         };
         self.meant.extend(meant);
         let is_harmless = meant.is_some() || entry.key.chars().count() <= UNKNOWN_KEY_CHARS_MAX;
@@ -186,7 +191,7 @@ impl<'t> Section<'t> {
             self.missing(key, row);
             return Vec::new();
         };
-        let Some(items) = self.items(key, node, "mappings", "- name: value") else { return Vec::new() };
+        let Some(items) = self.items(key, node, "mappings", Format::mappings) else { return Vec::new() };
         if let Some(Shape::Sections(least, most)) = row.shape
             && (items.len() < least || items.len() > most)
         {
@@ -200,13 +205,21 @@ impl<'t> Section<'t> {
         items.iter().enumerate().map(open).collect()
     }
 
-    fn items(&self, key: &str, node: &'t Node, of: &str, example: &str) -> Option<&'t [Node]> {
+    fn items(&self, key: &str, node: &'t Node, of: &str, hint: fn(Format) -> &'static str) -> Option<&'t [Node]> {
         match &node.value {
             Value::List(items) => return Some(items),
             Value::Scalar(Scalar { origin: Origin::Broken, .. }) => {}
             _ => {
                 let message = format!("expected a list of {of}, found {}", node.noun());
-                self.error(key, Wrong::value(message).code("type").hint(format!("write {example}")));
+                let format = self.report.format(node.place.source);
+                let hint = match (&node.value, self.row(key).is_list()) {
+                    (Value::Scalar(scalar), true) if scalar.origin == Origin::Written && !scalar.is_null() => {
+                        self.report.show(node.place);
+                        format.list_of(&scalar.text)
+                    }
+                    _ => hint(format).to_owned(),
+                };
+                self.error(key, Wrong::value(message).code("type").hint(hint));
             }
         }
         None
@@ -215,7 +228,10 @@ impl<'t> Section<'t> {
     fn missing(&self, key: &str, row: &Row) {
         if row.default == Fallback::Required && !self.is_broken && !self.meant.contains(&key) {
             let message = format!("missing key {}", quote(&self.name_of(key)));
-            self.report.error(self.place, Wrong::value(message).code("missing").hint(row.about));
+            let example =
+                if self.label.is_empty() { " `surgegate config init --minimal` shows how it is written." } else { "" };
+            let hint = format!("{}{example}", row.about);
+            self.report.error(self.place, Wrong::value(message).code("missing").hint(hint));
         }
     }
 
@@ -383,7 +399,7 @@ impl<'t> Section<'t> {
             self.missing(key, row);
             return None;
         };
-        let items = self.items(key, node, "values", "[one, two]")?;
+        let items = self.items(key, node, "values", Format::list)?;
         if items.is_empty() {
             let hint = if row.default == Fallback::Absent { "remove the key" } else { row.about };
             self.error(key, Wrong::value("an empty list").hint(hint));

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use super::finding::{Errors, Finding, Level, Snippet};
 use super::keys;
+use super::tree::Format;
 
 /// Findings listed in one run. What a person can work through; bounds the cost of a hostile file.
 const FINDINGS_MAX: usize = 100;
@@ -17,6 +18,8 @@ const FINDINGS_MAX: usize = 100;
 const SNIPPET_CHARS_MAX: usize = 120;
 /// Bytes on either side of a place that can come into its snippet.
 const WINDOW_BYTES: usize = 4 * SNIPPET_CHARS_MAX;
+/// How the name of a flag's source begins.
+pub(super) const FLAG: &str = "flag --set ";
 const MASK: &str = "***";
 
 /// Where something stands. Offsets are bytes, `line` from 1, `column` from 0 in characters.
@@ -56,6 +59,7 @@ impl Wrong {
 struct Source {
     name: String,
     text: String,
+    format: Format,
     /// Scalars in file order.
     scalars: Vec<Range<usize>>,
     /// The text did not parse: nothing is known of its scalars.
@@ -78,9 +82,24 @@ pub(super) struct Report {
 
 impl Report {
     /// Adds a text to report on; the answer is its `Place::source`.
-    pub(super) fn add_source(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
-        self.sources.push(Source { name: name.into(), text: text.into(), scalars: Vec::new(), broken: false });
+    pub(super) fn add_source(&mut self, name: impl Into<String>, text: impl Into<String>, format: Format) -> usize {
+        self.sources.push(Source { name: name.into(), text: text.into(), format, scalars: Vec::new(), broken: false });
         self.sources.len() - 1
+    }
+
+    /// How a source is written.
+    pub(super) fn format(&self, source: usize) -> Format {
+        self.sources.get(source).map_or(Format::Yaml, |source| source.format)
+    }
+
+    /// The file, or what else it is called in findings.
+    pub(super) fn name(&self, source: usize) -> &str {
+        self.sources.get(source).map_or("", |source| &source.name)
+    }
+
+    /// Whether it is a flag's value: its lines mean nothing to people.
+    pub(super) fn is_flag(&self, source: usize) -> bool {
+        self.name(source).starts_with(FLAG)
     }
 
     /// Hands over where a source's scalars stand; `None`: it did not parse.
@@ -95,6 +114,15 @@ impl Report {
     /// The bytes at `place`, as written.
     pub(super) fn written(&self, place: Place) -> &str {
         self.sources.get(place.source).and_then(|source| source.text.get(place.start..place.end)).unwrap_or_default()
+    }
+
+    /// What stands on the line of `place` before it, and the character there.
+    pub(super) fn line_before(&self, place: Place) -> &str {
+        let text = self.sources.get(place.source).map_or("", |source| source.text.as_str());
+        let end = text.ceil_char_boundary(place.start.saturating_add(1));
+        let begin = text.floor_char_boundary(end.saturating_sub(WINDOW_BYTES));
+        let head = text.get(begin..end).unwrap_or_default().trim_end_matches('\n');
+        head.rsplit('\n').next().unwrap_or_default()
     }
 
     /// The scalar at `place` is no secret.
@@ -137,11 +165,15 @@ impl Report {
     }
 
     pub(super) fn into_errors(self) -> Errors {
+        Errors { findings: self.findings(), more: self.more.get() }
+    }
+
+    /// What was found so far, in file order.
+    pub(super) fn findings(&self) -> Vec<Finding> {
         let mut found = self.found.take();
         // Stable: two findings at one place stay in the order in which they were made.
         found.sort_by_key(|(place, ..)| *place);
-        let findings = found.into_iter().map(|(place, level, wrong)| self.finding(place, level, wrong)).collect();
-        Errors { findings, more: self.more.get() }
+        found.into_iter().map(|(place, level, wrong)| self.finding(place, level, wrong)).collect()
     }
 
     pub(super) fn finding(&self, place: Place, level: Level, Wrong { code, message, hint }: Wrong) -> Finding {
@@ -166,6 +198,9 @@ impl Report {
         let begin = begin.max(text.floor_char_boundary(place.start.saturating_sub(WINDOW_BYTES)));
         let end = end.min(text.floor_char_boundary(place.start.saturating_add(WINDOW_BYTES)));
         let line = text.get(begin..end)?.trim_end();
+        if line.is_empty() {
+            return None;
+        }
         let hidden = if source.broken { hide_all(line, begin) } else { self.hidden(source, place.source, begin..end) };
 
         let mut shown = String::new();
@@ -210,10 +245,10 @@ impl Report {
 fn hide_all(line: &str, begin: usize) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     let mut at = 0;
-    let is_word = |character: char| !character.is_whitespace() && !"[]{},:\"'#".contains(character);
+    let is_word = |character: char| !character.is_whitespace() && !"[]{},:=\"'#".contains(character);
     for piece in line.split_inclusive(|character| !is_word(character)) {
         let word = piece.trim_end_matches(|character| !is_word(character));
-        if !word.is_empty() && word != "-" && !keys::is_name(word) {
+        if !word.is_empty() && word != "-" && !word.split('.').all(keys::is_name) {
             hidden.push(begin + at..begin + at + word.len());
         }
         at += piece.len();
@@ -308,7 +343,7 @@ mod tests {
     fn a_line_that_did_not_parse_shows_nothing_but_names_of_keys() {
         let mut report = Report::default();
         let text = "  - name: pay\n    keys: [{ key: hunter2";
-        let source = report.add_source("a.yaml", text);
+        let source = report.add_source("a.yaml", text, Format::Yaml);
         report.set_scalars(source, None);
         report.error(
             Place { source, start: text.len(), end: text.len(), line: 2, column: 23 },

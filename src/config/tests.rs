@@ -1,12 +1,15 @@
 //! The room as a whole: defaults, every check with its place, many errors in one run, hostile texts.
 
+mod formats;
+mod generated;
+mod shown;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::keys::{Fallback, ROWS, Shape};
-use super::tree::{Node, Value};
+use super::keys::{ROWS, Shape};
 use super::*;
 use crate::gate::OnLimit;
 use crate::machine::{ForwardDuplicates, UnknownResolve};
@@ -33,6 +36,22 @@ fn text(integration: &str, upstream: &str, rest: &str) -> String {
 
 fn read(text: &str) -> Result<Config, Errors> {
     load_text("surgegate.yaml", text, &nothing)
+}
+
+/// What `config show` prints of these texts, laid over each other.
+fn show_with(files: &[(&str, &str)], flags: &[&str], environment: &Environment, with_origins: bool) -> String {
+    let mut gathering = Gathering::default();
+    files.iter().for_each(|(name, text)| gathering.add_text((*name).to_owned(), text, Format::of(Path::new(name))));
+    let over = Over { flags: flags.iter().map(|flag| flag.parse().unwrap()).collect(), variables: Vec::new() };
+    let (report, root) = gathering.finish(&over, environment).unwrap_or_else(|errors| panic!("{errors}"));
+    mean(&Section::root(&report, &root));
+    let shown = show::show(&report, &root, with_origins);
+    report.finish().unwrap_or_else(|errors| panic!("{shown}\n{errors}"));
+    shown
+}
+
+fn show_text(files: &[(&str, &str)], flags: &[&str], environment: &Environment) -> String {
+    show_with(files, flags, environment, false)
 }
 
 /// Each error as `line:column message`.
@@ -285,7 +304,7 @@ fn each_check_names_its_key_and_place() {
         (rest("shutdown: [20s]\n"), &["9:11 shutdown: expected a mapping, found a list"]),
         (rest("log: { level: { a: b } }\n"), &["9:15 log.level: expected a word, found a mapping"]),
         // The text.
-        (rest("log: {}\nlog: {}\n"), &["10:1 this key already stands at line 9"]),
+        (rest("log: {}\nlog: {}\n"), &["10:1 \"log\" already stands at line 9"]),
         (rest("log: &a {}\ndedup: *a\n"), &["9:6 anchors are not supported", "10:8 aliases are not supported"]),
         (rest("log: !x {}\n"), &["9:9 tags are not supported"]),
         (rest("---\nlog: {}\n"), &["9:1 a second document in one file"]),
@@ -312,6 +331,9 @@ fn a_mistyped_word_is_answered_with_the_nearest_known_one() {
     for (text, hint) in [
         (text("forward_duplicate: all", "", ""), "did you mean \"forward_duplicates\"?"),
         (text("", "", "").replace("[pager]", "[pagre]"), "did you mean \"pager\"?"),
+        (text("directory: x", "", ""), "it belongs to spool"),
+        (text("", "", "spool: { log: {} }\n"), "it stands at the top of the file, not here"),
+        (text("", "", "kind: webhook\n"), "it belongs to upstreams[]"),
         (text("on_limit: rejct", "", ""), "did you mean \"reject\"?"),
         (text("", "timeout: 10", ""), "write 10s for seconds"),
         (text("", "", "spool: { max_bytes: 1GB }\n"), "write 1GiB"),
@@ -538,19 +560,19 @@ fn files_are_laid_over_each_other_and_errors_name_the_right_one() {
     assert_eq!((errors.findings[0].file.as_str(), errors.findings[0].line), (&*bad.display().to_string(), 2));
 
     let absent = directory.path().join("absent.yaml");
-    let toml = write("a.toml", "");
     let latin = directory.path().join("latin.yaml");
     fs::write(&latin, b"log: \xff\n").unwrap();
     let huge = write("huge.yaml", &"#".repeat(4 << 20 | 1));
-    let errors = load(&[base, absent, toml, latin, huge], &nothing).unwrap_err();
+    let errors = load(&[base, absent, latin, huge, directory.path().into()], &nothing).unwrap_err();
     let messages: Vec<_> = errors.findings.iter().map(|finding| finding.message.as_str()).collect();
     let expected = [
         "cannot be read: No such file or directory (os error 2)",
-        "TOML comes with a later version",
         "not UTF-8 text",
         "larger than 4MiB",
+        "cannot be read: Is a directory (os error 21)",
     ];
     assert_eq!(messages, expected);
+    assert_eq!((errors.findings[1].line, errors.findings[1].column), (1, 6), "the first byte that is none");
     assert_eq!(load(&[], &nothing).unwrap_err().findings[0].message, "no file was named");
 }
 
@@ -579,51 +601,10 @@ fn the_reference_file_loads_without_a_warning() {
 }
 
 #[test]
-fn the_reference_file_has_every_key_and_the_defaults_of_the_table() {
-    let mut report = Report::default();
-    let source = report.add_source("surgegate.yaml", REFERENCE);
-    let root = tree::parse(&mut report, source, REFERENCE).unwrap();
-    for row in ROWS.iter().filter(|row| row.shape.is_some()) {
-        let name = row.path.rsplit('.').next().unwrap();
-        match (find_row(&root, row.path), row.default) {
-            (Some(node), Fallback::Text(default)) => {
-                let Value::Scalar(scalar) = &node.value else { panic!("{} is no single value", row.path) };
-                assert_eq!(scalar.text, default, "{}", row.path);
-            }
-            (Some(node), Fallback::Absent) => assert!(
-                !matches!(node.value, Value::Scalar(_)) || matches!(name, "url" | "key"),
-                "{} has no default: it should be commented out",
-                row.path
-            ),
-            (Some(_), Fallback::Required) => {}
-            (None, _) => {
-                let commented = REFERENCE
-                    .lines()
-                    .filter_map(|line| line.trim_start().strip_prefix('#'))
-                    .any(|line| line.trim_start().trim_start_matches("- ").starts_with(&format!("{name}:")));
-                assert!(commented, "config/surgegate.yaml does not show {}", row.path);
-            }
-        }
-    }
-}
-
-fn find_row<'n>(root: &'n Node, path: &str) -> Option<&'n Node> {
-    path.split('.').try_fold(root, |node, step| {
-        let node = match &node.value {
-            Value::List(items) => items.first()?,
-            _ => node,
-        };
-        let Value::Map(entries) = &node.value else { return None };
-        let key = step.trim_end_matches("[]");
-        entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
-    })
-}
-
-#[test]
 fn the_reader_asks_for_every_key_of_the_table() {
     let mut report = Report::default();
     let text = text("", "batch: {}", "");
-    let source = report.add_source("surgegate.yaml", text.as_str());
+    let source = report.add_source("surgegate.yaml", text.as_str(), Format::Yaml);
     let root = tree::parse(&mut report, source, &text).unwrap();
     mean(&Section::root(&report, &root));
     let asked = report.asked.borrow();

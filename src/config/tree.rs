@@ -1,17 +1,80 @@
-//! YAML text to a tree of nodes that know where they stand. The only home of the YAML parser.
+//! A configuration as nodes that know where they stand: the one meeting point of YAML, TOML and JSON.
 //!
-//! What a configuration does not need is refused, as it only helps an attacker or hides a mistake: anchors and
-//! aliases (a short file can expand to gigabytes), tags, a second document, repeated keys, deep nesting.
+//! Each format has a reader of its own, because a message must speak of what the user wrote:
+//! * `yaml`: the parser's events, which carry positions.
+//! * `toml`: the library's document with spans.
+//! * `json`: not through the YAML reader, which takes comments, bare words and trailing commas (a file that only we could
+//!   read), does not know pairs of surrogates, and calls a missing comma a fault of indentation.
+//!
+//! From here on the formats differ only in the examples of hints ([`Format`]).
+
+mod json;
+mod lines;
+mod toml;
+mod yaml;
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::path::Path;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
-
-use super::report::{Place, Report, Wrong};
+use super::keys;
+use super::report::{Place, Report, Wrong, quote};
 
 /// The configuration itself is six deep.
 const DEPTH_MAX: usize = 24;
+
+/// How a text is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Format {
+    #[default]
+    Yaml,
+    Toml,
+    Json,
+}
+
+impl Format {
+    /// By the ending of its name; YAML unless it is one of the two others.
+    pub(super) fn of(path: &Path) -> Self {
+        match path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase).as_deref() {
+            Some("toml") => Self::Toml,
+            Some("json") => Self::Json,
+            _ => Self::Yaml,
+        }
+    }
+
+    /// How a mapping is written.
+    pub(super) fn mapping(self) -> &'static str {
+        match self {
+            Self::Yaml => "write \"key: value\" lines, or { key: value }",
+            Self::Toml => "write a [section] with key = value lines, or { key = value }",
+            Self::Json => "write { \"key\": value }",
+        }
+    }
+
+    /// How a list of mappings is written.
+    pub(super) fn mappings(self) -> &'static str {
+        match self {
+            Self::Yaml => "write \"- key: value\" lines, or [{ key: value }]",
+            Self::Toml => "write [[section]] before each, or [{ key = value }]",
+            Self::Json => "write [{ \"key\": value }]",
+        }
+    }
+
+    /// How a list of single values is written.
+    pub(super) fn list(self) -> &'static str {
+        match self {
+            Self::Yaml => "write [one, two]",
+            Self::Toml | Self::Json => "write [\"one\", \"two\"]",
+        }
+    }
+
+    /// How a list of this one value is written.
+    pub(super) fn list_of(self, text: &str) -> String {
+        match self {
+            Self::Yaml => format!("write [{}]", quote(text).trim_matches('"')),
+            Self::Toml | Self::Json => format!("write [{}]", quote(text)),
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -72,180 +135,27 @@ impl Scalar {
     }
 }
 
-/// Parses the source; `None` where it is no YAML (reported).
+/// Parses a source; `None` where it is not of its format (reported).
 pub(super) fn parse(report: &mut Report, source: usize, text: &str) -> Option<Node> {
-    let options = options! {
-        disallow_directives: true,
-        emit_unresolved_aliases: true,
-        emit_anchor_events: true,
-        // Kept out of snippets: `credential: #secret` is a comment.
-        emit_comments: true,
-        max_buffered_comment_events: usize::MAX,
-        flow_nesting_limit: DEPTH_MAX,
-        block_nesting_limit: DEPTH_MAX,
-    };
-    let parser = Parser::new_from_str_with_options(text, options);
-    let mut builder = Builder { parser, report, source, scalars: Vec::new(), stopped: false };
-    let root = builder.document();
-    let Builder { scalars, stopped, .. } = builder;
-    report.set_scalars(source, (!stopped).then_some(scalars));
-    root.filter(|_| !stopped)
+    match report.format(source) {
+        Format::Yaml => yaml::parse(report, source, text),
+        Format::Toml => toml::parse(report, source, text),
+        Format::Json => json::parse(report, source, text),
+    }
 }
 
-struct Builder<'s, 'r> {
-    parser: Parser<'s, StrInput<'s>>,
-    report: &'r Report,
-    source: usize,
-    scalars: Vec<Range<usize>>,
-    /// A syntax error was reported: nothing more comes.
-    stopped: bool,
-}
-
-impl<'s> Builder<'s, '_> {
-    fn place(&self, span: &Span) -> Place {
-        Place {
-            source: self.source,
-            start: span.start.byte_offset().unwrap_or(0),
-            end: span.end.byte_offset().unwrap_or(0),
-            line: span.start.line(),
-            column: span.start.col(),
-        }
+/// Reports a key that stands a second time. One that is no key of ours may be a secret.
+fn repeated(report: &Report, key: &str, place: Place, line: usize) {
+    if report.is_full() {
+        return report.error(place, Wrong::value(""));
     }
-
-    /// The next event of the tree itself; tags, anchors and comments are noted here, as they can be secrets
-    /// written without quotes.
-    fn next(&mut self) -> Option<(Event<'s>, Place)> {
-        while !self.stopped {
-            let (event, span) = match self.parser.next()? {
-                Ok(next) => next,
-                Err(error) => {
-                    self.stop(&error);
-                    break;
-                }
-            };
-            let place = self.place(&span);
-            if let Some(tag) = span.tag_start().and_then(|mark| mark.byte_offset()) {
-                self.scalars.push(tag..place.start.max(tag));
-            }
-            match event {
-                Event::Comment(..) => self.scalars.push(place.start..place.end),
-                Event::Anchor(..) => {
-                    self.scalars.push(place.start..place.end);
-                    self.refuse(place, "anchors are not supported", "quote a text that begins with \"&\"");
-                }
-                event => return Some((event, place)),
-            }
-        }
-        None
+    let is_known = keys::is_name(key);
+    if is_known {
+        report.show(place);
     }
-
-    fn stop(&mut self, error: &ScanError) {
-        self.stopped = true;
-        let mark = *error.marker();
-        let place = self.place(&Span::new(mark, mark));
-        let hint = "check indentation, quotes and brackets here and just above";
-        self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
-    }
-
-    fn document(&mut self) -> Option<Node> {
-        let mut root = None;
-        let mut documents = 0;
-        while let Some((event, place)) = self.next() {
-            match event {
-                Event::StreamStart | Event::DocumentEnd => {}
-                Event::StreamEnd => break,
-                Event::DocumentStart(..) => {
-                    documents += 1;
-                    if documents > 1 {
-                        let wrong = Wrong::value("a second document in one file").code("syntax");
-                        self.report.error(place, wrong.hint("pass several files with --config instead"));
-                        break;
-                    }
-                }
-                event => root = self.node(event, place),
-            }
-        }
-        let empty = Place { source: self.source, line: 1, ..Place::default() };
-        Some(root.unwrap_or(Node { place: empty, value: Value::Map(Vec::new()) }))
-    }
-
-    /// The node that `event` begins; `None` after a syntax error. Recursion is bounded by the parser's limits.
-    fn node(&mut self, event: Event<'s>, place: Place) -> Option<Node> {
-        if event.tag().is_some() {
-            self.refuse(place, "tags are not supported", "remove the word that begins with \"!\"");
-        }
-        let value = match event {
-            Event::Scalar(text, style, ..) => {
-                self.scalars.push(place.start..place.end);
-                Value::Scalar(Scalar {
-                    text: text.into_owned(),
-                    plain: style == ScalarStyle::Plain,
-                    origin: Origin::Written,
-                })
-            }
-            Event::SequenceStart(..) => Value::List(self.list()?),
-            Event::MappingStart(..) => Value::Map(self.map()?),
-            Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                // Perhaps a secret that begins with an asterisk.
-                self.scalars.push(place.start..place.end);
-                self.refuse(
-                    place,
-                    "aliases are not supported",
-                    "write the value out; quote a text that begins with \"*\"",
-                );
-                Value::Scalar(Scalar { text: String::new(), plain: true, origin: Origin::Broken })
-            }
-            _ => return None,
-        };
-        // A block mapping begins at its first key: point at the whole key.
-        let place = match &value {
-            Value::Map(entries) => {
-                entries.first().filter(|first| first.place.start == place.start).map(|first| first.place)
-            }
-            _ => None,
-        }
-        .unwrap_or(place);
-        Some(Node { place, value })
-    }
-
-    fn list(&mut self) -> Option<Vec<Node>> {
-        let mut items = Vec::new();
-        loop {
-            match self.next()? {
-                (Event::SequenceEnd, _) => return Some(items),
-                (event, place) => items.push(self.node(event, place)?),
-            }
-        }
-    }
-
-    fn map(&mut self) -> Option<Vec<Entry>> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut lines: HashMap<String, usize> = HashMap::new();
-        loop {
-            let (event, place) = self.next()?;
-            if matches!(event, Event::MappingEnd) {
-                return Some(entries);
-            }
-            let key = self.node(event, place)?;
-            let (event, place) = self.next()?;
-            let value = self.node(event, place)?;
-            let Value::Scalar(Scalar { text, .. }) = key.value else {
-                self.refuse(key.place, "a key must be a single word", "write \"key: value\"");
-                continue;
-            };
-            if let Some(line) = lines.get(&text) {
-                let wrong = Wrong::value(format!("this key already stands at line {line}")).code("duplicate_key");
-                self.report.error(key.place, wrong.hint("keep one of the two"));
-                continue;
-            }
-            lines.insert(text.clone(), key.place.line);
-            entries.push(Entry { key: text, place: key.place, value });
-        }
-    }
-
-    fn refuse(&self, place: Place, message: &str, hint: &str) {
-        self.report.error(place, Wrong::value(message).code("syntax").hint(hint));
-    }
+    let name = if is_known { quote(key) } else { "this key".to_owned() };
+    let wrong = Wrong::value(format!("{name} already stands at line {line}")).code("duplicate_key");
+    report.error(place, wrong.hint("keep one of the two"));
 }
 
 /// `over` laid on `base`: mappings are joined key by key, anything else is replaced.

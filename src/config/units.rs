@@ -24,8 +24,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     if unit.is_empty() {
         return Err(Wrong::value("a duration needs a unit").hint(format!("write {number}s for seconds")));
     }
-    let (_, factor) = DURATIONS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
+        return Err(meant(number, unit).map_or_else(wrong, |hint| Wrong::value("unknown unit of time").hint(hint)));
+    };
     number.checked_mul(*factor).map(Duration::from_millis).ok_or_else(|| Wrong::value("too long a duration"))
+}
+
+/// `5 seconds`, `1w` and the like: the one spelling.
+fn meant(number: u64, unit: &str) -> Option<String> {
+    let unit = unit.to_ascii_lowercase();
+    let is = |words: &[&str]| words.iter().any(|word| unit == *word || unit == format!("{word}s"));
+    let name = match () {
+        () if is(&["ms", "msec", "millisecond", "milli"]) => "ms",
+        () if is(&["s", "sec", "second"]) => "s",
+        () if is(&["m", "min", "minute"]) => "m",
+        () if is(&["h", "hr", "hour"]) => "h",
+        () if is(&["d", "day"]) => "d",
+        () if is(&["w", "week"]) => return Some(format!("write {}d", number.checked_mul(7)?)),
+        () => return None,
+    };
+    Some(format!("write {number}{name}"))
 }
 
 /// Bytes: a whole number, bare or with a unit of powers of 1024.
@@ -184,6 +202,10 @@ mod tests {
     #[test]
     fn a_bare_number_is_no_duration_and_the_hint_says_what_to_write() {
         assert_eq!(duration("10").unwrap_err().hint.unwrap(), "write 10s for seconds");
+        for (text, hint) in [("5 seconds", "5s"), ("1 Day", "1d"), ("2w", "14d"), ("3mins", "3m"), ("9 msec", "9ms")] {
+            assert_eq!(duration(text).unwrap_err().hint.unwrap(), format!("write {hint}"));
+        }
+        assert!(duration("5 moons").unwrap_err().hint.unwrap().contains("500ms, 5s"));
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn clock(now: Micros, newest: Option<Micros>, book: &mut Book<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Level, load_placed};
+    use crate::config::{Level, Over, load_with_places};
 
     const NOON: Micros = Micros(1_790_000_000 * 1_000_000);
 
@@ -77,7 +77,7 @@ mod tests {
         let path = directory.path().join("a.yaml");
         let text = "integrations: [{ name: a, keys: [{ key_sha256: '0000000000000000000000000000000000000000000000000000000000000000' }], upstreams: [b] }]\nupstreams: [{ name: b, kind: stdout }]\n";
         std::fs::write(&path, text).unwrap();
-        let (_, places) = load_placed(&[path], &|_| None).unwrap();
+        let (_, places) = load_with_places(&[path], &Over::default(), &|_| None).unwrap();
         let mut book = Book { places: &places, report: super::super::Report::default() };
         clock(now, newest, &mut book);
         book.report.found.iter().map(|found| (found.finding.level, found.finding.code)).collect()

@@ -10,8 +10,7 @@ const SPOOL: &str = "spool.directory";
 const OTHERS_READ: u32 = 0o004;
 
 pub(super) fn check(book: &mut Book<'_>) {
-    let files: Vec<_> = book.places.files().map(|(key, path)| (key.to_owned(), path.to_owned())).collect();
-    for (key, path) in files.into_iter().filter(|(key, _)| key != SPOOL) {
+    for (key, path) in book.places.files().into_iter().filter(|(key, _)| key != SPOOL) {
         let Ok(file) = std::fs::metadata(&path) else { continue };
         if file.mode() & OTHERS_READ != 0 {
             let shown = path.display();

@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 /// The binary with these arguments in a directory, and nothing of ours in its environment.
-fn surgegate(directory: &Path, arguments: &[&str]) -> Command {
+pub fn surgegate(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
     command.args(arguments).current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SURGEGATE_")) {
@@ -24,18 +24,18 @@ fn surgegate(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Runs it to its end: exit code and both streams.
-fn ran(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+pub fn ran(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = surgegate(directory, arguments).output().unwrap();
     (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
 
-fn written(text: &str) -> tempfile::TempDir {
+pub fn written(text: &str) -> tempfile::TempDir {
     let directory = tempfile::TempDir::new().unwrap();
     std::fs::write(directory.path().join("surgegate.yaml"), text).unwrap();
     directory
 }
 
-const GOOD: &str = "integrations:
+pub const GOOD: &str = "integrations:
   - { name: payments, keys: [{ key: '5ca1ab1e0123456789abcdef0123456789abcdef' }], upstreams: [pager] }
 upstreams:
   - { name: pager, kind: webhook, url: 'http://127.0.0.1:1/hook' }
@@ -87,10 +87,10 @@ surprise: 1
 #[test]
 fn a_missing_configuration_names_both_places_and_the_demo() {
     let directory = tempfile::TempDir::new().unwrap();
-    for verb in [&[][..], &["run"], &["validate"]] {
+    for verb in [&[][..], &["run"], &["validate"], &["config", "show"]] {
         let (code, said) = ran(directory.path(), verb);
         assert_eq!(code, Some(78), "{said}");
-        for name in ["./surgegate.yaml", "/etc/surgegate/surgegate.yaml", "surgegate demo"] {
+        for name in ["./surgegate.yaml", "/etc/surgegate/surgegate.yaml", "surgegate demo", "surgegate config init"] {
             assert!(said.contains(name), "{name} is not in {said}");
         }
     }

@@ -12,6 +12,7 @@ mod strace;
 mod accept;
 mod cli;
 mod config;
+mod configuration;
 mod crash;
 mod damage;
 mod dedup;
