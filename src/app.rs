@@ -17,7 +17,7 @@ use crate::delivery::{self, Delivery};
 use crate::event::Micros;
 use crate::gate::{Keys, UnauthenticatedBucket};
 use crate::intake::Intake;
-use crate::listen::Listener;
+use crate::listen::{Listener, tls};
 use crate::metrics::Metrics;
 use crate::store::{self, Durability, Store};
 
@@ -32,6 +32,8 @@ pub enum StartError {
     Spool(#[from] store::OpenError),
     #[error("cannot listen on {address} ({door}): {source}")]
     Listen { door: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("listen.ingest.tls: {0}")]
+    Tls(#[from] tls::TlsError),
     #[error(transparent)]
     Delivery(#[from] delivery::StartError),
     #[error("the metrics cannot be registered: {0}")]
@@ -66,6 +68,7 @@ impl App {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metrics = Metrics::new(workers).map_err(|error| StartError::Metrics(error.to_string()))?;
         metrics.config_last_reload_successful.set(1);
+        let tls = config.ingest.tls.as_ref().map(tls::load).transpose()?;
         // Bind the small listeners first: a port that is taken is told before the log is touched.
         let observe = bind("observe", config.observe).await?;
         let admin = bind("admin", config.admin.address).await?;
@@ -90,7 +93,7 @@ impl App {
             Box::new(move |integration| line.unknown_line_is_full(integration)),
         ));
         let address = config.ingest.address;
-        let listener = Listener::start(config.ingest, intake, workers).map_err(|source| StartError::Listen {
+        let listener = Listener::start(config.ingest, tls, intake, workers).map_err(|source| StartError::Listen {
             door: "ingest",
             address,
             source,

@@ -1,10 +1,14 @@
 //! The ingest listener: accepts, hands connections out evenly to one current-thread runtime a core
-//! (PERFORMANCE 1), speaks HTTP/1.1 and HTTP/2 by hyper, holds every connection to its limits, drains.
+//! (PERFORMANCE 1), speaks HTTP/1.1 and HTTP/2 by hyper, over TLS by rustls where that is configured, holds every connection to its limits, drains.
 
 mod accept;
 mod connection;
+mod frames;
 pub mod framing;
 mod serve;
+mod source;
+pub mod tls;
+mod transport;
 mod watch;
 
 use std::net::SocketAddr;
@@ -13,10 +17,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch as watch_channel};
 
 use crate::intake::Intake;
+use crate::metrics::Metrics;
+pub use source::Proxies;
 use watch::Watch;
 
 /// Limits of the ingest listener (INTERFACE 3).
@@ -33,6 +41,9 @@ pub struct Config {
     /// Without a request and without progress.
     pub idle_timeout: Duration,
     pub unauthenticated_requests_per_second: u32,
+    /// `None`: plain HTTP.
+    pub tls: Option<tls::Config>,
+    pub proxies: Proxies,
 }
 
 /// An accepted connection on its way to a worker.
@@ -46,8 +57,21 @@ struct Arrival {
 struct Shared {
     config: Config,
     intake: Arc<Intake>,
+    /// What the next handshake is held by; `None`: plain HTTP.
+    tls: ArcSwapOption<ServerConfig>,
     /// Connections whose early answer the client may still have to read.
     lingering: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    fn set_tls(&self, tls: Option<tls::Loaded>) {
+        let metrics: &Metrics = &self.intake.metrics;
+        metrics.tls_certificate_expires(tls.as_ref().map(|tls| tls.facts.not_after));
+        if let Some(tls) = &tls {
+            tls.tell();
+        }
+        self.tls.store(tls.map(|tls| tls.server));
+    }
 }
 
 /// One thread with its own runtime.
@@ -59,6 +83,7 @@ struct Worker {
 /// The running listener.
 pub struct Listener {
     address: SocketAddr,
+    shared: Arc<Shared>,
     stopping: watch_channel::Sender<bool>,
     acceptor: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
@@ -68,14 +93,20 @@ pub struct Listener {
 const DESCRIPTORS_RESERVED: usize = 512;
 
 impl Listener {
-    /// Binds and starts `workers` threads; connections arrive from here on.
+    /// Binds and starts `workers` threads; connections arrive from here on. `tls`: what `config.tls` names, loaded.
     ///
     /// # Errors
     /// The address cannot be bound, or a thread or runtime cannot be made.
-    pub fn start(config: Config, intake: Arc<Intake>, workers: usize) -> std::io::Result<Self> {
+    pub fn start(
+        config: Config,
+        tls: Option<tls::Loaded>,
+        intake: Arc<Intake>,
+        workers: usize,
+    ) -> std::io::Result<Self> {
         let descriptors = raise_descriptor_limit();
         let cap = config.connections.unwrap_or_else(|| descriptors.saturating_sub(DESCRIPTORS_RESERVED).max(64));
-        let shared = Arc::new(Shared { config, intake, lingering: Arc::default() });
+        let shared = Arc::new(Shared { config, intake, tls: ArcSwapOption::empty(), lingering: Arc::default() });
+        shared.set_tls(tls);
         let (stopping, stopped) = watch_channel::channel(false);
         let mut handles = Vec::new();
         let mut seats = Vec::new();
@@ -96,7 +127,12 @@ impl Listener {
         let acceptor = accept::Acceptor::bind(&shared, cap, seats, stopped)?;
         let address = acceptor.address();
         let thread = std::thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
-        Ok(Self { address, stopping, acceptor: Some(thread), workers: handles })
+        Ok(Self { address, shared, stopping, acceptor: Some(thread), workers: handles })
+    }
+
+    /// From now on handshakes use this; `None`: new connections are plain. Those that are open go on as they are.
+    pub fn set_tls(&self, tls: Option<tls::Loaded>) {
+        self.shared.set_tls(tls);
     }
 
     /// Where it listens; the port is known even if 0 was asked for.
@@ -146,6 +182,7 @@ impl Running {
                 worker: self.index,
                 shared: Arc::clone(&self.shared),
                 peer: arrival.peer,
+                source: arrival.peer.ip(),
                 watched: watch.enter(),
                 seat,
             };

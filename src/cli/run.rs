@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{FAILED, Files};
-use crate::app::App;
+use super::{FAILED, Files, INVALID_CONFIGURATION};
+use crate::app::{App, StartError};
 use crate::config::{self, Config};
 use crate::logging;
 
@@ -44,7 +44,11 @@ pub(super) fn serve(config: Config, files: Option<Vec<PathBuf>>, greeting: Optio
         };
         let app = match App::start(config).await {
             Ok(app) => app,
-            Err(error) => return failed(&error),
+            Err(error) => {
+                let code = failed(&error);
+                // What the configuration names is not what it should be.
+                return if matches!(error, StartError::Tls(_)) { ExitCode::from(INVALID_CONFIGURATION) } else { code };
+            }
         };
         let addresses = app.addresses;
         tracing::info!(ingest = %addresses.ingest, observe = %addresses.observe, admin = %addresses.admin, "listening");

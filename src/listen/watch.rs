@@ -51,7 +51,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    fn now(&self) -> u64 {
+    /// The coarse clock: milliseconds, at most a quarter of a second late.
+    pub(super) fn now(&self) -> u64 {
         self.clock_ms.load(Relaxed)
     }
 
