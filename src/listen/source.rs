@@ -5,7 +5,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
-use ppp::{HeaderResult, PartialResult, v1, v2};
+use ppp::{PartialResult, v1, v2};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -13,6 +13,9 @@ use crate::gate;
 
 /// Longest PROXY protocol header: every receiver must take as much, and no sender needs more.
 const PROXY_BYTES_MAX: usize = 536;
+/// How version 1 begins, and its longest line.
+const V1_TAG: &[u8] = b"PROXY ";
+const V1_BYTES_MAX: usize = 107;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Which peers are proxies.
@@ -95,32 +98,33 @@ pub(super) async fn announced(stream: &mut TcpStream) -> Result<Option<IpAddr>> 
 
 /// Length and source of a whole header; `None` while it is not whole.
 fn parse(bytes: &[u8]) -> Result<Option<(usize, Option<IpAddr>)>> {
-    let parsed = HeaderResult::parse(bytes);
+    let wrong = || malformed("malformed or missing");
+    let tag = bytes.len().min(V1_TAG.len());
+    if bytes.get(..tag) == V1_TAG.get(..tag) {
+        // One line; the library would judge half a line.
+        if !bytes.contains(&b'\n') {
+            return if bytes.len() < V1_BYTES_MAX { Ok(None) } else { Err(wrong()) };
+        }
+        let header = v1::Header::try_from(bytes).map_err(|_| wrong())?;
+        let source = match header.addresses {
+            v1::Addresses::Tcp4(addresses) => Some(addresses.source_address.into()),
+            v1::Addresses::Tcp6(addresses) => Some(addresses.source_address.into()),
+            v1::Addresses::Unknown => None,
+        };
+        return Ok(Some((header.header.len(), source)));
+    }
+    let parsed = v2::Header::try_from(bytes);
     if parsed.is_incomplete() {
-        // Version 1 is one line: what is missing after its end never comes.
-        let is_over = bytes.starts_with(b"PROXY") && bytes.contains(&b'\n');
-        return if is_over { Err(malformed("malformed")) } else { Ok(None) };
+        return Ok(None);
     }
-    match parsed {
-        HeaderResult::V1(Ok(header)) => {
-            let source = match header.addresses {
-                v1::Addresses::Tcp4(addresses) => Some(addresses.source_address.into()),
-                v1::Addresses::Tcp6(addresses) => Some(addresses.source_address.into()),
-                v1::Addresses::Unknown => None,
-            };
-            Ok(Some((header.header.len(), source)))
-        }
-        HeaderResult::V2(Ok(header)) => {
-            let source = match header.addresses {
-                _ if header.command == v2::Command::Local => None,
-                v2::Addresses::IPv4(addresses) => Some(addresses.source_address.into()),
-                v2::Addresses::IPv6(addresses) => Some(addresses.source_address.into()),
-                v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
-            };
-            Ok(Some((header.len(), source)))
-        }
-        HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => Err(malformed("malformed or missing")),
-    }
+    let header = parsed.map_err(|_| wrong())?;
+    let source = match header.addresses {
+        _ if header.command == v2::Command::Local => None,
+        v2::Addresses::IPv4(addresses) => Some(addresses.source_address.into()),
+        v2::Addresses::IPv6(addresses) => Some(addresses.source_address.into()),
+        v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
+    };
+    Ok(Some((header.len(), source)))
 }
 
 fn malformed(why: &'static str) -> Error {
@@ -188,7 +192,8 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_refused_at_once() {
-        for wrong in ["GET / HTTP/1.1\r\n", "PROXY TCP4 192.0.2.7\r\n", "PROXY TCP9 1 2 3 4\r\n", "\x16\x03\x01\x02\0\x01"] {
+        let long = format!("PROXY UNKNOWN {}", "f".repeat(100));
+        for wrong in [long.as_str(), "GET / HTTP/1.1\r\n", "PROXY TCP4 192.0.2.7\r\n", "PROXY TCP9 1 2 3 4\r\n", "\x16\x03\x01\x02\0\x01"] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong:?}");
         }
     }

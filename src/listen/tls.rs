@@ -225,3 +225,6 @@ fn clients_of(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|_| unusable())?)
 }
+
+#[cfg(test)]
+mod tests;
