@@ -271,7 +271,7 @@ fn each_check_names_its_key_and_place() {
             &[
                 "9:37 listen.ingest.proxy_protocol: not true or false: \"yes\"",
                 "9:60 listen.ingest.trusted_proxies: the address has bits beyond the prefix: \"10.0.0.1/8\"",
-                "9:80 missing key \"listen.ingest.tls.certificate\"",
+                "9:78 missing key \"listen.ingest.tls.certificate\"",
             ],
         ),
         (rest("redis: { url: redis://a }\n"), &["9:1 \"redis\" comes with a later version"]),

@@ -137,6 +137,8 @@ pub fn load(config: &Config) -> Result<Loaded, TlsError> {
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     server.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP_1_1.to_vec()];
     server.ticketer = aws_lc_rs::Ticketer::new()?;
+    // All are strong: ours first, which scanners expect.
+    server.ignore_client_order = true;
     // One is enough: a client that needs more connections at once has the first.
     server.send_tls13_tickets = 1;
     Ok(Loaded { server: Arc::new(server), facts, certificate: config.certificate.clone() })

@@ -299,6 +299,37 @@ fn a_start_without_its_certificate_is_an_invalid_configuration() {
     assert!(!spool.exists(), "told before the log is touched");
 }
 
+/// What scripts/tls-scan.sh says of a listener with this certificate, and whether it is content.
+fn scan(authority: &Authority) -> (bool, String) {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&standard(&recorder), &authority.listen("")]);
+    let scan = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/tls-scan.sh"))
+        .args(["localhost", &surgegate.ingest().port().to_string()])
+        .arg(authority.path("ca.crt"))
+        .output()
+        .unwrap();
+    (scan.status.success(), format!("{}{}", String::from_utf8_lossy(&scan.stdout), String::from_utf8_lossy(&scan.stderr)))
+}
+
+#[test]
+fn scanners_find_nothing_weak() {
+    let _alone = alone();
+    let authority = Authority::new();
+    // Longer than a year would itself be called weak.
+    authority.certify_days("tls", -1, 300);
+    let (is_content, said) = scan(&authority);
+    assert!(is_content, "{said}");
+}
+
+#[test]
+fn scanners_would_find_an_expired_certificate() {
+    let _alone = alone();
+    let authority = Authority::new();
+    authority.certify_days("tls", -90, -1);
+    let (is_content, said) = scan(&authority);
+    assert!(!is_content && said.contains("cert_expirationStatus") && said.contains("sslscan: the certificate has expired"), "{said}");
+}
+
 /// Dropped, also by a failure: the clients stop.
 struct Stop<'s>(&'s AtomicBool);
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
@@ -35,6 +35,7 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "an authority of this test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -50,9 +51,28 @@ impl Authority {
 
     /// Writes `NAME.crt` and `NAME.key`, good until the begin of that year. For servers and clients.
     pub fn certify(&self, name: &str, until: i32) {
+        self.sign(name, |params| {
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(until, 1, 1);
+        });
+    }
+
+    /// As [`Authority::certify`], from and until so many days from now.
+    pub fn certify_days(&self, name: &str, from: i64, until: i64) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let epoch = date_time_ymd(1970, 1, 1);
+        self.sign(name, |params| {
+            let on = |days: i64| epoch + std::time::Duration::from_secs((now + days * 86_400) as u64);
+            params.not_before = on(from);
+            params.not_after = on(until);
+        });
+    }
+
+    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {
         let mut params = CertificateParams::new([NAME.to_owned(), "localhost".to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2019, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
+        // Its issuer's name would make it look self-signed.
+        params.distinguished_name.push(DnType::CommonName, NAME);
+        change(&mut params);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
