@@ -146,7 +146,7 @@ impl<S: Transport> AsyncWrite for Wire<S> {
         if S::HOLDS_BACK {
             match flushed {
                 Poll::Pending => self.watched.stuck(),
-                Poll::Ready(_) => self.watched.wrote(),
+                Poll::Ready(_) => self.watched.flushed(),
             }
         }
         flushed

@@ -213,8 +213,13 @@ mod tests {
 
     #[test]
     fn heads_are_found_wherever_the_bytes_are_split() {
-        let frames =
-            [frame(4, 0, &[0; 6]), frame(1, 4, &[9; 300]), frame(0, 1, b""), frame(3, 0, &[0, 0, 0, 5]), frame(6, 0, &[1; 8])];
+        let frames = [
+            frame(4, 0, &[0; 6]),
+            frame(1, 4, &[9; 300]),
+            frame(0, 1, b""),
+            frame(3, 0, &[0, 0, 0, 5]),
+            frame(6, 0, &[1; 8]),
+        ];
         let bytes = frames.concat();
         for step in 1..40 {
             let (mut heads, mut found) = (Heads::default(), Vec::new());

@@ -152,7 +152,11 @@ mod tests {
     fn the_source_is_the_last_address_that_is_no_proxys() {
         assert_eq!(source(&[]), "10.0.0.1");
         assert_eq!(source(&["192.0.2.7"]), "192.0.2.7");
-        assert_eq!(source(&["6.6.6.6, 192.0.2.7, 10.1.1.1"]), "192.0.2.7", "what a client says of itself is not believed");
+        assert_eq!(
+            source(&["6.6.6.6, 192.0.2.7, 10.1.1.1"]),
+            "192.0.2.7",
+            "what a client says of itself is not believed"
+        );
         assert_eq!(source(&["6.6.6.6", "192.0.2.7", "10.1.1.1"]), "192.0.2.7", "lines are joined in order");
         assert_eq!(source(&["10.2.2.2, 10.1.1.1"]), "10.2.2.2", "all are proxies: the first");
         assert_eq!(source(&["192.0.2.7:4711"]), "192.0.2.7");
@@ -193,7 +197,13 @@ mod tests {
     #[test]
     fn what_is_no_header_is_refused_at_once() {
         let long = format!("PROXY UNKNOWN {}", "f".repeat(100));
-        for wrong in [long.as_str(), "GET / HTTP/1.1\r\n", "PROXY TCP4 192.0.2.7\r\n", "PROXY TCP9 1 2 3 4\r\n", "\x16\x03\x01\x02\0\x01"] {
+        for wrong in [
+            long.as_str(),
+            "GET / HTTP/1.1\r\n",
+            "PROXY TCP4 192.0.2.7\r\n",
+            "PROXY TCP9 1 2 3 4\r\n",
+            "\x16\x03\x01\x02\0\x01",
+        ] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong:?}");
         }
     }

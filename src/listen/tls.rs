@@ -167,8 +167,7 @@ fn facts(path: &Path, chain: &[CertificateDer<'_>]) -> Result<CertificateFacts, 
     let decoded = chain.iter().enumerate().map(|(at, one)| Certificate::from_der(one).map_err(|_| bad(at + 1)));
     let decoded = decoded.collect::<Result<Vec<_>, _>>()?;
     let leaf = decoded.first().ok_or_else(|| bad(1))?.tbs_certificate();
-    let seconds =
-        |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    let seconds = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
     let alternative = leaf.get_extension::<SubjectAltName>().map_err(|_| bad(1))?;
     let mut names: Vec<String> = alternative.iter().flat_map(|(_, names)| &names.0).filter_map(name).collect();
     if names.is_empty() {
@@ -225,7 +224,7 @@ fn clients_of(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         roots.add(certificate).map_err(|_| unusable())?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|_| unusable())?)
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|_| unusable())
 }
 
 #[cfg(test)]

@@ -72,6 +72,13 @@ impl Watched {
         }
     }
 
+    /// All bytes have left: progress only if they could not before.
+    pub(super) fn flushed(&self) {
+        if self.is_stuck.load(Relaxed) {
+            self.wrote();
+        }
+    }
+
     /// Bytes could not leave.
     pub(super) fn stuck(&self) {
         self.is_stuck.store(true, Relaxed);

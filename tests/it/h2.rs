@@ -118,10 +118,11 @@ fn is_cut(address: SocketAddr, frames: &[Vec<u8>], reads: bool) -> bool {
             None => {
                 let until = Instant::now() + Duration::from_secs(20);
                 // Not one more frame: only whether the socket still lives.
-                unwritten || std::iter::repeat_with(|| wire.0.take_error()).any(|error| {
-                    std::thread::sleep(Duration::from_millis(10));
-                    !matches!(error, Ok(None)) || Instant::now() > until
-                }) && Instant::now() <= until
+                unwritten
+                    || std::iter::repeat_with(|| wire.0.take_error()).any(|error| {
+                        std::thread::sleep(Duration::from_millis(10));
+                        !matches!(error, Ok(None)) || Instant::now() > until
+                    }) && Instant::now() <= until
             }
         }
     })
@@ -298,7 +299,11 @@ fn a_client_that_only_asks_is_never_cut() {
             match kind {
                 DATA => {
                     answered += usize::from(flags & END_STREAM != 0);
-                    assert!(String::from_utf8_lossy(&payload).contains("again"), "{:?}", String::from_utf8_lossy(&payload));
+                    assert!(
+                        String::from_utf8_lossy(&payload).contains("again"),
+                        "{:?}",
+                        String::from_utf8_lossy(&payload)
+                    );
                     credit += payload.len() as u32;
                     // Some libraries give credit back for every frame.
                     wire.0.write_all(&update(0, payload.len() as u32)).unwrap();

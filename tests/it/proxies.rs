@@ -7,8 +7,10 @@ use crate::harness::{PATH, Raw, Recorder, Surgegate, request, standard, trigger,
 
 /// The integration takes events from 192.0.2.0/24 alone.
 fn start(recorder: &Recorder, ingest: &str) -> Surgegate {
-    let fenced = standard(recorder).replace("upstreams: [pager]", "upstreams: [pager]\n    source_networks: [192.0.2.0/24]");
-    let ingest = format!("listen: {{ ingest: {{ {ingest} }} }}\nlimits: {{ header_timeout: 2s }}\nlog: {{ level: debug }}\n");
+    let fenced =
+        standard(recorder).replace("upstreams: [pager]", "upstreams: [pager]\n    source_networks: [192.0.2.0/24]");
+    let ingest =
+        format!("listen: {{ ingest: {{ {ingest} }} }}\nlimits: {{ header_timeout: 2s }}\nlog: {{ level: debug }}\n");
     Surgegate::start(&[&fenced, &ingest])
 }
 
@@ -57,7 +59,11 @@ fn both_versions_of_the_proxy_protocol_name_the_source() {
     assert_eq!(post_behind(&surgegate, b"PROXY TCP4 198.51.100.7 10.0.0.1 4711 80\r\n"), Some(403));
     assert_eq!(post_behind(&surgegate, b"PROXY UNKNOWN\r\n"), Some(403), "the peer's own address");
     assert_eq!(post_behind(&surgegate, &v2([192, 0, 2, 7], &[])), Some(202));
-    assert_eq!(post_behind(&surgegate, &v2([192, 0, 2, 7], &[0xEA, 0, 3, 1, 2, 3])), Some(202), "what it adds is skipped");
+    assert_eq!(
+        post_behind(&surgegate, &v2([192, 0, 2, 7], &[0xEA, 0, 3, 1, 2, 3])),
+        Some(202),
+        "what it adds is skipped"
+    );
     assert_eq!(post_behind(&surgegate, &v2([198, 51, 100, 7], &[])), Some(403));
     // In as many pieces as it has bytes.
     for header in [v2([192, 0, 2, 7], &[]), b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n".to_vec()] {

@@ -28,7 +28,8 @@ fn both_versions_and_both_protocols_are_spoken_and_agreed_on_by_alpn() {
     for (version, spoken) in [(&TLS_1_2, ProtocolVersion::TLSv1_2), (&TLS_1_3, ProtocolVersion::TLSv1_3)] {
         let client = authority.client().only(version);
         // What both offer, HTTP/2 first; and a client that knows nothing of ALPN.
-        for (offered, agreed) in [(vec![&b"http/1.1"[..], b"h2"], "h2"), (vec![b"http/1.1"], "http/1.1"), (vec![], "")] {
+        for (offered, agreed) in [(vec![&b"http/1.1"[..], b"h2"], "h2"), (vec![b"http/1.1"], "http/1.1"), (vec![], "")]
+        {
             let mut connection = handshake(client.config(&offered), address).unwrap();
             let session = &connection.stream().conn;
             assert_eq!(session.protocol_version(), Some(spoken));
@@ -76,9 +77,7 @@ fn real_clients_are_content() {
     let (authority, recorder) = (Authority::new(), Recorder::start());
     let surgegate = Surgegate::start(&[&standard(&recorder), &authority.listen("")]);
     let address = surgegate.ingest();
-    for (flags, version) in
-        [(["--http1.1", "--tls-max", "1.2"], "1.1"), (["--http2", "--tls-max", "1.3"], "2")]
-    {
+    for (flags, version) in [(["--http1.1", "--tls-max", "1.2"], "1.1"), (["--http2", "--tls-max", "1.3"], "2")] {
         let curl = Command::new("curl")
             .args(["--silent", "--show-error", "--max-time", "30", "--output", "/dev/null"])
             .args(["--write-out", "%{http_code} %{http_version}"])
@@ -193,7 +192,9 @@ fn ambiguous_framing_is_refused_as_over_tcp() {
     let surgegate = Surgegate::start(&[&standard(&recorder), &authority.listen("")]);
     let mut connection = authority.client().connect(surgegate.ingest());
     connection
-        .send(format!("POST {PATH} HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"))
+        .send(format!(
+            "POST {PATH} HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ))
         .unwrap();
     assert_eq!(connection.answer().unwrap().status, 400);
     assert!(connection.next_answer().unwrap().is_none(), "closed after it");
@@ -289,7 +290,10 @@ fn a_start_without_its_certificate_is_an_invalid_configuration() {
     authority.certify("other", 2030);
     let integrations = "integrations: [{ name: a, keys: [{ key: 0123456789abcdef }], upstreams: [out] }]\n\
                         upstreams: [{ name: out, kind: stdout }]\n";
-    let listen = authority.listen("").replace("ingest: {", "observe: { address: '127.0.0.1:0' }, admin: { address: '127.0.0.1:0' }, ingest: { address: '127.0.0.1:0',");
+    let listen = authority.listen("").replace(
+        "ingest: {",
+        "observe: { address: '127.0.0.1:0' }, admin: { address: '127.0.0.1:0' }, ingest: { address: '127.0.0.1:0',",
+    );
     std::fs::write(&file, format!("{integrations}{listen}spool: {{ directory: '{}' }}\n", spool.display())).unwrap();
     std::fs::copy(authority.path("other.key"), authority.path("tls.key")).unwrap();
     let ended = Command::new(env!("CARGO_BIN_EXE_surgegate")).arg("--config").arg(&file).output().unwrap();
@@ -308,7 +312,10 @@ fn scan(authority: &Authority) -> (bool, String) {
         .arg(authority.path("ca.crt"))
         .output()
         .unwrap();
-    (scan.status.success(), format!("{}{}", String::from_utf8_lossy(&scan.stdout), String::from_utf8_lossy(&scan.stderr)))
+    (
+        scan.status.success(),
+        format!("{}{}", String::from_utf8_lossy(&scan.stdout), String::from_utf8_lossy(&scan.stderr)),
+    )
 }
 
 #[test]
@@ -327,7 +334,10 @@ fn scanners_would_find_an_expired_certificate() {
     let authority = Authority::new();
     authority.certify_days("tls", -90, -1);
     let (is_content, said) = scan(&authority);
-    assert!(!is_content && said.contains("cert_expirationStatus") && said.contains("sslscan: the certificate has expired"), "{said}");
+    assert!(
+        !is_content && said.contains("cert_expirationStatus") && said.contains("sslscan: the certificate has expired"),
+        "{said}"
+    );
 }
 
 /// Dropped, also by a failure: the clients stop.
@@ -343,11 +353,8 @@ impl Drop for Stop<'_> {
 fn a_certificate_is_changed_under_load_without_a_failed_request() {
     let (authority, recorder) = (Authority::new(), Recorder::start());
     let folder = tempfile::TempDir::new().unwrap();
-    let files = listen::tls::Config {
-        certificate: authority.path("tls.crt"),
-        key: authority.path("tls.key"),
-        client_ca: None,
-    };
+    let files =
+        listen::tls::Config { certificate: authority.path("tls.crt"), key: authority.path("tls.key"), client_ca: None };
     let (listener, metrics) = listener(folder.path(), &files, &recorder);
     let address = listener.address();
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -376,10 +383,14 @@ fn a_certificate_is_changed_under_load_without_a_failed_request() {
             wait_until("requests after the change", || {
                 done.load(Ordering::Relaxed) > before + 20 || clients.iter().any(|client| client.is_finished())
             });
-            assert_eq!(shown(authority, address), std::fs::read_to_string(&files.certificate).unwrap().replace('\r', ""));
+            assert_eq!(
+                shown(authority, address),
+                std::fs::read_to_string(&files.certificate).unwrap().replace('\r', "")
+            );
         }
         let text = metrics.text().unwrap();
-        let told = text.lines().find_map(|line| line.strip_prefix("surgegate_tls_certificate_expiry_timestamp_seconds "));
+        let told =
+            text.lines().find_map(|line| line.strip_prefix("surgegate_tls_certificate_expiry_timestamp_seconds "));
         // 2040-01-01.
         assert_eq!(told, Some("2208988800"));
         // A half-written pair changes nothing.

@@ -94,8 +94,16 @@ fn each_wrong_file_is_named_with_what_is_wrong() {
         ("tls.key", &certificate, "tls.key holds no private key: BEGIN PRIVATE KEY is missing"),
         ("tls.key", "", "tls.key holds no private key: BEGIN PRIVATE KEY is missing"),
         ("tls.key", &garbled, "tls.key is not PEM: a section is broken or its text is not base64"),
-        ("tls.key", pkcs8, "tls.key holds an encrypted key: decrypt it, e.g. with openssl pkey, and guard the file instead"),
-        ("tls.key", old, "tls.key holds an encrypted key: decrypt it, e.g. with openssl pkey, and guard the file instead"),
+        (
+            "tls.key",
+            pkcs8,
+            "tls.key holds an encrypted key: decrypt it, e.g. with openssl pkey, and guard the file instead",
+        ),
+        (
+            "tls.key",
+            old,
+            "tls.key holds an encrypted key: decrypt it, e.g. with openssl pkey, and guard the file instead",
+        ),
         ("tls.crt", &key, "tls.crt holds no certificate: BEGIN CERTIFICATE is missing"),
         ("tls.crt", &certificate[..200], "tls.crt is not PEM: a section is broken or its text is not base64"),
         ("tls.crt", no_certificate, "tls.crt: certificate 1 cannot be decoded"),

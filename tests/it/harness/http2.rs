@@ -29,9 +29,7 @@ pub struct Client {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let sender = runtime.block_on(async {
-            speak(tokio::net::TcpStream::connect(address).await.unwrap()).await
-        });
+        let sender = runtime.block_on(async { speak(tokio::net::TcpStream::connect(address).await.unwrap()).await });
         Self { runtime, sender }
     }
 
