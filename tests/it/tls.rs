@@ -240,6 +240,31 @@ fn slow_heads_bodies_and_readers_are_closed_as_over_tcp() {
     wait_until("the end of the one that does not read", || surgegate.scrape().count("http_connections", &[]) == 0);
 }
 
+/// Slow connections whose cost is measured.
+const SLOW: usize = 500;
+/// Most that one may cost: what one costs without TLS, and its session.
+const BYTES_EACH: u64 = 32 * 1024;
+
+#[test]
+fn a_slow_connection_costs_a_session_more_than_over_tcp() {
+    let _alone = alone();
+    let (authority, recorder) = (Authority::new(), Recorder::start());
+    let limits = "limits: { header_timeout: 10m, idle_timeout: 10m }\n";
+    let surgegate = Surgegate::start(&[&standard(&recorder), &authority.listen(""), limits]);
+    let config = authority.client().config(&[b"http/1.1"]);
+    let begin = || {
+        let mut connection = handshake(Arc::clone(&config), surgegate.ingest()).unwrap();
+        connection.send(format!("POST {PATH} HTTP/1.1\r\nHost: te")).unwrap();
+        connection
+    };
+    let mut held: Vec<_> = (0..20).map(|_| begin()).collect();
+    let base = surgegate.memory_bytes();
+    held.extend((0..SLOW).map(|_| begin()));
+    let each = surgegate.memory_bytes().saturating_sub(base) / SLOW as u64;
+    eprintln!("{SLOW} connections: {each} bytes each");
+    assert!(each < BYTES_EACH, "{each} bytes");
+}
+
 #[test]
 fn a_handshake_that_never_ends_and_plain_text_are_closed() {
     let (authority, recorder) = (Authority::new(), Recorder::start());
