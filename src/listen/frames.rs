@@ -232,6 +232,24 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::test_cases(256)))]
+        #[test]
+        fn any_bytes_say_the_same_however_they_are_split(
+            bytes in proptest::collection::vec(0_u8..9, 0..400),
+            step in 1_usize..50,
+        ) {
+            let told = |step: usize| {
+                let (mut heads, mut found) = (Heads::default(), Vec::new());
+                for block in bytes.chunks(step) {
+                    heads.feed(block, |frame| found.push((frame.kind, frame.length, frame.flags)));
+                }
+                found
+            };
+            proptest::prop_assert_eq!(told(step), told(400));
+        }
+    }
+
     #[test]
     fn time_and_answers_give_back_and_never_more_than_the_whole() {
         let mut budget = Budget { left: FRAMES_MAX, told_ms: 1 };

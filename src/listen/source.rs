@@ -194,6 +194,20 @@ mod tests {
         assert_eq!(parse(&v2).unwrap(), Some((28, None)), "a proxy's own health check");
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(crate::test_cases(512)))]
+        #[test]
+        fn any_bytes_are_a_header_or_none_and_a_header_lies_within_them(
+            begin in proptest::sample::select(vec![&b""[..], V1_TAG, b"PROXY TCP6 ", b"\r\n\r\n\0\r\nQUIT\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0"]),
+            rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..PROXY_BYTES_MAX - 20),
+        ) {
+            let bytes = [begin, &rest].concat();
+            if let Ok(Some((length, _))) = parse(&bytes) {
+                proptest::prop_assert!((15..=bytes.len()).contains(&length));
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_header_is_refused_at_once() {
         let long = format!("PROXY UNKNOWN {}", "f".repeat(100));
