@@ -14,13 +14,13 @@ case $mode in
         rounds=20 fuzz=600
         figures="KILLS=1000 QUEUED=100000 FULL=20 OUTAGE=1000000 STRIKES_EVERY=1 ERRORS_EVERY=1 SHORT_WRITES=300
             POWER=500 CUTS_EVERY=1 FLIPS=10000 ORDER=1000000 RESTARTS=50 LIMIT_SECONDS=60 UNKNOWN=1000000 STRICT=1
-            MODEL=100000 KEYS=10000000 QUEUE=10000000"
+            MODEL=100000 KEYS=10000000 QUEUE=10000000 ATTACK_SECONDS=60"
         ;;
     usual)
         rounds=3 fuzz=60
         figures="KILLS=200 QUEUED=100000 FULL=10 OUTAGE=100000 STRIKES_EVERY=5 ERRORS_EVERY=5 SHORT_WRITES=40
             POWER=100 CUTS_EVERY=4 FLIPS=4000 ORDER=100000 RESTARTS=10 LIMIT_SECONDS=30 UNKNOWN=100000
-            MODEL=5000 KEYS=10000000 QUEUE=1000000"
+            MODEL=5000 KEYS=10000000 QUEUE=1000000 ATTACK_SECONDS=20"
         ;;
     *) echo "TORTURE is full or not set" >&2; exit 2 ;;
 esac
@@ -52,7 +52,7 @@ for ((round = 1; round <= rounds; round++)); do
     parts+=("config:$round" "full:$round" "drain:$round" "outage:$round")
 done
 # One file of tests/it each, which takes its figures from above.
-for file in strikes damage failing limits power order crash; do parts+=("$file:1"); done
+for file in strikes damage failing limits power order crash h2; do parts+=("$file:1"); done
 parts+=("model:1" "table:1" "queue:1")
 
 # Takes away what a part left that ran out of time in the middle: mounts, spools.
@@ -92,7 +92,7 @@ for part in "${parts[@]}"; do
     TMPDIR=$work "${limit[@]}" "${run[@]}" >"$log" 2>&1
     status=$?
     clear
-    grep -aoE '(TEST_SEED=|Found|ready [0-9]|idle [0-9]|at most [0-9]|FAILED|refused within|accepted again|event limit|request limit|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|another key waited.*|number_of_executed_units: .*' "$log" | sed 's/^/   /'
+    grep -aoE '(TEST_SEED=|Found|ready [0-9]|idle [0-9]|at most [0-9]|FAILED|refused within|accepted again|event limit|request limit|test result:).*|[a-z0-9]+: [0-9]+ attempts .*|[0-9]+ B of memory.*|[0-9]+ attacks: .*|another key waited.*|number_of_executed_units: .*' "$log" | sed 's/^/   /'
     if ((status == 0)); then
         echo "passed $part" >>"$state"
         passed=$((passed + 1))

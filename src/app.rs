@@ -18,7 +18,7 @@ use crate::dedup::Dedup;
 use crate::delivery::{self, Delivery};
 use crate::event::Micros;
 use crate::intake::Intake;
-use crate::listen::{self, Listener};
+use crate::listen::{self, Listener, tls};
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
 use reload::Reloader;
@@ -35,6 +35,8 @@ pub enum StartError {
     Spool(#[from] store::OpenError),
     #[error(transparent)]
     Listen(#[from] listen::Refused),
+    #[error("listen.ingest.tls: {0}")]
+    Tls(#[from] tls::TlsError),
     #[error(transparent)]
     Delivery(#[from] delivery::StartError),
     #[error("the metrics cannot be registered: {0}")]
@@ -46,6 +48,7 @@ impl StartError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Spool(error) => error.hint(),
+            Self::Tls(_) => Some("`surgegate validate` looks at the files as a start does".to_owned()),
             Self::Listen(refused) => Some(refused.hint()),
             Self::Delivery(_) | Self::Metrics(_) => None,
         }
@@ -79,6 +82,7 @@ impl App {
         let began = Micros::now();
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let metrics = Metrics::new(workers).map_err(|error| StartError::Metrics(error.to_string()))?;
+        let tls = config.ingest.tls.as_ref().map(tls::load).transpose()?;
         // Ports first: one that is taken is told before the log is touched. Ingest is listened on last.
         let address = config.ingest.address;
         let ingest_failed = |source| listen::Refused { door: "ingest", address, source };
@@ -100,7 +104,7 @@ impl App {
             Box::new(move |integration| line.unknown_line_is_full(integration)),
         ));
         let listener =
-            Listener::start(config.ingest.clone(), ingest, Arc::clone(&intake), workers).map_err(ingest_failed)?;
+            Listener::start(config.ingest.clone(), tls, ingest, Arc::clone(&intake), workers).map_err(ingest_failed)?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let settings = Arc::new(ArcSwap::from_pointee(reload::settings(&config)));

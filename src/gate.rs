@@ -177,7 +177,7 @@ fn whole_seconds(wait: Duration) -> u32 {
 }
 
 /// Whether `address` lies in the network; IPv4 addresses mapped into IPv6 count as IPv4.
-fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
+pub fn contains((network, prefix): (IpAddr, u8), address: IpAddr) -> bool {
     let same_head = |a: u128, b: u128, width: u32| {
         let shift = width.saturating_sub(u32::from(prefix)).min(128);
         shift == 128 || a >> shift == b >> shift

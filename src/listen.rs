@@ -1,12 +1,16 @@
 //! The ingest listener: accepts, hands connections out evenly to one current-thread runtime a core
-//! (PERFORMANCE 1), speaks HTTP/1.1 and HTTP/2 by hyper, holds every connection to its limits, drains.
+//! (PERFORMANCE 1), speaks HTTP/1.1 and HTTP/2 by hyper, over TLS by rustls where that is configured, holds every connection to its limits, drains.
 
 mod accept;
 mod connection;
+mod frames;
 pub mod framing;
 mod holder;
 mod refused;
 mod serve;
+mod source;
+pub mod tls;
+mod transport;
 mod watch;
 
 use std::net::SocketAddr;
@@ -15,11 +19,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::ServerConfig;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch as watch_channel};
 
 use crate::intake::Intake;
+use crate::metrics::Metrics;
+pub use source::Proxies;
 use watch::Watch;
 
 pub use holder::Holder;
@@ -39,6 +46,9 @@ pub struct Config {
     /// Without a request and without progress.
     pub idle_timeout: Duration,
     pub unauthenticated_requests_per_second: u32,
+    /// `None`: plain HTTP.
+    pub tls: Option<tls::Config>,
+    pub proxies: Proxies,
 }
 
 /// An accepted connection on its way to a worker.
@@ -53,8 +63,21 @@ struct Shared {
     /// As of the last reload; a connection keeps what it began with.
     config: ArcSwap<Config>,
     intake: Arc<Intake>,
+    /// What the next handshake is held by; `None`: plain HTTP.
+    tls: ArcSwapOption<ServerConfig>,
     /// Connections whose early answer the client may still have to read.
     lingering: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    fn set_tls(&self, tls: Option<tls::Loaded>) {
+        let metrics: &Metrics = &self.intake.metrics;
+        metrics.tls_certificate_expires(tls.as_ref().map(|tls| tls.facts.not_after));
+        if let Some(tls) = &tls {
+            tls.tell();
+        }
+        self.tls.store(tls.map(|tls| tls.server));
+    }
 }
 
 /// One thread with its own runtime.
@@ -80,9 +103,10 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Takes the limits of a reloaded configuration: time limits at once, others for connections that come. The
-    /// address stays. Needs a runtime.
-    pub fn configure(&self, config: Config) {
+    /// Takes the limits of a reloaded configuration: time limits at once, others for connections that come, as with
+    /// `tls`: those that are open go on as they are. The address stays. Needs a runtime.
+    pub fn configure(&self, config: Config, tls: Option<tls::Loaded>) {
+        self.shared.set_tls(tls);
         self.watches.iter().for_each(|watch| watch.configure(&config));
         self.cap.resize(connections_max(&config));
         self.shared.config.store(Arc::new(config));
@@ -101,13 +125,26 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 pub const DESCRIPTORS_RESERVED: usize = 512;
 
 impl Listener {
-    /// Listens on what [`bind`] took and starts `workers` threads; connections arrive from here on.
+    /// Listens on what [`bind`] took and starts `workers` threads; connections arrive from here on. `tls`: what
+    /// `config.tls` names, loaded.
     ///
     /// # Errors
     /// The address cannot be listened on, or a thread or runtime cannot be made.
-    pub fn start(config: Config, socket: TcpSocket, intake: Arc<Intake>, workers: usize) -> std::io::Result<Self> {
+    pub fn start(
+        config: Config,
+        tls: Option<tls::Loaded>,
+        socket: TcpSocket,
+        intake: Arc<Intake>,
+        workers: usize,
+    ) -> std::io::Result<Self> {
         let cap = accept::Cap::new(connections_max(&config));
-        let shared = Arc::new(Shared { config: ArcSwap::from_pointee(config), intake, lingering: Arc::default() });
+        let shared = Arc::new(Shared {
+            config: ArcSwap::from_pointee(config),
+            intake,
+            tls: ArcSwapOption::empty(),
+            lingering: Arc::default(),
+        });
+        shared.set_tls(tls);
         let (stopping, stopped) = watch_channel::channel(false);
         let mut handles = Vec::new();
         let mut seats = Vec::new();
@@ -188,6 +225,7 @@ impl Running {
                 worker: self.index,
                 shared: Arc::clone(&self.shared),
                 peer: arrival.peer,
+                source: arrival.peer.ip(),
                 watched: watch.enter(),
                 seat,
             };

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     pub connections_refused: IntCounter,
     pub lingering_refused: IntCounter,
+    pub http2_cut: IntCounter,
+    tls_expiry: GaugeVec,
     delivery_seconds: HistogramVec,
     upstream_requests: IntCounterVec,
     upstream_retries: IntCounterVec,
@@ -102,6 +104,15 @@ impl Metrics {
                 "http_lingering_refused_total",
                 "Early answers closed at once because too many connections linger.",
             )?,
+            http2_cut: page.counter(
+                "http2_connections_cut_total",
+                "HTTP/2 connections closed because their frames came to nothing.",
+            )?,
+            tls_expiry: page.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, in seconds since 1970; absent without TLS.",
+                &[],
+            )?,
             delivery_seconds: page.histograms(
                 "delivery_latency_seconds",
                 "Time from receipt to the upstream's success.",
@@ -159,6 +170,14 @@ impl Metrics {
             requests: self.requests.clone(),
             by_code: (100..600).map(|_| std::sync::OnceLock::new()).collect(),
             seconds: self.request_seconds.with_label_values(&[name]),
+        }
+    }
+
+    /// When the certificate in use expires, in seconds since 1970; `None`: there is none.
+    pub fn tls_certificate_expires(&self, at: Option<i64>) {
+        match at {
+            Some(seconds) => self.tls_expiry.with_label_values::<&str>(&[]).set(seconds as f64),
+            None => self.tls_expiry.reset(),
         }
     }
 

@@ -31,9 +31,7 @@ pub async fn check(config: &Config, places: &Places) -> Report {
     let mut book = Book { places, report: Report::default() };
     let spool = spool::check(config, &mut book).await;
     ports::check(config, &spool, &mut book);
-    book.report
-        .found
-        .extend(certificates::certificates(config).into_iter().map(|finding| Found { finding, may_pass: false }));
+    certificates::check(config, &mut book);
     secrets::check(&mut book);
     machine::check(config, &spool, &mut book);
     upstreams::check(config, &mut book).await;

@@ -18,7 +18,7 @@ use crate::delivery::Changer;
 use crate::event::Micros;
 use crate::gate::{Integration, Keys, UnauthenticatedBucket};
 use crate::intake::{Intake, Terms};
-use crate::listen;
+use crate::listen::{self, tls};
 use crate::logging::Control;
 use crate::metrics::Metrics;
 use crate::store::Durability;
@@ -128,6 +128,16 @@ fn rows(findings: &[Finding]) -> Vec<serde_json::Value> {
     findings.iter().filter_map(|finding| serde_json::to_value(finding).ok()).collect()
 }
 
+/// The configuration, and the certificate that it names.
+fn read(load: &Load) -> Result<(Config, Option<tls::Loaded>), config::Errors> {
+    let config = load()?;
+    let tls = config.ingest.tls.as_ref().map(tls::load).transpose().map_err(|error| {
+        let finding = Finding::error("tls", format!("listen.ingest.tls: {error}"));
+        config::Errors { findings: vec![finding], more: 0 }
+    })?;
+    Ok((config, tls))
+}
+
 impl Reloader {
     /// `config` is in force, by `integrations`.
     pub(super) fn new(
@@ -182,23 +192,18 @@ impl Reloader {
         };
         let mut current = self.current.lock().await;
         // Files are read: not on the runtime that answers probes.
-        match tokio::task::spawn_blocking(move || load()).await {
-            Ok(Ok(config)) => {
-                let findings = self.take(config, &mut current).await;
+        match tokio::task::spawn_blocking(move || read(&load)).await {
+            Ok(Ok((config, tls))) => {
+                let findings = self.take(config, tls, &mut current).await;
                 (ReloadStatus::Reloaded, None, rows(&findings))
             }
-            Ok(Err(errors)) => {
-                let (count, first) = (errors.count(), errors.findings.first());
-                let first = first.map(|finding| format!("; {}: {}", finding.place(), finding.message));
-                let message = format!("{count} errors{}", first.unwrap_or_default());
-                (ReloadStatus::Invalid, Some(message), rows(&errors.findings))
-            }
+            Ok(Err(errors)) => (ReloadStatus::Invalid, Some(errors.in_a_line()), rows(&errors.findings)),
             Err(error) => (ReloadStatus::Failed, Some(error.to_string()), Vec::new()),
         }
     }
 
     /// Upstreams before integrations: an event that is accepted finds the way it is to go.
-    async fn take(&self, config: Config, current: &mut Current) -> Vec<Finding> {
+    async fn take(&self, config: Config, tls: Option<tls::Loaded>, current: &mut Current) -> Vec<Finding> {
         let mut findings = config.warnings.clone();
         findings.extend(self.fixed.differing(&Fixed::of(&config)).map(Finding::needs_restart));
         let settings = settings(&config);
@@ -206,7 +211,7 @@ impl Reloader {
         let terms = terms(&config, &integrations);
         self.rooms.delivery.change(&integrations, config.upstreams, config.dedup.redeliver_after).await;
         self.rooms.intake.change(terms);
-        self.rooms.listener.configure(config.ingest);
+        self.rooms.listener.configure(config.ingest, tls);
         self.rooms.settings.store(Arc::new(settings));
         self.drain_ms.store(whole_millis(config.drain), Ordering::Relaxed);
         // A level that was set by hand stays until the file says another.

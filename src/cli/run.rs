@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{FAILED, Files};
-use crate::app::{Again, App, Load};
+use super::{FAILED, Files, INVALID_CONFIGURATION};
+use crate::app::{Again, App, Load, StartError};
 use crate::config::{self, Config};
 use crate::logging;
 
@@ -62,7 +62,11 @@ pub(super) fn serve(config: Config, load: Option<Load>, greeting: Option<String>
         };
         let app = match App::start(config, again).await {
             Ok(app) => app,
-            Err(error) => return failed(&error, error.hint()),
+            Err(error) => {
+                let code = failed(&error, error.hint());
+                // What the configuration names is not what it should be.
+                return if matches!(error, StartError::Tls(_)) { ExitCode::from(INVALID_CONFIGURATION) } else { code };
+            }
         };
         let addresses = app.addresses;
         tracing::info!(ingest = %addresses.ingest, observe = %addresses.observe, admin = %addresses.admin, "listening");

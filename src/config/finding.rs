@@ -48,16 +48,15 @@ pub(super) struct Snippet {
 impl Finding {
     /// A key that was changed in a running process and waits for its next start.
     pub fn needs_restart(key: &'static str) -> Self {
-        Self {
-            level: Level::Warning,
-            code: "needs_restart",
-            message: format!("{key} was changed: that waits for the next start"),
-            file: String::new(),
-            line: 0,
-            column: 0,
-            hint: Some("all other changes are in force".to_owned()),
-            snippet: None,
-        }
+        let message = format!("{key} was changed: that waits for the next start");
+        let hint = Some("all other changes are in force".to_owned());
+        Self { level: Level::Warning, hint, ..Self::error("needs_restart", message) }
+    }
+
+    /// An error of what the configuration names, at no place of its files.
+    pub fn error(code: &'static str, message: String) -> Self {
+        let level = Level::Error;
+        Self { level, code, message, file: String::new(), line: 0, column: 0, hint: None, snippet: None }
     }
 
     /// `file:line:column`, or the file alone.
@@ -112,6 +111,19 @@ impl Errors {
     /// Errors found, listed or not; warnings do not count.
     pub fn count(&self) -> usize {
         self.findings.iter().filter(|finding| finding.level == Level::Error).count() + self.more
+    }
+
+    /// In a line: the first, and how many there are.
+    pub fn in_a_line(&self) -> String {
+        let first = self.findings.iter().find(|finding| finding.level == Level::Error);
+        let first = first.map(|finding| match finding.place() {
+            place if place.is_empty() => finding.message.clone(),
+            place => format!("{place}: {}", finding.message),
+        });
+        match (self.count(), first.unwrap_or_default()) {
+            (1, first) => first,
+            (count, first) => format!("{first} (and {} more)", count - 1),
+        }
     }
 
     /// One JSON document for scripts: `valid`, how many `errors` and `warnings`, `more` (errors that are not listed), and

@@ -40,7 +40,7 @@ pub(super) fn listeners(root: &Section, limits: &Section) -> (listen::Config, So
         address
     });
     let [ingest_address, observe_address, admin_address] = addresses;
-    let [_, _, admin] = sections;
+    let [ingest, _, admin] = sections;
     let config = listen::Config {
         address: ingest_address,
         connections: limits.count("connections").map(|count| whole(Some(count))),
@@ -52,6 +52,11 @@ pub(super) fn listeners(root: &Section, limits: &Section) -> (listen::Config, So
         unauthenticated_requests_per_second: whole32(
             limits.count("unauthenticated_requests_per_second").unwrap_or_default(),
         ),
+        tls: tls(&ingest),
+        proxies: listen::Proxies {
+            trusted: ingest.networks("trusted_proxies").map(|list| list.into_iter().map(|(_, net)| net).collect()),
+            protocol: ingest.switch("proxy_protocol"),
+        },
     };
     let token = admin.file("token_file").and_then(|path| files::secret(&admin, "token_file", &path));
     if !admin_address.ip().is_loopback() && !admin.has("token_file") {
@@ -59,6 +64,17 @@ pub(super) fn listeners(root: &Section, limits: &Section) -> (listen::Config, So
         admin.warning("address", wrong.hint("set listen.admin.token_file"));
     }
     (config, observe_address, Admin { address: admin_address, token })
+}
+
+/// The files alone; what they hold is read when they are used.
+fn tls(ingest: &Section) -> Option<listen::tls::Config> {
+    let tls = ingest.section("tls");
+    let file = |key| tls.file(key).inspect(|path| tls.note_read(path));
+    tls.is_given().then(|| listen::tls::Config {
+        certificate: file("certificate").unwrap_or_default(),
+        key: file("key").unwrap_or_default(),
+        client_ca: file("client_ca"),
+    })
 }
 
 /// Stands in for an address that was reported; such a configuration is never used.

@@ -116,7 +116,7 @@ fn the_smallest_configuration_takes_every_default_of_the_interface() {
 fn every_error_is_reported_in_one_run_with_its_line_a_caret_and_a_hint() {
     let written = "\
 listen:
-  ingest: { address: 8080, tls: { certificate: a, key: b } }
+  ingest: { address: 8080, tls: { certificate: a } }
 limits:
   body_timeout: 10
   gzip: yes
@@ -286,8 +286,12 @@ fn each_check_names_its_key_and_place() {
             &["9:32 listen.admin.token_file: cannot be read: No such file or directory (os error 2)"],
         ),
         (
-            rest("listen: { ingest: { proxy_protocol: true } }\n"),
-            &["9:21 \"listen.ingest.proxy_protocol\" comes with a later version"],
+            rest("listen: { ingest: { proxy_protocol: yes, trusted_proxies: [10.0.0.1/8], tls: { key: k } } }\n"),
+            &[
+                "9:37 listen.ingest.proxy_protocol: not true or false: \"yes\"",
+                "9:60 listen.ingest.trusted_proxies: the address has bits beyond the prefix: \"10.0.0.1/8\"",
+                "9:78 missing key \"listen.ingest.tls.certificate\"",
+            ],
         ),
         (rest("redis: { url: redis://a }\n"), &["9:1 \"redis\" comes with a later version"]),
         (
@@ -368,9 +372,14 @@ fn written_values_arrive_as_they_were_meant() {
          dialects: [squadcast]\nsource_networks: [10.0.0.0/8]\nforward_duplicates: all\nunknown_resolve: drop\n\
          default_severity: 3\nbody_bytes: 64KiB\nsuccess_status: 200\nrequire_description: false",
         "credential: whsec_x\nbatch: {}\nconnections: 3",
-        "spool: { durability: memory, max_bytes: 16MiB }\nlog: { format: json, level: debug }\nshutdown: { drain: 0s }\n",
+        "spool: { durability: memory, max_bytes: 16MiB }\nlog: { format: json, level: debug }\nshutdown: { drain: 0s }\n\
+         listen: { ingest: { tls: { certificate: c, key: k }, trusted_proxies: [10.0.0.0/8], proxy_protocol: true } }\n",
     ))
     .unwrap();
+    let files = listen::tls::Config { certificate: "c".into(), key: "k".into(), client_ca: None };
+    assert_eq!(config.ingest.tls, Some(files));
+    assert_eq!(config.ingest.proxies.trusted, Some(vec![("10.0.0.0".parse().unwrap(), 8)]));
+    assert!(config.ingest.proxies.protocol);
     let [payments] = config.integrations.as_slice() else { panic!("one integration") };
     let events = payments.event_rate.unwrap();
     assert_eq!((events.per_second.get(), events.burst.get()), (5, 50));
@@ -603,7 +612,7 @@ fn the_reference_file_loads_without_a_warning() {
 #[test]
 fn the_reader_asks_for_every_key_of_the_table() {
     let mut report = Report::default();
-    let text = text("", "batch: {}", "");
+    let text = text("", "batch: {}", "listen: { ingest: { tls: { certificate: c, key: k } } }\n");
     let source = report.add_source("surgegate.yaml", text.as_str(), Format::Yaml);
     let root = tree::parse(&mut report, source, &text).unwrap();
     mean(&Section::root(&report, &root));

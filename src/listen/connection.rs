@@ -11,10 +11,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::framing::Framing;
+use super::transport::Transport;
 use super::watch::Watched;
 use crate::metrics::Metrics;
 
@@ -24,8 +24,8 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 const LINGERING_MAX: usize = 256;
 
 /// The bytes of one HTTP/1 connection.
-pub(super) struct Wire {
-    stream: TcpStream,
+pub(super) struct Wire<S> {
+    stream: S,
     watched: Arc<Watched>,
     framing: Framing,
     /// Ambiguous framing was found: nothing more is read.
@@ -60,9 +60,9 @@ impl Drop for Place {
     }
 }
 
-impl Wire {
+impl<S: Transport> Wire<S> {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: S,
         watched: Arc<Watched>,
         unread: Arc<AtomicBool>,
         metrics: Arc<Metrics>,
@@ -89,7 +89,7 @@ impl Wire {
                 return Poll::Ready(());
             }
             let mut buffer = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            match ready!(Pin::new(self.stream.tcp()).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() && *left > 0 => {
                     *left = left.saturating_sub(buffer.filled().len())
                 }
@@ -99,7 +99,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: Transport> AsyncRead for Wire<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if self.poisoned {
             return Poll::Ready(Ok(()));
@@ -122,7 +122,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: Transport> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, data) {
             Poll::Ready(written) => {
@@ -142,7 +142,14 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if S::HOLDS_BACK {
+            match flushed {
+                Poll::Pending => self.watched.stuck(),
+                Poll::Ready(_) => self.watched.flushed(),
+            }
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {

@@ -8,7 +8,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,15 +17,17 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
 use super::connection::Wire;
+use super::frames::Frames;
+use super::source::announced;
+use super::transport::{Encrypted, Transport, begins_as_h2};
 use super::watch::Watched;
 use super::{Seat, Shared};
 use crate::intake;
 
-/// Between looks at a first byte that could begin either protocol; such a client is odd or slow.
-const PEEK_AGAIN: Duration = Duration::from_millis(10);
 /// Streams one HTTP/2 connection may have open at once.
 const H2_STREAMS_MAX: u32 = 256;
 /// Receive window of one stream: an over-size body is refused after few of these.
@@ -38,20 +39,62 @@ pub(super) struct Connection {
     pub(super) worker: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
+    /// Whom the connection comes from: the peer, or whom a proxy announces.
+    pub(super) source: IpAddr,
     pub(super) watched: Arc<Watched>,
     pub(super) seat: Seat,
 }
 
 impl Connection {
-    pub(super) async fn serve(self, stream: TcpStream) {
-        let Ok(is_h2) = begins_as_h2(&stream).await else { return };
+    pub(super) async fn serve(mut self, mut stream: TcpStream) {
+        let announces = self.shared.config.load().proxies.announces(self.peer.ip());
+        if announces {
+            match Box::pin(announced(&mut stream)).await {
+                Ok(source) => self.source = source.unwrap_or(self.source),
+                Err(error) => return tracing::debug!(peer = %self.peer, %error, "no PROXY protocol"),
+            }
+        }
+        match self.shared.tls.load_full() {
+            None => {
+                let Ok(is_h2) = begins_as_h2(&stream).await else { return };
+                self.speak(stream, is_h2).await;
+            }
+            // Boxed: a plain connection must not hold its room.
+            Some(config) => Box::pin(self.speak_encrypted(stream, config)).await,
+        }
+        drop(self.seat);
+    }
+
+    async fn speak_encrypted(&self, stream: TcpStream, config: Arc<ServerConfig>) {
+        let accepted = async {
+            let mut stream = Encrypted::accept(stream, config).await?;
+            let is_h2 = stream.begins_as_h2().await?;
+            Ok((stream, is_h2))
+        };
+        match accepted.await {
+            Ok((stream, is_h2)) => self.speak(stream, is_h2).await,
+            Err(error) => self.tell_refused(&error),
+        }
+    }
+
+    fn tell_refused(&self, error: &std::io::Error) {
+        use rustls::{Error, InvalidMessage};
+        let why = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "not TLS: plain HTTP on this port?",
+            _ => "no TLS connection",
+        };
+        tracing::debug!(peer = %self.peer, %error, "{why}");
+    }
+
+    async fn speak<S: Transport>(&self, stream: S, is_h2: bool) {
         let config = self.shared.config.load_full();
         let unread = Arc::new(AtomicBool::new(false));
         let service = {
             let handler = Arc::new(Handler {
                 worker: self.worker,
                 shared: Arc::clone(&self.shared),
-                source: self.peer.ip(),
+                source: self.source,
+                is_forwarded: config.proxies.forwards(self.source),
                 watched: Arc::clone(&self.watched),
                 unread: Arc::clone(&unread),
             });
@@ -66,7 +109,8 @@ impl Connection {
                 .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
                 .max_header_list_size(u32::try_from(config.header_bytes).unwrap_or(u32::MAX));
             // Boxed: an HTTP/1 connection must not hold its room.
-            let mut connection = Box::pin(h2.serve_connection(TokioIo::new(stream), service));
+            let frames = Frames::new(stream, Arc::clone(&self.watched), Arc::clone(&self.shared.intake.metrics));
+            let mut connection = Box::pin(h2.serve_connection(TokioIo::new(frames), service));
             self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
         } else {
             let metrics = Arc::clone(&self.shared.intake.metrics);
@@ -83,7 +127,6 @@ impl Connection {
             let mut connection = Box::pin(h1.serve_connection(TokioIo::new(wire), service));
             self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
         }
-        drop(self.seat);
     }
 
     /// Runs a connection to its end; asked to close, it ends after the requests in flight.
@@ -110,22 +153,13 @@ impl Connection {
     }
 }
 
-/// Whether the first bytes are those of an HTTP/2 preface. Two of them would not tell it from PROPFIND.
-async fn begins_as_h2(stream: &TcpStream) -> std::io::Result<bool> {
-    let mut head = [0; 3];
-    loop {
-        match stream.peek(&mut head).await? {
-            count @ 1..3 if b"PRI".starts_with(&head[..count]) => tokio::time::sleep(PEEK_AGAIN).await,
-            count => return Ok(count == 3 && head == *b"PRI"),
-        }
-    }
-}
-
 /// Answers the requests of one connection.
 struct Handler {
     worker: usize,
     shared: Arc<Shared>,
     source: IpAddr,
+    /// The source is a proxy whose requests name theirs.
+    is_forwarded: bool,
     watched: Arc<Watched>,
     unread: Arc<AtomicBool>,
 }
@@ -138,7 +172,11 @@ impl Handler {
             let version = request.version();
             self.watched.until_it_reads().await;
             let in_work = InWork::begin(&self, version);
-            let mut work = pin!(self.shared.intake.answer(self.worker, self.source, &mut request));
+            let source = match self.is_forwarded {
+                true => self.shared.config.load().proxies.source_of(request.headers(), self.source),
+                false => self.source,
+            };
+            let mut work = pin!(self.shared.intake.answer(self.worker, source, &mut request));
             let answer = poll_fn(|cx| {
                 // A defect in one request must not end the others of its connection, nor lose their answers.
                 let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));

@@ -53,7 +53,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    fn now(&self) -> u64 {
+    /// The coarse clock: milliseconds, at most a quarter of a second late.
+    pub(super) fn now(&self) -> u64 {
         self.clock_ms.load(Relaxed)
     }
 
@@ -70,6 +71,13 @@ impl Watched {
         if self.is_stuck.load(Relaxed) {
             self.is_stuck.store(false, Relaxed);
             self.written.wake();
+        }
+    }
+
+    /// All bytes have left: progress only if they could not before.
+    pub(super) fn flushed(&self) {
+        if self.is_stuck.load(Relaxed) {
+            self.wrote();
         }
     }
 
@@ -216,6 +224,8 @@ mod tests {
     fn config(header_s: u64, idle_s: u64) -> Config {
         Config {
             address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            proxies: crate::listen::Proxies::default(),
             connections: None,
             header_bytes: 0,
             headers: 0,

@@ -83,7 +83,7 @@ fn a_proxy_runs_from_toml_and_flags() {
     let (code, said) = ran(directory.path(), &[&["--config", "a.toml", "--set", &taken], &free[..]].concat());
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains(&format!("surgegate: cannot listen on {} (ingest): ", surgegate.ingest()))
+        said.contains(&format!("cannot listen on {} (ingest): ", surgegate.ingest()))
             && !said.contains("panicked"),
         "{said}"
     );

@@ -1,17 +1,17 @@
 //! O8: a 413 reaches every client, however it uploads and however much: never a reset before it is read.
 
-use std::io::{Error, Result, Write};
+use std::io::{Error, Read, Result, Write};
 
 use crate::harness::{Answer, Http2, PATH, Raw, Recorder, Surgegate, alone, standard, trigger};
 
 /// The largest body that is taken (contracts 1).
 const LIMIT: usize = 30_720;
 /// Clients of each form that upload at once.
-const CLIENTS: usize = 40;
+pub const CLIENTS: usize = 40;
 const LARGEST: usize = 20 * 1024 * 1024;
 
 /// From one byte over the limit to the largest, spread over the orders of magnitude.
-fn size(client: usize) -> usize {
+pub fn size(client: usize) -> usize {
     let share = client as f64 / (CLIENTS - 1) as f64;
     let size = (LIMIT + 1) as f64 * (LARGEST as f64 / (LIMIT + 1) as f64).powf(share);
     (size.round() as usize).clamp(LIMIT + 1, LARGEST)
@@ -22,17 +22,17 @@ fn head(fields: &str) -> String {
 }
 
 /// Uploads everything before it looks for an answer, as simple clients do.
-fn upload(connection: &mut Raw, bytes: &[u8]) -> Result<()> {
-    bytes.chunks(64 * 1024).try_for_each(|block| connection.stream().write_all(block))
+fn upload<S: Read + Write>(connection: &mut Raw<S>, bytes: &[u8]) -> Result<()> {
+    bytes.chunks(64 * 1024).try_for_each(|block| connection.send(block))
 }
 
-fn declared(mut connection: Raw, size: usize) -> Result<Answer> {
+pub fn declared<S: Read + Write>(mut connection: Raw<S>, size: usize) -> Result<Answer> {
     connection.send(head(&format!("Content-Length: {size}\r\n")))?;
     upload(&mut connection, &vec![b' '; size])?;
     connection.answer()
 }
 
-fn chunked(mut connection: Raw, size: usize) -> Result<Answer> {
+pub fn chunked<S: Read + Write>(mut connection: Raw<S>, size: usize) -> Result<Answer> {
     connection.send(head("Transfer-Encoding: chunked\r\n"))?;
     let mut bytes = Vec::new();
     // Whatever is left unread of a body has any form: within a chunk, between two, many of them.
@@ -48,20 +48,20 @@ fn chunked(mut connection: Raw, size: usize) -> Result<Answer> {
 }
 
 /// Asks first, and is told before it has sent anything.
-fn expectant(mut connection: Raw, size: usize) -> Result<Answer> {
+pub fn expectant<S: Read + Write>(mut connection: Raw<S>, size: usize) -> Result<Answer> {
     connection.send(head(&format!("Content-Length: {size}\r\nExpect: 100-continue\r\n")))?;
     connection.answer()
 }
 
 /// Asks first and does not wait for the answer.
-fn impatient(mut connection: Raw, size: usize) -> Result<Answer> {
+pub fn impatient<S: Read + Write>(mut connection: Raw<S>, size: usize) -> Result<Answer> {
     connection.send(head(&format!("Content-Length: {size}\r\nExpect: 100-continue\r\n")))?;
     upload(&mut connection, &vec![b' '; size])?;
     connection.answer()
 }
 
 /// Small on the wire, large when decoded.
-fn bomb(mut connection: Raw, size: usize) -> Result<Answer> {
+pub fn bomb<S: Read + Write>(mut connection: Raw<S>, size: usize) -> Result<Answer> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&vec![b' '; size * 10])?;
     let body = encoder.finish()?;

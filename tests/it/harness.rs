@@ -8,6 +8,7 @@ mod http2;
 mod recorder;
 mod signals;
 mod surgegate;
+pub mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::harness::tls::Authority;
 use crate::harness::{Ended, KEY, PATH, Recorder, Surgegate, TlsServer, binary, run, standard, trigger};
 
 /// One line of YAML a key, so that findings can be told by their lines.
@@ -285,4 +286,41 @@ fn a_spool_in_memory_is_a_warning_unless_that_is_what_was_asked_for() {
         all.iter().filter(|finding| finding["code"] == "file_system").count()
     };
     assert_eq!((with("fsync"), with("memory")), (1, 0));
+}
+
+#[test]
+fn a_certificate_that_has_expired_or_soon_will_or_does_not_match_is_told_at_its_key() {
+    let authority = Authority::new();
+    let recorder = Recorder::start();
+    let told = || {
+        let directory = Setup::with(&recorder.url()).write();
+        std::fs::write(directory.path().join("tls.yaml"), authority.listen("")).unwrap();
+        std::fs::set_permissions(authority.path("tls.key"), PermissionsExt::from_mode(0o600)).unwrap();
+        let verdict = validate(directory.path(), &["--config", "surgegate.yaml", "--config", "tls.yaml"]);
+        let found: Vec<(String, String)> = verdict
+            .findings()
+            .iter()
+            .map(|finding| (finding["level"].as_str().unwrap().to_owned(), finding["message"].to_string()))
+            .collect();
+        (verdict.code, found)
+    };
+    assert_eq!(told(), (Some(0), vec![]));
+    for (from, until, code, level, words) in [
+        (-90, -3, 78, "error", "tls.certificate: the certificate expired"),
+        (-90, 5, 0, "warning", "tls.certificate: the certificate expires in"),
+        (2, 90, 78, "error", "tls.certificate: the certificate is not valid yet"),
+    ] {
+        authority.certify_days("tls", from, until);
+        let (ended, found) = told();
+        assert_eq!((ended, found.len()), (Some(code), 1), "{found:?}");
+        assert!(found[0].0 == level && found[0].1.contains(words), "{found:?}");
+    }
+    authority.certify("tls", 2040);
+    authority.certify("other", 2040);
+    std::fs::rename(authority.path("other.key"), authority.path("tls.key")).unwrap();
+    let (ended, found) = told();
+    assert!(ended == Some(78) && found[0].1.contains("does not belong to the first certificate"), "{found:?}");
+    std::fs::write(authority.path("tls.key"), "nothing").unwrap();
+    let (ended, found) = told();
+    assert!(ended == Some(78) && found[0].1.contains("tls.key: "), "{found:?}");
 }

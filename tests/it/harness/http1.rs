@@ -50,9 +50,9 @@ pub fn request(method: &str, path: &str, fields: &[&str], body: impl AsRef<[u8]>
     out
 }
 
-/// One connection.
-pub struct Raw {
-    stream: TcpStream,
+/// One connection: TCP, or what `tls` lays over it.
+pub struct Raw<S = TcpStream> {
+    stream: S,
     read: Vec<u8>,
 }
 
@@ -66,19 +66,29 @@ impl Raw {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, read: Vec::new() })
-    }
-
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
-        self.stream.write_all(bytes.as_ref())
+        Ok(Self::over(stream))
     }
 
     /// Closes the way there; answers can still be read.
     pub fn end_of_requests(&self) -> Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
+}
 
-    pub fn stream(&self) -> &TcpStream {
+impl<S: Read + Write> Raw<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    pub fn stream(&self) -> &S {
         &self.stream
     }
 

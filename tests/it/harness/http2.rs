@@ -1,4 +1,4 @@
-//! An HTTP/2 client without TLS (prior knowledge), by hyper.
+//! An HTTP/2 client, without TLS (prior knowledge) or with it, by hyper.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,17 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::runtime::Runtime;
 
-use super::{Answer, PATIENCE};
+use super::{Answer, PATIENCE, tls};
+
+async fn speak<S>(stream: S) -> SendRequest<Full<Bytes>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
 
 /// One connection; requests on it may run at once.
 pub struct Client {
@@ -19,12 +29,18 @@ pub struct Client {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sender = runtime.block_on(async { speak(tokio::net::TcpStream::connect(address).await.unwrap()).await });
+        Self { runtime, sender }
+    }
+
+    pub fn connect_tls(address: SocketAddr, client: &tls::Client) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let sender = runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-            tokio::spawn(connection);
-            sender
+            let connector = tokio_rustls::TlsConnector::from(client.config(&[b"h2"]));
+            let stream = connector.connect(tls::name(), stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            speak(stream).await
         });
         Self { runtime, sender }
     }
