@@ -10,6 +10,13 @@ use tokio::runtime::Runtime;
 
 use super::{Answer, PATIENCE, tls};
 
+async fn open(address: SocketAddr) -> tokio::net::TcpStream {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // Or each post waits for an acknowledgement of its head.
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 async fn speak<S>(stream: S) -> SendRequest<Full<Bytes>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -29,14 +36,14 @@ pub struct Client {
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let sender = runtime.block_on(async { speak(tokio::net::TcpStream::connect(address).await.unwrap()).await });
+        let sender = runtime.block_on(async { speak(open(address).await).await });
         Self { runtime, sender }
     }
 
     pub fn connect_tls(address: SocketAddr, client: &tls::Client) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let stream = open(address).await;
             let connector = tokio_rustls::TlsConnector::from(client.config(&[b"h2"]));
             let stream = connector.connect(tls::name(), stream).await.unwrap();
             assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
