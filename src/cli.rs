@@ -6,8 +6,16 @@
 // A command line speaks on its streams.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod dead_letters;
 mod demo;
+mod events;
+mod log_level;
+mod output;
+mod reload;
+mod remote;
 mod run;
+mod tap;
+mod top;
 mod validate;
 
 use std::path::PathBuf;
@@ -52,6 +60,18 @@ enum Verb {
     Validate(validate::Arguments),
     /// Look at a spool, mend it, empty it: check | ls | repair | send | reassign | drop.
     Spool(spool::Arguments),
+    /// What a running process could not deliver: ls | groups | show | replay | drop.
+    DeadLetters(dead_letters::Arguments),
+    /// What became of an event, in a running process: show | find.
+    Events(events::Arguments),
+    /// Watch a running process decide, one line an event.
+    Tap(tap::Arguments),
+    /// Watch a running process as a whole.
+    Top(top::Arguments),
+    /// Have a running process read its configuration again.
+    Reload(reload::Arguments),
+    /// Show or change what a running process logs.
+    LogLevel(log_level::Arguments),
 }
 
 /// Reads the process's arguments and does what they say.
@@ -62,6 +82,12 @@ pub fn run() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Validate(arguments) => validate::run(&arguments),
         Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config }.load()),
+        Verb::DeadLetters(arguments) => dead_letters::run(arguments),
+        Verb::Events(arguments) => events::run(arguments),
+        Verb::Tap(arguments) => tap::run(&arguments),
+        Verb::Top(arguments) => top::run(&arguments),
+        Verb::Reload(arguments) => reload::run(&arguments),
+        Verb::LogLevel(arguments) => log_level::run(&arguments),
     }
 }
 

@@ -60,6 +60,7 @@ pub mod delivery;
 pub mod logging;
 
 pub mod app;
+pub mod client;
 pub mod demo;
 pub mod spool;
 
