@@ -116,7 +116,7 @@ fn next_step(error: &Error, token_file: Option<&Path>) -> String {
             format!("the token in {} is not the one that the process was started with", file.display())
         }
         (Error::Refused { status: StatusCode::FORBIDDEN, .. }, _) => {
-            "without a token it is asked as 127.0.0.1, [::1] or localhost, from its own machine".to_owned()
+            "on its own machine, ask it as http://127.0.0.1:PORT, or by [::1] or localhost".to_owned()
         }
         (Error::Refused { status: StatusCode::METHOD_NOT_ALLOWED, .. }, _) => {
             "the process may be of an older version than this command".to_owned()

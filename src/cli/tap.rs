@@ -155,7 +155,7 @@ mod tests {
         let whole = line(&data, plain(None));
         assert_eq!(
             whole,
-            "06:43:15.123456Z  202  created            payments      squadcast trigger       di…\u{fffd}[2J7       01M7XF"
+            "06:43:15.123456Z  202  created            payments      squadcast trigger       di…\u{fffd}[2J7        01M7XF"
         );
         for width in 0..whole.chars().count() {
             let fitted = line(&data, plain(Some(width)));

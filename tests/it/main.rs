@@ -25,6 +25,7 @@ mod order;
 mod outage;
 mod power;
 mod refusals;
+mod remote;
 mod secrets;
 mod slow;
 mod spool;
