@@ -103,12 +103,7 @@ impl Client {
     ///
     /// # Errors
     /// Nobody to be reached, somebody else there, no answer in time, one that is no JSON or too long.
-    pub async fn exchange(
-        &self,
-        method: Method,
-        query: &Query,
-        body: Option<&Value>,
-    ) -> Result<Answer, Error> {
+    pub async fn exchange(&self, method: Method, query: &Query, body: Option<&Value>) -> Result<Answer, Error> {
         let is_write = method != Method::GET;
         let exchanged = self.exchange_once(method, query, body).await;
         exchanged.map_err(|error| match error {

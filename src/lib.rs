@@ -23,7 +23,7 @@
 //!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
 //! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
-//! the log of a process that is gone, [`cli`] is the command line over all of it.
+//! the log of a process that is gone, [`client`] asks one that runs, [`cli`] is the command line over all of it.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:
 //! none can be made without the one before, so no stage can be skipped or swapped.

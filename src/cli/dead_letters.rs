@@ -163,9 +163,9 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         Verb::Show(arguments) => {
             remote::run("dead-letters show", &admin, async |client, out| show(&arguments, client, out).await)
         }
-        Verb::Replay(arguments) => {
-            remote::run("dead-letters replay", &admin, async |client, out| change::replay(&arguments, client, out).await)
-        }
+        Verb::Replay(arguments) => remote::run("dead-letters replay", &admin, async |client, out| {
+            change::replay(&arguments, client, out).await
+        }),
         Verb::Drop(arguments) => {
             remote::run("dead-letters drop", &admin, async |client, out| change::drop(&arguments, client, out).await)
         }
@@ -174,7 +174,9 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 
 /// An answer that is of another form than agreed.
 pub(super) fn odd(what: &str) -> Failure {
-    let next = "the process may be of another version than this command: `surgegate version` on both".to_owned();
+    let next =
+        "the process may be of another version than this command: compare `surgegate top` and `surgegate version`";
+    let next = next.to_owned();
     Failure::Text(format!("the answer {what}"), next, super::FAILED)
 }
 

@@ -149,7 +149,8 @@ fn event(out: Out, found: &Value, screen: Screen) -> io::Result<()> {
     }
     for step in list("history") {
         let more = step.as_object().into_iter().flatten().filter(|(name, _)| !matches!(name.as_str(), "at" | "what"));
-        let more: String = more.map(|(name, value)| format!("  {}={}", plain(&name.as_str().into()), plain(value))).collect();
+        let more: String =
+            more.map(|(name, value)| format!("  {}={}", plain(&name.as_str().into()), plain(value))).collect();
         writeln!(out, "  {}  {}{more}", plain(&step["at"]), plain(&step["what"]))?;
     }
     Ok(())

@@ -37,12 +37,18 @@ impl Screen {
     }
 }
 
-/// Text from outside as a terminal may have it: what would move the cursor or turn the writing is shown as `�`.
+/// Text from outside as a terminal may have it, in one line: what would move the cursor or turn the writing is shown
+/// as `�`.
 pub(super) fn printable(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if harmful(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// The text in at most so many columns, its end as `…` where it is longer.
@@ -122,9 +128,8 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>], width: Option<usiz
 fn shrink(columns: &[Column], widths: &mut [usize], width: usize) {
     loop {
         let line = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
-        let flexible = widths.iter_mut().zip(columns).filter(|(width, column)| {
-            column.is_flexible && **width > CELL_WIDTH_MIN
-        });
+        let flexible =
+            widths.iter_mut().zip(columns).filter(|(width, column)| column.is_flexible && **width > CELL_WIDTH_MIN);
         match flexible.map(|(width, _)| width).max() {
             Some(widest) if line > width => *widest -= 1,
             _ => return,
@@ -222,7 +227,7 @@ mod tests {
     #[test]
     fn nothing_from_outside_reaches_a_terminal_as_a_command() {
         let key = "a\x1b[2Jb\u{202e}c\r\nd\u{9b}e";
-        assert_eq!(printable(key), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\u{fffd}d\u{fffd}e");
+        assert_eq!(printable(key), "a\u{fffd}[2Jb\u{fffd}c  d\u{fffd}e");
         let mut shown = Vec::new();
         fields(&mut shown, &json!({ key: key, "list": [key], "in": { key: [] } }), 0).unwrap();
         let lines = table(&[Column::text("KEY")], &[vec![key.to_owned()]], None);

@@ -14,12 +14,15 @@ use crate::client::{Base, Client, Error, Tls, Token};
 pub(super) const USAGE: u8 = 2;
 const NOT_REACHED: u8 = 75;
 
+/// Where the admin listener stands unless the configuration moves it.
+const USUAL: &str = "http://127.0.0.1:9465";
+
 /// Which process, and who asks.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Which process")]
 pub(super) struct Admin {
     /// Its admin listener (`listen.admin.address`), by http or https.
-    #[arg(long, value_name = "URL", env = "SURGEGATE_ADMIN", default_value = "http://127.0.0.1:9465", global = true)]
+    #[arg(long, value_name = "URL", env = "SURGEGATE_ADMIN", default_value = USUAL, global = true)]
     admin: String,
     /// File with the token that writes need (`listen.admin.token_file`).
     #[arg(long, value_name = "FILE", env = "SURGEGATE_ADMIN_TOKEN_FILE", global = true)]
@@ -73,11 +76,16 @@ pub(super) fn run(verb: &str, admin: &Admin, work: impl AsyncFnOnce(&Client, Out
 
 impl Admin {
     fn client(&self) -> Result<Client, Error> {
-        let base = Base::parse(&self.admin)?;
-        let token = self.token_file.as_deref().map(Token::read).transpose()?;
-        let tls = self.ca_file.as_deref().map(Tls::trusting).transpose()?.unwrap_or_default();
+        let base = Base::parse(if self.admin.is_empty() { USUAL } else { &self.admin })?;
+        let token = named(self.token_file.as_deref()).map(Token::read).transpose()?;
+        let tls = named(self.ca_file.as_deref()).map(Tls::trusting).transpose()?.unwrap_or_default();
         Ok(Client::new(base, token, tls))
     }
+}
+
+/// A variable that is set to nothing names no file.
+fn named(file: Option<&Path>) -> Option<&Path> {
+    file.filter(|file| !file.as_os_str().is_empty())
 }
 
 fn ended(verb: &str, admin: &Admin, ended: Ended) -> ExitCode {
@@ -93,7 +101,7 @@ fn ended(verb: &str, admin: &Admin, ended: Ended) -> ExitCode {
                 Error::Unreachable { .. } => NOT_REACHED,
                 Error::Refused { .. } | Error::Stranger(_) | Error::Broken(_) => FAILED,
             };
-            (error.to_string(), next_step(&error, admin.token_file.as_deref()), code)
+            (error.to_string(), next_step(&error, named(admin.token_file.as_deref())), code)
         }
     };
     say(&format!("surgegate {verb}: {}", printable(&said)));

@@ -161,7 +161,8 @@ mod tests {
             let fitted = line(&data, plain(Some(width)));
             assert!(fitted.chars().count() <= width, "{width}: {fitted:?}");
         }
-        let refused = json!({ "at": "2026-11-21T06:43:15Z", "request_id": "r1", "reason": "rate_limited", "status": 429 });
+        let refused =
+            json!({ "at": "2026-11-21T06:43:15Z", "request_id": "r1", "reason": "rate_limited", "status": 429 });
         let coloured = line(&refused, Screen { width: Some(200), is_coloured: true });
         assert!(coloured.starts_with("06:43:15Z  429  \u{1b}[") && coloured.ends_with("r1"), "{coloured:?}");
     }

@@ -81,7 +81,8 @@ async fn watch(client: &Client, first: Look, out: Out<'_>) -> Ended {
     let mut looking = Box::pin(look(client));
     let mut is_looking = false;
     loop {
-        let frame = Frame { base: client.base().to_string(), now: &now, before: before.as_ref(), trouble: trouble.as_deref() };
+        let frame =
+            Frame { base: client.base().to_string(), now: &now, before: before.as_ref(), trouble: trouble.as_deref() };
         terminal.draw(&frame, out)?;
         tokio::select! {
             _ = terminate.recv() => return Ok(0),

@@ -30,8 +30,9 @@ impl Base {
     /// # Errors
     /// `Usage`: no address, another scheme, or with a user, a query or a fragment.
     pub fn parse(typed: &str) -> Result<Self, Error> {
-        let wrong =
-            |why: &str| Error::Usage(format!("--admin: {why}: it is written so: http://127.0.0.1:9465, or https://..."));
+        let wrong = |why: &str| {
+            Error::Usage(format!("--admin: {why}: it is written so: http://127.0.0.1:9465, or https://..."))
+        };
         let whole = if typed.contains("://") { typed.to_owned() } else { format!("http://{typed}") };
         // Never shown back: there may be a password in it.
         if whole.contains(['@', '#', '?']) {
@@ -146,9 +147,15 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told_so_and_a_password_is_not_repeated() {
-        for typed in
-            ["", "http://", "ftp://127.0.0.1", "http://a b", "http://127.0.0.1:99999", "http://me:secret@host", "h?x=secret"]
-        {
+        for typed in [
+            "",
+            "http://",
+            "ftp://127.0.0.1",
+            "http://a b",
+            "http://127.0.0.1:99999",
+            "http://me:secret@host",
+            "h?x=secret",
+        ] {
             let error = Base::parse(typed).unwrap_err();
             assert!(matches!(error, Error::Usage(_)), "{typed}");
             assert!(!error.to_string().contains("secret"), "{error}");
@@ -163,7 +170,8 @@ mod tests {
         let token = Token::read(&file).unwrap();
         assert_eq!(token.reveal(), "s3cret-token");
         assert!(!format!("{token:?}").contains("s3cret"));
-        for wrong in [String::new(), " \n".to_owned(), "s3cret\ntwo".to_owned(), "s3crét".to_owned(), "s3".repeat(2049)] {
+        for wrong in [String::new(), " \n".to_owned(), "s3cret\ntwo".to_owned(), "s3crét".to_owned(), "s3".repeat(2049)]
+        {
             std::fs::write(&file, &wrong).unwrap();
             let error = Token::read(&file).unwrap_err().to_string();
             assert!(error.contains("token") && !error.contains("s3c"), "{error}");

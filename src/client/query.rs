@@ -52,6 +52,9 @@ mod tests {
     #[test]
     fn whatever_is_in_a_value_stays_in_it() {
         let query = Query::new("/api/v1/events").part("a/b?c").with("key", Some("ü&x=1 +#")).with("none", None::<&str>);
-        assert_eq!(query.with("limit", Some(5)).to_string(), "/api/v1/events/a%2Fb%3Fc?key=%C3%BC%26x%3D1%20%2B%23&limit=5");
+        assert_eq!(
+            query.with("limit", Some(5)).to_string(),
+            "/api/v1/events/a%2Fb%3Fc?key=%C3%BC%26x%3D1%20%2B%23&limit=5"
+        );
     }
 }

@@ -111,7 +111,10 @@ impl Parser {
 }
 
 fn too_long() -> Error {
-    Error::Stranger(format!("a message is longer than {} KiB: that is not the stream of decisions", LINE_BYTES_MAX >> 10))
+    Error::Stranger(format!(
+        "a message is longer than {} KiB: that is not the stream of decisions",
+        LINE_BYTES_MAX >> 10
+    ))
 }
 
 #[cfg(test)]

@@ -90,7 +90,10 @@ async fn a_refusal_is_the_servers_own_word_and_other_listeners_are_told_by_name(
     assert!(matches!(&refused, Error::Refused { status: StatusCode::CONFLICT, message } if message == "12 match now"));
     assert_eq!(refused.to_string(), "12 match now");
     for (body, words) in [
-        (r#"{"status":"error","reason":"no_route","message":"no such path","request_id":"x"}"#, "is the ingest listener"),
+        (
+            r#"{"status":"error","reason":"no_route","message":"no such path","request_id":"x"}"#,
+            "is the ingest listener",
+        ),
         (r#"{"status":"error","message":"try /livez, /readyz or /metrics"}"#, "is the observe listener"),
         (r#"{"detail":"Not Found"}"#, "not as the admin listener does: {\"detail\":\"Not Found\"}"),
         ("<html>\u{1b}[2J gone", "not as the admin listener does: <html>[2J gone"),

@@ -7,11 +7,14 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::faults::{Fault, Upstream};
-use crate::harness::{KEY, PATH, Recorder, Said, Surgegate, ended, resolve, standard, trigger, verb, wait_for, wait_until};
+use crate::harness::{
+    KEY, PATH, PATIENCE, Recorder, Said, Surgegate, ended, resolve, standard, trigger, verb, wait_for, wait_until,
+};
 use stub::{Stub, fine, refused, stream};
 
 /// A command line for the admin listener there; the first word is the verb.
@@ -101,7 +104,7 @@ fn what_may_not_be_replayed_any_more_says_what_can_be_done_with_it() {
     let said = says(surgegate.admin_address(), &["dead-letters", "replay", id]).ended(1);
     said.complains("the key was opened anew since").complains(&format!("surgegate dead-letters drop {id}"));
     let all = says(surgegate.admin_address(), &["dead-letters", "replay", "--all"]).ended(0);
-    all.says("replayed 0 events\n").says("2 events can all only be shown or dropped");
+    all.says("replayed 0 events\n").says("2 events can only be shown or dropped: the incident went on without them");
 }
 
 #[test]
@@ -132,7 +135,8 @@ fn whoever_cannot_be_asked_is_told_apart_and_named() {
     surgegate.kill();
     for words in verbs {
         let said = says(admin, words).ended(75);
-        let name = words[..words.len().min(if ["dead-letters", "events"].contains(&words[0]) { 2 } else { 1 })].join(" ");
+        let name =
+            words[..words.len().min(if ["dead-letters", "events"].contains(&words[0]) { 2 } else { 1 })].join(" ");
         said.complains(&format!("surgegate {name}: the admin listener of http://{admin} cannot be reached: "))
             .complains("Connection refused")
             .complains("\n  does Surgegate run there? --admin URL or SURGEGATE_ADMIN names another listener\n");
@@ -203,8 +207,9 @@ fn one_frame_of_top_says_the_worst_first_and_needs_no_terminal() {
     says(admin, &["top"]).ended(2).complains("it needs a terminal").complains("surgegate top --once");
 }
 
-/// A command line on a terminal of its own, with this typed once `after` is shown; what it showed.
-fn on_a_terminal(admin: SocketAddr, words: &str, after: &str, typed: &str) -> (i32, String) {
+/// A command line on a terminal of its own. `react` sees what is new on the screen and says what is typed; the code it
+/// ended with, and all it showed.
+fn on_a_terminal(admin: SocketAddr, words: &str, mut react: impl FnMut(&str) -> Option<&'static str>) -> (i32, String) {
     let line = format!("stty rows 24 cols 80 && exec {} {words}", env!("CARGO_BIN_EXE_surgegate"));
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
@@ -217,13 +222,14 @@ fn on_a_terminal(admin: SocketAddr, words: &str, after: &str, typed: &str) -> (i
         .spawn()
         .expect("`script` of util-linux");
     let (mut keys, mut screen) = (child.stdin.take(), child.stdout.take().unwrap());
-    let mut shown = Vec::new();
+    let (mut shown, mut seen) = (Vec::new(), 0);
     let mut block = [0; 4096];
+    let began = Instant::now();
     while let Ok(count @ 1..) = screen.read(&mut block) {
+        assert!(began.elapsed() < PATIENCE, "not yet: {}", String::from_utf8_lossy(&shown));
         shown.extend_from_slice(&block[..count]);
-        if String::from_utf8_lossy(&shown).contains(after)
-            && let Some(keys) = &mut keys
-        {
+        if let (Some(typed), Some(keys)) = (react(&String::from_utf8_lossy(&shown[seen..])), &mut keys) {
+            seen = shown.len();
             // It may have ended already.
             let _ = keys.write_all(typed.as_bytes());
         }
@@ -237,13 +243,33 @@ fn top_takes_a_terminal_and_gives_it_back() {
     let recorder = Recorder::start();
     let surgegate = Surgegate::start(&[&standard(&recorder)]);
     for key in ["q", "\u{3}"] {
-        let (code, shown) = on_a_terminal(surgegate.admin_address(), "top", "A SECOND", key);
+        let press = |new: &str| new.contains("A SECOND").then_some(key);
+        let (code, shown) = on_a_terminal(surgegate.admin_address(), "top", press);
         assert_eq!(code, 0, "{shown}");
         assert!(shown.contains("All is well"), "{shown}");
         let [taken, given] = ["\u{1b}[?1049h", "\u{1b}[?1049l"].map(|code| shown.find(code).expect(code));
         assert!(taken < shown.find("Surgegate").unwrap() && given > shown.rfind("Surgegate").unwrap(), "{shown:?}");
         assert!(shown[given..].contains("\u{1b}[?25h"), "the cursor is shown again: {shown:?}");
     }
+}
+
+#[test]
+fn top_waits_for_a_process_that_is_away() {
+    let recorder = Recorder::start();
+    let mut surgegate = Surgegate::start(&[&standard(&recorder)]);
+    let admin = surgegate.admin_address();
+    let mut acts = 0;
+    let (code, shown) = on_a_terminal(admin, "top", |new| match acts {
+        0 if new.contains("refused: ") || new.contains("connection") => {
+            surgegate.kill();
+            acts = 1;
+            Some("")
+        }
+        1 if new.contains("NO ANSWER for ") => Some("q"),
+        _ => None,
+    });
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains(&format!("the admin listener of http://{admin} ")), "{shown}");
 }
 
 #[test]
@@ -256,7 +282,11 @@ fn a_reader_that_has_read_enough_is_no_error() {
         let mut child = command(many.address(), words).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{words:?}");
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+            (Some(0), ""),
+            "{words:?}"
+        );
     }
 }
 
@@ -273,8 +303,18 @@ fn a_list_is_paged_to_its_end_with_its_filters() {
         Some("pager-2") => fine(&json!([letter("pager-9")])),
         Some(_) => fine(&json!([])),
     });
-    let filters = ["--upstream", "pager", "--reason", "gave_up", "--integration", "a b", "--since", "2h", "--until",
-        "2026-11-21T06:00:00+01:00"];
+    let filters = [
+        "--upstream",
+        "pager",
+        "--reason",
+        "gave_up",
+        "--integration",
+        "a b",
+        "--since",
+        "2h",
+        "--until",
+        "2026-11-21T06:00:00+01:00",
+    ];
     let said = says(stub.address(), &[&["dead-letters", "ls"], &filters[..]].concat()).ended(0);
     let lines: Vec<&str> = said.out.lines().collect();
     assert_eq!(lines.len(), 4, "{said:?}");
@@ -309,7 +349,10 @@ fn many_are_dropped_only_once_their_number_was_confirmed() {
     drop(&["--confirm", "12"]).ended(0).says("dropped 12 dead letters\n");
     assert_eq!(stub.asked().last().unwrap(), "DELETE /api/v1/dead-letters?upstream=pager&confirm=12");
 
-    let ask = |typed: &str| on_a_terminal(admin, "dead-letters drop --upstream pager --yes", "to drop them: ", typed);
+    let ask = |typed: &'static str| {
+        let type_it = |new: &str| new.contains("to drop them: ").then_some(typed);
+        on_a_terminal(admin, "dead-letters drop --upstream pager --yes", type_it)
+    };
     let before = stub.asked().len();
     let (code, shown) = ask("yes\n");
     assert!(code == 1 && shown.contains("that is not the number: nothing was dropped"), "{code} {shown}");
@@ -367,7 +410,9 @@ fn groups_and_one_letter_are_shown_whole() {
     assert_eq!((lines[2][3], lines[2].last()), ("-", Some(&"pager-99")), "{groups:?}");
     groups.says("in all 4,097 dead letters\n");
     let shown = says(stub.address(), &["dead-letters", "show", "pager-17"]).ended(0);
-    let shown = shown.says("reason       refused\n").says("event\n  title  disk full\n  tags\n    team\n      value  storage\n");
+    let shown = shown
+        .says("reason       refused\n")
+        .says("event\n  title  disk full\n  tags\n    team\n      value  storage\n");
     assert!(shown.says("last_answer  no such \u{fffd}service\n").out.lines().all(|line| !line.contains('\u{1b}')));
     let raw = says(stub.address(), &["dead-letters", "show", "pager-17", "--json"]).ended(0).json();
     assert_eq!(raw["event"]["title"], "disk full");
@@ -439,9 +484,9 @@ fn tap_shows_each_decision_and_says_how_it_ended_and_what_was_lost() {
     let once = says(stub.address(), &["tap", "--once", "--json"]).ended(0);
     assert_eq!((once.json()["key"].as_str(), once.out.lines().count()), (Some("a"), 1), "{once:?}");
     says(stub.address(), &["tap", "--outcome", "nonsense"]).ended(1).complains("no such outcome: nonsense");
-    let (code, coloured) = on_a_terminal(stub.address(), "tap --once", "nothing", "");
+    let (code, coloured) = on_a_terminal(stub.address(), "tap --once", |_| None);
     assert!(code == 0 && coloured.contains("created") && coloured.contains("\u{1b}["), "{code} {coloured:?}");
-    let (code, plain) = on_a_terminal(stub.address(), "tap --once --json", "nothing", "");
+    let (code, plain) = on_a_terminal(stub.address(), "tap --once --json", |_| None);
     assert!(code == 0 && !plain.contains('\u{1b}'), "{code} {plain:?}");
 }
 
@@ -506,8 +551,19 @@ fn every_example_in_help_and_documents_is_one_that_is_understood() {
     std::fs::write(directory.path().join(nowhere), "horse").unwrap();
     let mut texts = vec![document()];
     for words in [
-        "dead-letters", "dead-letters ls", "dead-letters groups", "dead-letters show", "dead-letters replay",
-        "dead-letters drop", "events", "events show", "events find", "tap", "top", "reload", "log-level",
+        "dead-letters",
+        "dead-letters ls",
+        "dead-letters groups",
+        "dead-letters show",
+        "dead-letters replay",
+        "dead-letters drop",
+        "events",
+        "events show",
+        "events find",
+        "tap",
+        "top",
+        "reload",
+        "log-level",
     ] {
         let mut command = verb(words.split(' ').next().unwrap());
         let help = ended(command.args(words.split(' ').skip(1)).arg("--help")).ended(0);
@@ -576,7 +632,10 @@ mod with_the_api {
         rows(&surgegate, &[], 3);
         let drop = ["dead-letters", "drop", "--reason", "refused"];
         says(admin, &[&drop[..], &["--dry-run"]].concat()).ended(0).says("would drop 2 dead letters\n");
-        says(admin, &[&drop[..], &["--confirm", "3"]].concat()).ended(1).complains("2").complains("nothing was dropped");
+        says(admin, &[&drop[..], &["--confirm", "3"]].concat())
+            .ended(1)
+            .complains("2")
+            .complains("nothing was dropped");
         rows(&surgegate, &[], 3);
         says(admin, &[&drop[..], &["--confirm", "2"]].concat()).ended(0).says("dropped 2 dead letters\n");
         rows(&surgegate, &[], 1);
@@ -640,10 +699,10 @@ mod with_the_api {
         let once = until_it_ends(&surgegate, tap(&["--once"]), |number| trigger(&format!("key-{number}"))).ended(0);
         assert_eq!(once.out.lines().count(), 1, "{once:?}");
         once.says("  202  created ").says(" payments ").says(" squadcast trigger ");
-        let wanted = tap(&["--once", "--json", "--key", "wanted", "--outcome", "duplicate", "--integration", "payments"]);
-        let named = until_it_ends(&surgegate, wanted, |number| {
-            trigger(if number % 2 == 0 { "wanted" } else { "unwanted" })
-        });
+        let wanted =
+            tap(&["--once", "--json", "--key", "wanted", "--outcome", "duplicate", "--integration", "payments"]);
+        let named =
+            until_it_ends(&surgegate, wanted, |number| trigger(if number % 2 == 0 { "wanted" } else { "unwanted" }));
         let data = named.ended(0).json();
         assert_eq!((&data["outcome"], &data["status"]), (&"duplicate".into(), &202.into()), "{data}");
         let refused = tap(&["--once", "--json", "--reason", "bad_json"]);

@@ -112,8 +112,8 @@ pub(super) async fn replay(arguments: &Replay, client: &Client, out: Out<'_>) ->
     let pace = per_second.map_or_else(String::new, |pace| format!(", {pace} a second"));
     writeln!(out, "{verb} {}{pace}", count(replayed, "event"))?;
     if let Some(refused @ 1..) = answer["refused"].as_u64() {
-        let what = if refused == 1 { "can" } else { "can all" };
-        writeln!(out, "{} {what} only be shown or dropped: the incident went on without", count(refused, "event"))?;
+        let them = if refused == 1 { "it" } else { "them" };
+        writeln!(out, "{} can only be shown or dropped: the incident went on without {them}", count(refused, "event"))?;
     }
     Ok(0)
 }

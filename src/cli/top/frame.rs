@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use super::super::output::{Column, Screen, count, fit, printable, span, table, thousands};
 
+/// Most warnings of the configuration that are shown: the log and `surgegate validate` tell them all.
+const WARNINGS_MAX: usize = 3;
+
 /// `/api/v1/status`; a process of another version may leave out any of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -124,14 +127,11 @@ impl Frame<'_> {
 
     fn top(&self, width: usize) -> Vec<Line> {
         let status = &self.now.status;
-        let mut lines = vec![Line::plain(format!(
-            "Surgegate {}  {}  up {}",
-            status.version,
-            self.base,
-            span(status.uptime_s)
-        ))];
+        let mut lines =
+            vec![Line::plain(format!("Surgegate {}  {}  up {}", status.version, self.base, span(status.uptime_s)))];
         lines.push(self.headline());
-        lines.extend(status.warnings.iter().map(|text| Line { text: format!("warning: {text}"), colour: Some(Color::Yellow) }));
+        let warnings = status.warnings.iter().take(WARNINGS_MAX);
+        lines.extend(warnings.map(|text| Line { text: format!("warning: {text}"), colour: Some(Color::Yellow) }));
         lines.push(Line::plain(""));
         lines.extend(self.flow(width));
         lines.push(Line::plain(""));
@@ -145,7 +145,7 @@ impl Frame<'_> {
         let status = &self.now.status;
         if let Some(trouble) = self.trouble {
             let age = span(self.now.at.elapsed().as_secs_f64());
-            return bad(format!("NO ANSWER: {trouble}. The figures are {age} old."));
+            return bad(format!("NO ANSWER for {age}: {trouble}"));
         }
         if !status.ready {
             let why = status.not_ready.as_deref().unwrap_or("not ready");
@@ -183,7 +183,10 @@ impl Frame<'_> {
         if let Some(before) = self.before {
             let then = before.status.flow();
             let rates: [Option<f64>; 5] = std::array::from_fn(|at| self.rate(then[at], totals[at]));
-            rows.push(row("a second", rates.map(|rate| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}")))));
+            rows.push(row(
+                "a second",
+                rates.map(|rate| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))),
+            ));
         }
         table(&COLUMNS, &rows, Some(width)).into_iter().map(Line::plain).collect()
     }
