@@ -5,11 +5,12 @@ mod change;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use hyper::StatusCode;
 use serde_json::Value;
 
 use super::output::{self, Column, Out, Screen, ago, count, fields, plain, table};
 use super::remote::{self, Admin, Ended, Failure};
-use crate::client::{Client, Query};
+use crate::client::{Client, Error, Query};
 use crate::event::Micros;
 
 pub(super) const PATH: &str = "/api/v1/dead-letters";
@@ -180,6 +181,21 @@ pub(super) fn odd(what: &str) -> Failure {
     Failure::Text(format!("the answer {what}"), next, super::FAILED)
 }
 
+/// What an id that is not there, or may not go, comes to.
+fn about(id: &str, error: Error) -> Failure {
+    match error {
+        Error::Refused { status: StatusCode::NOT_FOUND, message } => {
+            let next = "`surgegate dead-letters ls` shows those there are; it may have been replayed or dropped since";
+            Failure::Text(format!("{id}: {message}"), next.to_owned(), super::FAILED)
+        }
+        Error::Refused { status: StatusCode::CONFLICT, message } => {
+            let next = format!("surgegate dead-letters show {id}, or surgegate dead-letters drop {id}");
+            Failure::Text(format!("{id}: {message}"), next, super::FAILED)
+        }
+        error => Failure::Client(error),
+    }
+}
+
 async fn ls(arguments: &Ls, client: &Client, out: Out<'_>) -> Ended {
     let screen = Screen::of_stdout();
     let (mut shown, mut after) = (0, None::<String>);
@@ -243,7 +259,8 @@ async fn groups(arguments: &Groups, client: &Client, out: Out<'_>) -> Ended {
         Column::number("NEWEST"),
         Column::text("EXAMPLE"),
     ];
-    let answer = client.get(&arguments.filters.on(Query::new(PATH).part("groups"))).await?;
+    let query = arguments.filters.on(Query::new(PATH).part("groups"));
+    let answer = client.get(&query).await.map_err(remote::older)?;
     let groups = answer.as_array().ok_or_else(|| odd("is no list"))?;
     if arguments.json {
         groups.iter().try_for_each(|group| writeln!(out, "{group}"))?;
@@ -276,7 +293,8 @@ async fn groups(arguments: &Groups, client: &Client, out: Out<'_>) -> Ended {
 }
 
 async fn show(arguments: &Show, client: &Client, out: Out<'_>) -> Ended {
-    let letter = client.get(&Query::new(PATH).part(&arguments.id)).await?;
+    let letter = client.get(&Query::new(PATH).part(&arguments.id)).await;
+    let letter = letter.map_err(|error| about(&arguments.id, error))?;
     match arguments.json {
         true => writeln!(out, "{letter:#}")?,
         false => fields(out, &letter, 0)?,

@@ -125,7 +125,7 @@ fn event(out: Out, found: &Value, screen: Screen) -> io::Result<()> {
         Column::number("STATUS"),
         Column::number("TRIES"),
         Column::text("AT"),
-        Column::flexible("DEAD LETTER"),
+        Column::flexible("WHY"),
     ];
     writeln!(out, "event")?;
     fields(out, &found["event"], 2)?;

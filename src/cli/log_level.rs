@@ -35,9 +35,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 async fn log_level(arguments: &Arguments, client: &Client, out: Out<'_>) -> Ended {
     let query = Query::new("/api/v1/log-level");
     let answer = match &arguments.level {
-        None => client.get(&query).await?,
-        Some(level) => client.ask(Method::PUT, &query, Some(&json!({ "level": level }))).await?,
+        None => client.get(&query).await,
+        Some(level) => client.ask(Method::PUT, &query, Some(&json!({ "level": level }))).await,
     };
+    let answer = answer.map_err(remote::older)?;
     let level = answer["level"].as_str().ok_or_else(|| odd("does not say the level"))?;
     writeln!(out, "{}", printable(level))?;
     Ok(0)

@@ -137,13 +137,15 @@ fn shrink(columns: &[Column], widths: &mut [usize], width: usize) {
     }
 }
 
-/// The members of an object, one a line; objects and lists in it below their name, further in.
+/// The members of an object, one a line; objects and lists in it below their name, further in, and empty ones not.
 pub(super) fn fields(out: Out, value: &Value, indent: usize) -> io::Result<()> {
     let Value::Object(members) = value else { return writeln!(out, "{:indent$}{}", "", plain(value)) };
     let is_scalar = |value: &Value| !matches!(value, Value::Object(_) | Value::Array(_));
+    let is_empty =
+        |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty) || *value == Value::Array(vec![]);
     let names = members.iter().filter(|(_, value)| is_scalar(value)).map(|(name, _)| name.width());
     let widest = names.max().unwrap_or(0);
-    for (name, value) in members {
+    for (name, value) in members.iter().filter(|(_, value)| !is_empty(value)) {
         let name = printable(name);
         match value {
             Value::Object(_) => {
@@ -151,7 +153,7 @@ pub(super) fn fields(out: Out, value: &Value, indent: usize) -> io::Result<()> {
                 fields(out, value, indent + 2)?;
             }
             Value::Array(items) => {
-                writeln!(out, "{:indent$}{name}{}", "", if items.is_empty() { "  -" } else { "" })?;
+                writeln!(out, "{:indent$}{name}", "")?;
                 items.iter().try_for_each(|item| fields(out, item, indent + 2))?;
             }
             scalar => writeln!(out, "{:indent$}{}  {}", "", pad(&name, widest, false), plain(scalar))?,
@@ -229,7 +231,7 @@ mod tests {
         let key = "a\x1b[2Jb\u{202e}c\r\nd\u{9b}e";
         assert_eq!(printable(key), "a\u{fffd}[2Jb\u{fffd}c  d\u{fffd}e");
         let mut shown = Vec::new();
-        fields(&mut shown, &json!({ key: key, "list": [key], "in": { key: [] } }), 0).unwrap();
+        fields(&mut shown, &json!({ key: key, "list": [key], "in": { key: [key] } }), 0).unwrap();
         let lines = table(&[Column::text("KEY")], &[vec![key.to_owned()]], None);
         for text in [String::from_utf8(shown).unwrap(), lines.join("\n")] {
             assert!(text.contains('\u{fffd}'));

@@ -39,7 +39,7 @@ async fn reload(arguments: &Arguments, client: &Client, out: Out<'_>) -> Ended {
     let body = &answer.body;
     let status = body["status"].as_str().unwrap_or_default().to_owned();
     if !matches!(status.as_str(), "reloaded" | "unchanged" | "invalid" | "failed") {
-        return Err(client.refusal(&answer).into());
+        return Err(remote::older(client.refusal(&answer)));
     }
     if arguments.json {
         writeln!(out, "{body:#}")?;

@@ -133,6 +133,17 @@ fn next_step(error: &Error, token_file: Option<&Path>) -> String {
     }
 }
 
+/// An error at a path that every process of this version has.
+pub(super) fn older(error: Error) -> Failure {
+    match error {
+        Error::Refused { status: StatusCode::NOT_FOUND, message } => {
+            let next = "the process may be of an older version than this command: `surgegate top` tells its own";
+            Failure::Text(message, next.to_owned(), FAILED)
+        }
+        error => Failure::Client(error),
+    }
+}
+
 /// A line to standard error, whether or not anybody still reads it.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");

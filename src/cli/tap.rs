@@ -19,7 +19,7 @@ slow the process down; how many is said on standard error.
 
 Examples:
   surgegate tap
-  surgegate tap --integration payments --reason rate_limited
+  surgegate tap --integration payments --reason event_limit
   surgegate tap --once --key disk-db-7                  wait for the next event on this key
   surgegate tap --json --outcome created | jq -r .event_uid
 
@@ -57,7 +57,7 @@ async fn tap(arguments: &Arguments, client: &Client, out: Out<'_>) -> Ended {
         .with("outcome", arguments.outcome.as_ref())
         .with("reason", arguments.reason.as_ref())
         .with("key", arguments.key.as_ref());
-    let mut stream = client.stream(&query).await?;
+    let mut stream = client.stream(&query).await.map_err(remote::older)?;
     if io::stderr().is_terminal() && !arguments.once {
         say(&format!("decisions of {} from now on; Ctrl-C ends", client.base()));
     }
@@ -162,7 +162,7 @@ mod tests {
             assert!(fitted.chars().count() <= width, "{width}: {fitted:?}");
         }
         let refused =
-            json!({ "at": "2026-11-21T06:43:15Z", "request_id": "r1", "reason": "rate_limited", "status": 429 });
+            json!({ "at": "2026-11-21T06:43:15Z", "request_id": "r1", "reason": "event_limit", "status": 429 });
         let coloured = line(&refused, Screen { width: Some(200), is_coloured: true });
         assert!(coloured.starts_with("06:43:15Z  429  \u{1b}[") && coloured.ends_with("r1"), "{coloured:?}");
     }

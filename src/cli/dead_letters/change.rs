@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::FAILED;
 use super::super::output::{Out, count};
 use super::super::remote::{Ended, Failure, USAGE, say};
-use super::{Filters, PATH, odd};
+use super::{Filters, PATH, about, odd};
 use crate::client::{Client, Error, Query};
 
 #[derive(clap::Args)]
@@ -69,21 +69,6 @@ fn named<'a>(verb: &str, id: Option<&'a str>, filters: &Filters, all: bool) -> R
 
 fn number(answer: &Value, name: &str) -> Result<u64, Failure> {
     answer[name].as_u64().ok_or_else(|| odd(&format!("does not say how many were {name}")))
-}
-
-/// What an id that is not there, or may not go, comes to.
-fn about(id: &str, error: Error) -> Failure {
-    match error {
-        Error::Refused { status: StatusCode::NOT_FOUND, message } => {
-            let next = "`surgegate dead-letters ls` shows those there are; it may have been replayed or dropped since";
-            Failure::Text(format!("{id}: {message}"), next.to_owned(), FAILED)
-        }
-        Error::Refused { status: StatusCode::CONFLICT, message } => {
-            let next = format!("surgegate dead-letters show {id}, or surgegate dead-letters drop {id}");
-            Failure::Text(format!("{id}: {message}"), next, FAILED)
-        }
-        error => Failure::Client(error),
-    }
 }
 
 pub(super) async fn replay(arguments: &Replay, client: &Client, out: Out<'_>) -> Ended {

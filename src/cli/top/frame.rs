@@ -203,7 +203,7 @@ impl Frame<'_> {
             Column::flexible("UPSTREAM"),
             Column::text("STATE"),
             Column::number("WAITING"),
-            Column::number("FLYING"),
+            Column::number("IN FLIGHT"),
             Column::number("OLDEST"),
             Column::number("A SECOND"),
             Column::number("DEAD"),

@@ -24,7 +24,7 @@ fn busy(delivered: u64) -> Value {
     json!({
         "version": "0.1.0", "uptime_s": 7200, "ready": true, "durability": "fsync",
         "events": { "received": 1000 + delivered, "accepted": 900, "absorbed": [["duplicate", 60], ["noop", 10]],
-                    "rejected": [["bad_json", 2], ["rate_limited", 28]], "in_flight": 3 },
+                    "rejected": [["invalid_json", 2], ["event_limit", 28]], "in_flight": 3 },
         "upstreams": [
             { "name": "quiet", "delivered": 5, "dropped": 1, "dead_letters": 0, "spool_events": 0,
               "now": { "configured": true, "requests_in_flight": 0, "down": false } },
@@ -52,13 +52,13 @@ warning: durability is memory
 events       1,350       900        70       30        355
 a second     125.0       0.0       0.0      0.0      125.0
 
-UPSTREAM  STATE         WAITING  FLYING  OLDEST  A SECOND  DEAD  LAST ERROR
-pager     circuit open   48,211      64   3 min     125.0     4  answered 503\u{fffd}[2J
-quiet     fine                0       0       -       0.0     0  -
+UPSTREAM  STATE         WAITING  IN FLIGHT  OLDEST  A SECOND  DEAD  LAST ERROR
+pager     circuit open   48,211         64   3 min     125.0     4  answered 503\u{fffd}[2J
+quiet     fine                0          0       -       0.0     0  -
 
 spool 5.0 MiB, fsync   dead letters 4, dropped 1
 17 connections   events in flight 3   keys 12,345
-refused: 28 rate_limited, 2 bad_json
+refused: 28 event_limit, 2 invalid_json
 ";
     assert_eq!(shown, expected);
     let again = look(busy(10));
