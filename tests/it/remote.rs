@@ -207,11 +207,22 @@ fn one_frame_of_top_says_the_worst_first_and_needs_no_terminal() {
     says(admin, &["top"]).ended(2).complains("it needs a terminal").complains("surgegate top --once");
 }
 
+/// A child that does not outlive its test.
+struct Mortal(std::process::Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // Gone already when it ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A command line on a terminal of its own. `react` sees what is new on the screen and says what is typed; the code it
 /// ended with, and all it showed.
 fn on_a_terminal(admin: SocketAddr, words: &str, mut react: impl FnMut(&str) -> Option<&'static str>) -> (i32, String) {
     let line = format!("stty rows 24 cols 80 && exec {} {words}", env!("CARGO_BIN_EXE_surgegate"));
-    let mut child = Command::new("script")
+    let child = Command::new("script")
         .args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"])
         .env("SURGEGATE_ADMIN", format!("http://{admin}"))
         .env("TERM", "xterm")
@@ -221,7 +232,8 @@ fn on_a_terminal(admin: SocketAddr, words: &str, mut react: impl FnMut(&str) -> 
         .stdout(Stdio::piped())
         .spawn()
         .expect("`script` of util-linux");
-    let (mut keys, mut screen) = (child.stdin.take(), child.stdout.take().unwrap());
+    let mut child = Mortal(child);
+    let (mut keys, mut screen) = (child.0.stdin.take(), child.0.stdout.take().unwrap());
     let (mut shown, mut seen) = (Vec::new(), 0);
     let mut block = [0; 4096];
     let began = Instant::now();
@@ -235,7 +247,7 @@ fn on_a_terminal(admin: SocketAddr, words: &str, mut react: impl FnMut(&str) -> 
         }
     }
     drop(keys.take());
-    (child.wait().unwrap().code().unwrap_or(-1), String::from_utf8_lossy(&shown).into_owned())
+    (child.0.wait().unwrap().code().unwrap_or(-1), String::from_utf8_lossy(&shown).into_owned())
 }
 
 #[test]
