@@ -6,11 +6,19 @@
 
 mod completions;
 mod configuration;
+mod dead_letters;
 mod demo;
+mod events;
 mod keys;
+mod log_level;
 mod man;
+mod output;
 mod probe;
+mod reload;
+mod remote;
 mod run;
+mod tap;
+mod top;
 mod validate;
 mod version;
 
@@ -85,6 +93,18 @@ enum Verb {
     Config(configuration::Arguments),
     /// Look at a spool, mend it, empty it: check | ls | repair | send | reassign | drop.
     Spool(spool::Arguments),
+    /// What a running process could not deliver: ls | groups | show | replay | drop.
+    DeadLetters(dead_letters::Arguments),
+    /// What became of an event, in a running process: show | find.
+    Events(events::Arguments),
+    /// Watch a running process decide, one line an event.
+    Tap(tap::Arguments),
+    /// Watch a running process as a whole.
+    Top(top::Arguments),
+    /// Have a running process read its configuration again.
+    Reload(reload::Arguments),
+    /// Show or change what a running process logs.
+    LogLevel(log_level::Arguments),
     /// Ask a URL once whether it answers 2xx, e.g. for a container's health check.
     #[command(after_long_help = probe::HELP)]
     Probe(probe::Arguments),
@@ -109,6 +129,12 @@ pub fn run() -> ExitCode {
         Verb::Keys(arguments) => keys::run(&arguments),
         Verb::Config(arguments) => configuration::run(&arguments),
         Verb::Spool(arguments) => spool::run(arguments, &|config| Files { config, set: Vec::new() }.load()),
+        Verb::DeadLetters(arguments) => dead_letters::run(arguments),
+        Verb::Events(arguments) => events::run(arguments),
+        Verb::Tap(arguments) => tap::run(&arguments),
+        Verb::Top(arguments) => top::run(&arguments),
+        Verb::Reload(arguments) => reload::run(&arguments),
+        Verb::LogLevel(arguments) => log_level::run(&arguments),
         Verb::Probe(arguments) => probe::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Man => man::run(),

@@ -23,8 +23,8 @@
 //!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
 //! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
-//! the log of a process that is gone, [`preflight`] says what would fail before it does ([`reach`]: whether a server can be
-//! spoken to), [`cli`] is the command line over all of it.
+//! the log of a process that is gone, [`client`] asks one that runs, [`preflight`] says what would fail before it does
+//! ([`reach`]: whether a server can be spoken to), [`cli`] is the command line over all of it.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:
 //! none can be made without the one before, so no stage can be skipped or swapped.
@@ -62,6 +62,7 @@ pub mod delivery;
 pub mod logging;
 
 pub mod app;
+pub mod client;
 pub mod demo;
 pub mod preflight;
 pub mod spool;

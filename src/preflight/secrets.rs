@@ -12,7 +12,9 @@ const PUBLIC: [&str; 2] = ["listen.ingest.tls.certificate", "listen.ingest.tls.c
 const OTHERS_READ: u32 = 0o004;
 
 pub(super) fn check(book: &mut Book<'_>) {
-    for (key, path) in book.places.files().into_iter().filter(|(key, _)| key != SPOOL && !PUBLIC.contains(&key.as_str())) {
+    for (key, path) in
+        book.places.files().into_iter().filter(|(key, _)| key != SPOOL && !PUBLIC.contains(&key.as_str()))
+    {
         let Ok(file) = std::fs::metadata(&path) else { continue };
         if file.mode() & OTHERS_READ != 0 {
             let shown = path.display();

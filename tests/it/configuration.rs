@@ -83,8 +83,7 @@ fn a_proxy_runs_from_toml_and_flags() {
     let (code, said) = ran(directory.path(), &[&["--config", "a.toml", "--set", &taken], &free[..]].concat());
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains(&format!("cannot listen on {} (ingest): ", surgegate.ingest()))
-            && !said.contains("panicked"),
+        said.contains(&format!("cannot listen on {} (ingest): ", surgegate.ingest())) && !said.contains("panicked"),
         "{said}"
     );
     assert_eq!(surgegate.post(PATH, trigger("undisturbed")).status, 202);

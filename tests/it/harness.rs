@@ -6,6 +6,7 @@ mod books;
 mod http1;
 mod http2;
 mod recorder;
+mod said;
 mod signals;
 mod surgegate;
 pub mod tls;
@@ -18,6 +19,7 @@ pub use books::{Auditor, SCRAPE_EVERY, Scrape};
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use recorder::{Recorder, Reply};
+pub use said::{Said, ended, verb};
 pub use signals::{ask, signal, try_scrape};
 pub use surgegate::{Settings, Surgegate};
 

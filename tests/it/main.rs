@@ -30,6 +30,7 @@ mod power;
 mod proxies;
 mod refusals;
 mod reload;
+mod remote;
 mod secrets;
 mod slow;
 mod spool;
