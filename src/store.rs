@@ -78,6 +78,7 @@ mod check;
 mod checkpoint;
 mod files;
 mod frame;
+mod history;
 mod keeper;
 mod linger;
 mod look;
@@ -127,6 +128,7 @@ use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
 
 pub use check::{Checked, FileRow, Finding, Lost, Wrong};
+pub use history::{Bounds, DeadLetterNote, Happened, Sought, Stand, Trace, Traced, What};
 pub use look::{Look, Presence, QueueRow};
 
 /// What an answer waits for.
@@ -202,7 +204,11 @@ pub struct Stored {
 /// How an event ended at one upstream, or began again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    Delivered,
+    Delivered {
+        /// Its answer's; `None` where that is not known.
+        status: Option<u16>,
+        attempts: u32,
+    },
     Dropped(DropReason),
     Dead {
         reason: DeadReason,
@@ -211,6 +217,11 @@ pub enum Ending {
     },
     /// A dead letter waits again.
     Replayed,
+}
+
+impl Ending {
+    /// Delivered, nobody says how.
+    pub const DELIVERED: Self = Self::Delivered { status: None, attempts: 0 };
 }
 
 /// For tools that look at queues alone: no checkpoint is made, for it would have no states.

@@ -155,7 +155,9 @@ impl Desk {
         let Some(integration) = self.integration_of(place, cargo.lane) else { return };
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let meter = &upstream.meter;
-        self.log.settle(meter, &integration, cargo.sequence, Ending::Delivered);
+        let (status, attempts) =
+            upstream.lanes.get(cargo.lane).map_or((None, 0), |lane| (lane.status, lane.attempts));
+        self.log.settle(meter, &integration, cargo.sequence, Ending::Delivered { status, attempts });
         meter.deliver();
         meter.delivery_seconds.observe(age(cargo.received_at, Micros::now()).as_secs_f64());
         if upstream.lanes.get(cargo.lane).is_some_and(|lane| lane.head.is_doubtful()) {
