@@ -142,5 +142,6 @@ pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
         config.ingest.uri_bytes,
         UnauthenticatedBucket::new(NonZeroU32::MAX),
         Box::new(|_| false),
+        Arc::default(),
     )
 }

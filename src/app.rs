@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Access, Desk, Door};
@@ -20,6 +20,7 @@ use crate::intake::Intake;
 use crate::listen::Listener;
 use crate::metrics::Metrics;
 use crate::store::{self, Durability, Store};
+use crate::tap::Tap;
 
 /// How often what outlived its time is forgotten, and at most how often the log is told of an incident that it was
 /// seen again (DESIGN 5.6).
@@ -53,6 +54,7 @@ pub struct App {
     drain: Duration,
     listener: Listener,
     delivery: Delivery,
+    tap: Arc<Tap>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -79,6 +81,7 @@ impl App {
         let unauthenticated =
             NonZeroU32::new(config.ingest.unauthenticated_requests_per_second).unwrap_or(NonZeroU32::MIN);
         let line = Arc::clone(forward);
+        let tap = Arc::<Tap>::default();
         let intake = Arc::new(Intake::new(
             Keys::new(integrations),
             Arc::clone(dedup),
@@ -88,13 +91,11 @@ impl App {
             config.ingest.uri_bytes,
             UnauthenticatedBucket::new(unauthenticated),
             Box::new(move |integration| line.unknown_line_is_full(integration)),
+            Arc::clone(&tap),
         ));
         let address = config.ingest.address;
-        let listener = Listener::start(config.ingest, intake, workers).map_err(|source| StartError::Listen {
-            door: "ingest",
-            address,
-            source,
-        })?;
+        let listener = Listener::start(config.ingest, Arc::clone(&intake), workers)
+            .map_err(|source| StartError::Listen { door: "ingest", address, source })?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let mut warnings: Vec<String> = config.warnings.iter().map(|finding| finding.message.clone()).collect();
@@ -114,17 +115,17 @@ impl App {
             draining: Arc::clone(&draining),
             began,
             warnings,
-            access: Access {
-                token_hash: config.admin.token.map(|token| Sha256::digest(token.as_bytes()).into()),
-                address: admin.1,
-            },
+            access: Access::new(config.admin.token.as_deref(), admin.1),
+            intake,
+            tap: Arc::clone(&tap),
+            searching: Arc::new(Semaphore::new(1)),
         });
         let tasks = vec![
             tokio::spawn(admin::serve(Door::Observe, observe.0, Arc::clone(&desk))),
             tokio::spawn(admin::serve(Door::Admin, admin.0, desk)),
             tokio::spawn(keep_states(Arc::clone(dedup), Arc::clone(store))),
         ];
-        Ok(Self { addresses, draining, drain: config.drain, listener, delivery, tasks })
+        Ok(Self { addresses, draining, drain: config.drain, listener, delivery, tap, tasks })
     }
 
     /// How long the listener goes on while readiness is down.
@@ -143,6 +144,8 @@ impl App {
         let listener = self.listener;
         // Joining threads blocks; the admin listeners go on meanwhile.
         let _ = tokio::task::spawn_blocking(move || listener.stop()).await;
+        // No more decisions: who watches gets the end of the stream while the rest stops.
+        self.tap.close();
         self.delivery.stop().await;
         self.tasks.iter().for_each(JoinHandle::abort);
     }

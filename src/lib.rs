@@ -39,6 +39,7 @@ pub mod vendor;
 
 pub mod claim;
 pub mod metrics;
+pub mod tap;
 
 pub mod body;
 pub mod dialect;

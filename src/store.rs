@@ -128,8 +128,9 @@ use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
 
 pub use check::{Checked, FileRow, Finding, Lost, Wrong};
-pub use history::{Bounds, DeadLetterNote, Happened, Sought, Stand, Trace, Traced, What};
+pub use history::{Bounds, Happened, Sought, Stand, Trace, Traced, What};
 pub use look::{Look, Presence, QueueRow};
+pub use record::DeadNote;
 
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -487,9 +487,14 @@ mod tests {
     #[test]
     fn endings_read_back_as_they_were() {
         let dead = |status| Ending::Dead { reason: DeadReason::GaveUp, status, attempts: 9 };
-        for ending in
-            [Ending::DELIVERED, Ending::Delivered { status: Some(202), attempts: 3 }, Ending::Dropped(DropReason::Operator), dead(Some(422)), dead(None), Ending::Replayed]
-        {
+        for ending in [
+            Ending::DELIVERED,
+            Ending::Delivered { status: Some(202), attempts: 3 },
+            Ending::Dropped(DropReason::Operator),
+            dead(Some(422)),
+            dead(None),
+            Ending::Replayed,
+        ] {
             let mut payload = vec![];
             put_ending(&mut payload, "pager", 9, ending, Micros(77));
             let read = Ended::decode(kind_of(ending), &payload);

@@ -2,7 +2,7 @@
 
 use super::world::{World, config, says, status, trigger};
 use crate::event::{Action, State};
-use crate::forward::{Refused, Replayed};
+use crate::forward::{Filter, How, Refused, Replayed};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::samples;
 use crate::store::Ending;
@@ -53,7 +53,7 @@ async fn a_delivered_trigger_drops_the_dead_ones_of_its_generation() {
     assert_eq!(world.told.delivered.lock().unwrap().len(), 1);
     let book = world.metrics.upstream("up").book();
     assert_eq!((book.dropped["superseded"], book.dead_letters), (1, 1), "the acknowledge stays");
-    let rows = world.handle().dead_letters(None, None, 10).await;
+    let rows = world.handle().dead_letters(Filter::default(), None, 10).await;
     assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["up-2"]);
     assert_eq!(world.handle().replay("up-2").await, Err(Refused::Closed), "the resolve was delivered");
 }
@@ -64,7 +64,8 @@ async fn a_replay_sends_its_generation_in_order_and_before_what_came_later() {
     refusing(&world, &[1]);
     world.push_all(&[trigger("key-long-enough"), says(Action::Acknowledge, "key-long-enough")]);
     world.until_endings(2).await;
-    let rows = world.handle().dead_letters(Some("up"), None, 10).await;
+    let rows =
+        world.handle().dead_letters(Filter { upstream: Some("up".to_owned()), ..Filter::default() }, None, 10).await;
     let shown = serde_json::to_value(&rows[0]).unwrap();
     for (name, expected) in [
         ("id", serde_json::json!("up-1")),
@@ -78,7 +79,7 @@ async fn a_replay_sends_its_generation_in_order_and_before_what_came_later() {
     ] {
         assert_eq!(shown[name], expected, "{name}");
     }
-    assert_eq!(world.handle().dead_letters(None, Some("up-1"), 10).await, rows[1..]);
+    assert_eq!(world.handle().dead_letters(Filter::default(), Some("up-1"), 10).await, rows[1..]);
 
     world.upstream("up").answers(|_| status(500));
     world.push(&says(Action::Resolve, "other"));
@@ -103,7 +104,10 @@ async fn a_generation_that_was_followed_by_a_newer_one_is_not_replayed() {
     assert_eq!(world.handle().replay("up-1").await, Err(Refused::Followed));
     assert_eq!(world.handle().replay("up-2").await, Err(Refused::Followed));
     world.upstream("up").answers(|_| status(200));
-    assert_eq!(world.handle().replay_all(None).await, Replayed { replayed: 1, refused: 2 });
+    assert_eq!(
+        world.handle().replay_all(Filter::default(), How::AtOnce).await,
+        Ok(Replayed { replayed: 1, refused: 2, ..Replayed::default() })
+    );
     assert_eq!(world.handle().drop_letter("up-1").await, Ok(()));
     assert_eq!(world.handle().drop_letter("up-1").await, Err(Refused::Unknown));
     assert_eq!(world.told.delivered.lock().unwrap().len(), 1, "no dead trigger is left of it");
