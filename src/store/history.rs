@@ -218,7 +218,9 @@ impl Store {
 
     /// Where the log on disk ends.
     fn written_to(&self) -> (u32, u64) {
-        split(self.core.lock().durable)
+        let pending = self.core.lock();
+        // Nothing of this process yet: all that stands there is of those before it.
+        if pending.durable == Position(0) { (pending.tail().0, 0) } else { split(pending.durable) }
     }
 
     /// Gives `visit` the records of a segment from an offset on, until it says to stop.
@@ -375,7 +377,9 @@ impl Store {
         let Some(first) = drafts.iter().map(|draft| draft.at).min().filter(|_| open > 0) else { return Ok(true) };
         let mut next = split(first);
         for _ in 0..SETTLING_TRIES {
-            while next.0 <= self.written_to().0 {
+            loop {
+                // Asked before: what is walked then reaches at least as far.
+                let last = self.written_to().0;
                 let walked = self.walk(next, budget, &mut |_, frame| {
                     take(drafts, &by_sequence, frame, &mut open);
                     open > 0
@@ -383,10 +387,11 @@ impl Store {
                 match walked {
                     Walked::Stopped => return Ok(true),
                     Walked::Spent => return Ok(false),
-                    Walked::End(offset) if next.0 == self.written_to().0 => {
+                    Walked::End(offset) if next.0 >= last => {
                         next.1 = offset;
                         break;
                     }
+                    Walked::Gone if next.0 >= last => break,
                     Walked::End(_) | Walked::Gone => next = (next.0.saturating_add(1), 0),
                 }
             }
