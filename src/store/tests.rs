@@ -1,5 +1,6 @@
 //! The promises of the room as a whole: what is answered stands in the log, and nothing else.
 
+mod history;
 mod keeping;
 
 use std::collections::BTreeSet;

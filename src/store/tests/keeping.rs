@@ -21,25 +21,25 @@ fn checkpoints(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Nothing stays longer than it must.
-fn unretained(directory: &Path) -> Config {
+pub(super) fn unretained(directory: &Path) -> Config {
     Config { retain: Duration::ZERO, ..config(directory) }
 }
 
-const DEAD: Ending = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
+pub(super) const DEAD: Ending = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
 
 impl Rig {
     /// A checkpoint now.
-    fn sums_up(&self) {
+    pub(super) fn sums_up(&self) {
         let mut threads = self.store.threads();
         assert!(threads.keeper.as_mut().expect("started without a keeper").checkpoint(false));
     }
 
-    fn keeps_house(&self) {
+    pub(super) fn keeps_house(&self) {
         self.store.threads().keeper.as_mut().expect("started without a keeper").round();
     }
 
     /// Accepts and delivers, so that segments are filled.
-    fn fills(&self, events: u64) {
+    pub(super) fn fills(&self, events: u64) {
         for n in 0..events {
             let before = self.kept.0.lock().unwrap().last().map_or(0, |queued| queued.sequence);
             self.append(&Event {
@@ -55,7 +55,7 @@ impl Rig {
         self.is_on_disk();
     }
 
-    fn is_on_disk(&self) {
+    pub(super) fn is_on_disk(&self) {
         wait_until("everything is on disk", || {
             let pending = self.store.core.lock();
             let (segment, end) = pending.tail();
