@@ -22,7 +22,7 @@
 //! where an answer was lost. It ends as delivered, dropped or a dead letter, and [`metrics`]' books say which.
 //!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
-//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
+//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, and through [`tap`] each decision as it is made, [`spool`] works on
 //! the log of a process that is gone, [`cli`] is the command line over all of it.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:

@@ -89,6 +89,7 @@ mod recent;
 mod record;
 mod recovery;
 mod scan;
+mod search;
 mod shelf;
 mod standing;
 mod writer;

@@ -40,9 +40,7 @@ pub(super) async fn one(call: Call<'_>) -> Answered {
 fn not_found(uid: Uid, trace: &Trace) -> String {
     let made = uid.made_at();
     match trace.searched_since {
-        _ if !trace.complete => {
-            "not found in the part of the log that could be searched; what it forwarded is named there".to_owned()
-        }
+        _ if !trace.complete => "not found in the part of the log that one search may read".to_owned(),
         Some(since) if made < since => {
             format!("no such event: the log goes back to {since}, and the id was made at {made}")
         }

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Text(usize),
     /// A name or an id.
     Name,
+    /// `{upstream}-{number}`.
+    LetterId,
     Uid,
     /// RFC 3339, or a duration back from now.
     Time,
@@ -55,6 +57,7 @@ impl Kind {
             }
             Self::Text(_) if text.is_empty() => expected("a text: it is empty"),
             Self::Text(_) | Self::Name => Ok(()),
+            Self::LetterId if !is_letter_id(text) => expected("the id of a dead letter, such as pager-12"),
             Self::Uid if Uid::parse(text).is_none() => expected("26 characters of Crockford base 32"),
             Self::Time if time(text).is_none() => {
                 expected("a time such as 2026-11-20T10:00:00Z, nor a duration back such as 90m or 7d")
@@ -67,7 +70,8 @@ impl Kind {
             Self::DeadReason | Self::Outcome | Self::Reason if !self.words().contains(&text) => {
                 expected(&format!("one of {}", self.words().join(", ")))
             }
-            Self::Uid
+            Self::LetterId
+            | Self::Uid
             | Self::Time
             | Self::Number(_)
             | Self::Count
@@ -83,6 +87,7 @@ impl Kind {
         match self {
             Self::Text(max) => json!({ "type": "string", "minLength": 1, "maxLength": max }),
             Self::Name => json!({ "type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX }),
+            Self::LetterId => json!({ "type": "string", "examples": ["pager-12"] }),
             Self::Uid => json!({ "$ref": "#/components/schemas/Uid" }),
             Self::Time => json!({ "type": "string", "examples": ["2026-11-20T10:00:00Z", "90m", "7d"] }),
             Self::Number(max) => json!({ "type": "integer", "minimum": 1, "maximum": max }),
@@ -95,6 +100,10 @@ impl Kind {
 
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn is_letter_id(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && text.rsplit_once('-').is_some_and(|(_, sequence)| number(sequence).is_some())
 }
 
 /// A moment, or so long ago.

@@ -114,7 +114,7 @@ pub(super) static ROUTES: &[Route] = &[
         parameters: &[
             LETTERS,
             &[
-                optional("after", Kind::Name, "Go on behind the row with this id."),
+                optional("after", Kind::LetterId, "Go on behind the row with this id."),
                 optional("limit", Kind::Number(ROWS_MAX), "Most rows; 100 unless given."),
             ],
         ],

@@ -198,6 +198,8 @@ fn what_was_mistyped_is_refused_and_changes_nothing() {
         ("GET", "/api/v1/dead-letters?since=yesterday"),
         ("GET", "/api/v1/dead-letters?upstream=pager&upstream=archive"),
         ("GET", "/api/v1/dead-letters?upstream="),
+        ("GET", "/api/v1/dead-letters?after=pager"),
+        ("GET", "/api/v1/dead-letters?limit=1001"),
         ("GET", "/api/v1/tap?outcome=creatd"),
         ("POST", "/api/v1/dead-letters/replay?upsteram=other"),
         ("POST", "/api/v1/dead-letters/replay?dry_run=yes"),

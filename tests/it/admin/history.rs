@@ -77,6 +77,20 @@ fn an_event_is_told_from_waiting_to_delivered_and_after_a_restart() {
 }
 
 #[test]
+fn an_event_under_way_is_told_so() {
+    let upstream = Upstream::scripted(|_| Fault::Hang);
+    let surgegate = Surgegate::start(&[&to(&upstream, &["pager"])]);
+    surgegate.post(PATH, trigger("disk-db-7"));
+    surgegate.post(PATH, resolve("disk-db-7"));
+    let events = wait_for("a request without an answer", || {
+        let events = by_key(&surgegate, "disk-db-7")["events"].clone();
+        (events[0]["upstreams"][0]["under_way"] == true).then_some(events)
+    });
+    assert_eq!((states(&events[0]), states(&events[1])), (vec!["waiting"], vec!["waiting"]));
+    assert_eq!(events[1]["upstreams"][0].get("under_way"), None, "it waits behind the first");
+}
+
+#[test]
 fn a_dead_letter_is_told_through_its_replay_and_its_drop() {
     let upstream = Upstream::scripted(|_| Fault::Answer(422));
     let mut surgegate = Surgegate::start(&[&to(&upstream, &["pager"])]);
