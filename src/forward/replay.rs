@@ -110,11 +110,16 @@ impl Desk {
                     replayed: 0,
                     dry_run: false,
                     scheduled: Some(would.replayed),
-                    given_up: before.map(|paced| paced.left.len()),
+                    given_up: before.map(|paced| self.still_dead(&paced.left)),
                     ..would
                 }
             }
         }
+    }
+
+    fn still_dead(&self, left: &VecDeque<(Arc<str>, u64)>) -> usize {
+        let is_dead = |(name, sequence): &&(Arc<str>, u64)| self.letter(name, *sequence).is_some();
+        left.iter().filter(is_dead).count()
     }
 
     fn add_replay(&mut self, name: &str, sequence: u64, sum: &mut Replayed) {

@@ -1,7 +1,7 @@
 //! Dead letters, what follows them, and what may be sent again (DESIGN 5.3).
 
 use super::world::{World, config, says, status, trigger};
-use crate::event::{Action, State};
+use crate::event::{Action, Micros, State};
 use crate::forward::{Filter, How, Refused, Replayed};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::samples;
@@ -176,4 +176,32 @@ async fn a_replayed_event_gets_the_full_time_to_give_up_again() {
     assert_eq!(world.dead().len(), 1, "it is tried on");
     world.upstream("up").answers(|_| status(200));
     world.until_endings(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paced_replay_releases_so_many_a_second_and_gives_way_to_the_next() {
+    let mut world = World::started(&[config()]);
+    world.upstream("up").answers(|_| status(400));
+    (0..10).for_each(|number| drop(world.push(&trigger(&format!("key-{number}")))));
+    world.until_endings(10).await;
+    world.upstream("up").answers(|_| status(200));
+    let pace = |per_second| How::PerSecond(std::num::NonZeroU32::new(per_second).unwrap());
+    let all = Filter::default;
+    let scheduled = Replayed { scheduled: Some(10), ..Replayed::default() };
+    assert_eq!(world.handle().replay_all(all(), pace(2)).await, Ok(scheduled));
+    for (seconds, delivered) in [(0.1, 1), (1.0, 3), (1.0, 5)] {
+        world.pass(seconds).await;
+        assert_eq!(world.delivered().len(), delivered);
+    }
+    // One that is named meanwhile is not sent twice.
+    assert_eq!(world.handle().replay("up-10").await, Ok(1));
+    let next = world.handle().replay_all(Filter { until: Some(Micros(0)), ..all() }, pace(1)).await.unwrap();
+    assert_eq!((next.scheduled, next.given_up), (Some(0), Some(4)));
+    world.pass(10.0).await;
+    assert_eq!(world.delivered(), [1, 2, 3, 4, 5, 10], "of what was given up nothing is sent");
+    assert_eq!(world.metrics.upstream("up").book().dead_letters, 4);
+    let last = world.handle().replay_all(all(), pace(1000)).await.unwrap();
+    assert_eq!((last.scheduled, last.given_up), (Some(4), None));
+    world.pass(1.0).await;
+    assert_eq!(world.delivered().len(), 10, "each once");
 }

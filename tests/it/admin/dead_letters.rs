@@ -142,7 +142,7 @@ fn a_paced_replay_takes_its_time_and_is_replaced_by_the_next() {
     assert!(began.elapsed() > Duration::from_millis(1200), "all at once: {:?}", began.elapsed());
     let stopped = write(&surgegate, "POST", "/api/v1/dead-letters/replay?per_second=1&upstream=none", 200);
     assert_eq!(stopped["scheduled"], 0);
-    let given_up = stopped["given_up"].as_u64().unwrap();
+    let given_up = stopped["given_up"].as_u64().unwrap_or(0);
     surgegate.wait_until_delivered();
     assert_eq!(count(&surgegate), given_up, "the rest stays dead");
     let answer = write(&surgegate, "POST", "/api/v1/dead-letters/replay?per_second=10000", 200);
