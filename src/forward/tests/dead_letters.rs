@@ -182,7 +182,8 @@ async fn a_replayed_event_gets_the_full_time_to_give_up_again() {
 async fn a_paced_replay_releases_so_many_a_second_and_gives_way_to_the_next() {
     let mut world = World::started(&[config()]);
     world.upstream("up").answers(|_| status(400));
-    (0..10).for_each(|number| drop(world.push(&trigger(&format!("key-{number}")))));
+    let keys: Vec<_> = (0..10).map(|number| trigger(&format!("key-{number}"))).collect();
+    world.push_all(&keys);
     world.until_endings(10).await;
     world.upstream("up").answers(|_| status(200));
     let pace = |per_second| How::PerSecond(std::num::NonZeroU32::new(per_second).unwrap());
