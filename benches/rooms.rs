@@ -144,5 +144,6 @@ pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
         store,
         Arc::clone(&metrics),
         Box::new(|_| false),
+        Arc::default(),
     )
 }

@@ -222,7 +222,7 @@ impl<'d> Log<'d> {
                         self.is_accepted(under_way.next().await);
                         settled += 1;
                         if settles {
-                            self.store.settle(&self.desk.targets[0], "fleet", settled, Ending::Delivered);
+                            self.store.settle(&self.desk.targets[0], "fleet", settled, Ending::DELIVERED);
                         }
                     }
                     under_way.push(self.store.append(0, admitted));

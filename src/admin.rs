@@ -1,11 +1,20 @@
 //! The two listeners of the people who run it (INTERFACE 4): `observe` (health and metrics, read-only) and
-//! `admin` (status page, dead letters). Neither is on the way of an event; both survive whatever happens there.
+//! `admin` (status page, admin API: `routes` is its table). Neither is on the way of an event; both survive whatever happens there.
 
-mod api;
+mod access;
+mod dead_letters;
+mod dispatch;
+mod events;
 mod observe;
+mod openapi;
 mod operate;
 mod page;
+mod pulse;
+mod query;
+mod routes;
+mod schemas;
 mod status;
+mod tap;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,7 +24,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
@@ -25,20 +35,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+pub use access::Access;
 pub use operate::{Operator, Reload, ReloadStatus, Trigger};
+use pulse::Pulse;
 
 use crate::dedup::Dedup;
 use crate::event::Micros;
 use crate::forward;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::outcome::Reason;
 use crate::store::{Durability, Store};
+use crate::tap::Tap;
 
 /// Connections of one of these listeners at once.
 const CONNECTIONS_MAX: usize = 128;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A whole exchange, the slow reader included.
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What both listeners show.
 pub struct Desk {
@@ -50,10 +62,14 @@ pub struct Desk {
     /// Readiness is down while the listener still goes on.
     pub draining: Arc<AtomicBool>,
     pub began: Micros,
-    /// Where the admin listener stands: on loopback writes need no token.
-    pub address: SocketAddr,
     pub settings: Arc<ArcSwap<Settings>>,
     pub operator: Arc<dyn Operator>,
+    pub access: Access,
+    /// For the integrations as they are configured now.
+    pub intake: Arc<Intake>,
+    pub tap: Arc<Tap>,
+    /// Its one permit: a search of the log.
+    pub searching: Arc<Semaphore>,
 }
 
 /// What the configuration says for these listeners; changed as a whole when it is reloaded.
@@ -89,8 +105,8 @@ pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, ?door, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -99,25 +115,36 @@ pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
         };
         let desk = Arc::clone(&desk);
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(door, Arc::clone(&desk), request));
+            let pulse = Arc::new(Pulse::new());
+            let beats = Arc::clone(&pulse);
+            let service = service_fn(move |request| answer(door, Arc::clone(&desk), peer, Arc::clone(&beats), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away is its own affair.
-            let _ = tokio::time::timeout(EXCHANGE_TIMEOUT, connection).await;
+            tokio::select! {
+                // A client that goes away is its own affair.
+                _ = connection => {}
+                () = pulse.stops() => {}
+            }
             drop(permit);
         });
     }
 }
 
-type Answered = Response<Full<Bytes>>;
+type Answered = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-async fn answer(door: Door, desk: Arc<Desk>, request: Request<Incoming>) -> Result<Answered, Infallible> {
+async fn answer(
+    door: Door,
+    desk: Arc<Desk>,
+    peer: SocketAddr,
+    pulse: Arc<Pulse>,
+    request: Request<Incoming>,
+) -> Result<Answered, Infallible> {
     let mut response = match door {
         Door::Observe => observe::answer(&desk, &request),
-        Door::Admin => api::answer(&desk, request).await,
+        Door::Admin => dispatch::answer(&desk, peer, &pulse, request).await,
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -132,7 +159,7 @@ async fn answer(door: Door, desk: Arc<Desk>, request: Request<Incoming>) -> Resu
 }
 
 fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answered {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
@@ -140,6 +167,14 @@ fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answe
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Answered {
     text(status, "application/json", body.to_string())
+}
+
+/// Something that says by itself how it is shown.
+fn shown(what: &impl serde::Serialize) -> Answered {
+    match serde_json::to_value(what) {
+        Ok(body) => json(StatusCode::OK, &body),
+        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
+    }
 }
 
 fn error(status: StatusCode, message: &str) -> Answered {

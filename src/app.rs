@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Desk, Door, Operator, Trigger};
+use crate::admin::{self, Access, Desk, Door, Operator, Trigger};
 use crate::config::Config;
 use crate::dedup::Dedup;
 use crate::delivery::{self, Delivery};
@@ -21,6 +22,7 @@ use crate::intake::Intake;
 use crate::listen::{self, Listener, tls};
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
+use crate::tap::Tap;
 use reload::Reloader;
 pub use reload::{Again, Load};
 
@@ -70,6 +72,7 @@ pub struct App {
     reloader: Arc<Reloader>,
     listener: Listener,
     delivery: Delivery,
+    tap: Arc<Tap>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -96,12 +99,14 @@ impl App {
         let Delivery { dedup, store, forward, .. } = &delivery;
 
         let line = Arc::clone(forward);
+        let tap = Arc::<Tap>::default();
         let intake = Arc::new(Intake::new(
             reload::terms(&config, &integrations),
             Arc::clone(dedup),
             Arc::clone(store),
             Arc::clone(&metrics),
             Box::new(move |integration| line.unknown_line_is_full(integration)),
+            Arc::clone(&tap),
         ));
         let listener =
             Listener::start(config.ingest.clone(), tls, ingest, Arc::clone(&intake), workers).map_err(ingest_failed)?;
@@ -109,7 +114,7 @@ impl App {
         let draining = Arc::new(AtomicBool::new(false));
         let settings = Arc::new(ArcSwap::from_pointee(reload::settings(&config)));
         let rooms = reload::Rooms {
-            intake,
+            intake: Arc::clone(&intake),
             listener: listener.controls(),
             delivery: delivery.changer(),
             settings: Arc::clone(&settings),
@@ -124,9 +129,12 @@ impl App {
             durability: config.spool.durability,
             draining: Arc::clone(&draining),
             began,
-            address: admin.1,
+            access: Access::new(Arc::clone(&settings), admin.1),
             settings,
             operator: Arc::clone(&reloader) as Arc<dyn Operator>,
+            intake,
+            tap: Arc::clone(&tap),
+            searching: Arc::new(Semaphore::new(1)),
         });
         let tasks = vec![
             tokio::spawn(watch::run(Arc::clone(&reloader))),
@@ -134,7 +142,7 @@ impl App {
             tokio::spawn(admin::serve(Door::Admin, admin.0, desk)),
             tokio::spawn(keep_states(Arc::clone(dedup), Arc::clone(store))),
         ];
-        Ok(Self { addresses, draining, reloader, listener, delivery, tasks })
+        Ok(Self { addresses, draining, reloader, listener, delivery, tap, tasks })
     }
 
     /// How long the listener goes on while readiness is down.
@@ -160,6 +168,8 @@ impl App {
         let listener = self.listener;
         // Joining threads blocks; the admin listeners go on meanwhile.
         let _ = tokio::task::spawn_blocking(move || listener.stop()).await;
+        // No more decisions: who watches gets the end of the stream while the rest stops.
+        self.tap.close();
         self.delivery.stop().await;
         self.tasks.iter().for_each(JoinHandle::abort);
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Event, Incident, StateKey};
+use crate::event::{Event, Incident, StateKey, Uid};
 use crate::metrics::{Ticket, UpstreamMeter};
 use crate::outcome::Outcome;
 
@@ -98,8 +98,8 @@ impl Admitted {
     /// The log holds it at `at`: commits the transition and counts the event.
     /// Called by the log's writer alone, whether or not the requester still lives (DESIGN 5.1).
     pub fn accept(self, at: Position) -> Accepted {
-        let Self { claim, ticket, .. } = self;
-        let accepted = Accepted { incident: claim.next, outcome: claim.outcome };
+        let Self { claim, ticket, event, .. } = self;
+        let accepted = Accepted { event_uid: event.uid, incident: claim.next, outcome: claim.outcome };
         if claim.targets.is_empty() {
             ticket.absorb(claim.outcome);
         } else {
@@ -116,6 +116,7 @@ impl Admitted {
 /// The proof that an event is durable: only now may it be answered 2xx.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
+    pub event_uid: Uid,
     pub incident: Option<Incident>,
     pub outcome: Outcome,
 }

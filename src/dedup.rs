@@ -433,6 +433,12 @@ impl Dedup {
         self.table.get(key)?.incident()
     }
 
+    /// The same, with the place of the record that says so.
+    pub fn incident_at(&self, key: StateKey) -> Option<(Incident, Position)> {
+        let entry = self.table.get(key)?;
+        Some((entry.incident()?, entry.at))
+    }
+
     /// A trigger ended as a dead letter: its generation's next trigger is tried there again (DESIGN 5.3).
     pub fn undelivered(&self, key: StateKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
         let Some(mut entry) = self.table.get_mut(key) else { return };

@@ -121,6 +121,19 @@ impl Action {
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|action| *action as u8 == code)
     }
+
+    /// As it stands in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trigger => "trigger",
+            Self::Acknowledge => "acknowledge",
+            Self::Unacknowledge => "unacknowledge",
+            Self::Resolve => "resolve",
+            Self::Update => "update",
+            Self::Admin => "admin",
+            Self::Change => "change",
+        }
+    }
 }
 
 /// Level 1 (minor, info) to 5 (critical), contracts 4.

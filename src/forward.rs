@@ -16,8 +16,10 @@ mod dead;
 mod desk;
 mod handle;
 mod lanes;
+mod letters;
 mod lines;
 mod pace;
+mod replay;
 mod settle;
 mod upstream;
 pub mod wire;
@@ -36,7 +38,9 @@ use crate::sink::{Reader, UpstreamConfig};
 use crate::store::{Ending, LaneKey, Next, ReadError, Recovered, Store, Stored};
 
 pub use dead::Refused;
-pub use handle::{DeadRow, Handle, Replayed, UpstreamStatus};
+pub use handle::{DeadRow, Handle, Head, UpstreamStatus};
+pub use letters::{Filter, Group};
+pub use replay::{How, Replayed};
 
 /// Keys here are hashes already, small numbers, or names from the configuration: a fast hasher serves.
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -162,7 +166,7 @@ pub fn start(parts: Parts) -> std::io::Result<Arc<Handle>> {
 
 /// The handle, and the forwarder's work as a future.
 fn assemble(mut parts: Parts) -> (Arc<Handle>, impl Future<Output = ()> + Send) {
-    let (handle, commands) = Handle::new(Arc::clone(&parts.log));
+    let (handle, commands) = Handle::new(Arc::clone(&parts.log), Arc::clone(&parts.reader));
     let handle = Arc::new(handle);
     let mailbox = handle.mailbox();
     let desk = async move {

@@ -4,6 +4,7 @@
 mod answer;
 mod headers;
 mod told;
+mod watched;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use tokio::time::Instant;
 use answer::RequestId;
 pub use answer::{Answer, panicked};
 use told::{Facts, Told};
+use watched::Watched;
 
 use crate::body::{self, Budget, CappedBody, Expected};
-use crate::claim::Pacing;
+use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Dialect, Ending, Matched, Route, Rules, json};
 use crate::event::{Action, Event, Incident, Key, Micros, Severity, Tolerated, Uid};
@@ -29,6 +31,7 @@ use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
 use crate::store::{Append, Store};
+use crate::tap::Tap;
 
 /// Longest time an event stands in its key's line (DESIGN 5.1).
 const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -54,6 +57,7 @@ pub struct Intake {
     meters: Vec<DialectMeter>,
     headers: answer::Headers,
     told: Told,
+    tap: Arc<Tap>,
 }
 
 /// Asks the forwarder, whom intake does not know.
@@ -113,6 +117,8 @@ struct Trail {
     refused: Option<(Arc<Integration>, Option<Rate>)>,
     /// Body bytes were left unread, or the sender is to lose its connection.
     close: bool,
+    /// For those who watch; `None` while nobody does.
+    watched: Option<Box<Watched>>,
 }
 
 /// A request that may be taken in: how it speaks, for whom, and what body it announces.
@@ -131,6 +137,7 @@ impl Intake {
         store: Arc<Store>,
         metrics: Arc<Metrics>,
         unknown_line_is_full: UnknownLineIsFull,
+        tap: Arc<Tap>,
     ) -> Self {
         let meters = dialect::DIALECTS.iter().map(|dialect| metrics.dialect(dialect.name()));
         // Paths of no dialect are counted under a name of their own.
@@ -146,7 +153,13 @@ impl Intake {
             meters,
             headers: answer::Headers::new(),
             told: Told::new(),
+            tap,
         }
+    }
+
+    /// The integrations as they are configured now.
+    pub fn integrations(&self) -> Vec<Arc<Integration>> {
+        self.terms.load().keys.integrations()
     }
 
     /// Takes the terms of a reloaded configuration: requests whose key is not yet known are held to them.
@@ -163,8 +176,9 @@ impl Intake {
         let came = Came { worker, source, at: Instant::now() };
         let request_id = RequestId::new();
         let request_id = request_id.as_str();
-        let mut trail = Trail::default();
+        let mut trail = Trail { watched: Watched::if_wanted(&self.tap), ..Trail::default() };
         let taken = self.take_in(&came, request, &mut trail).await;
+        let refused_for = taken.as_ref().err().map(|refusal| refusal.reason);
         let (index, dialect) = match trail.matched {
             Some((index, dialect)) => (index, Some(dialect)),
             None => (self.meters.len() - 1, None),
@@ -177,6 +191,9 @@ impl Intake {
             (Err(refusal), _) => answer::refused(dialect, limit, refusal, request_id),
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
+        if let Some(watched) = trail.watched {
+            watched.tell(&self.tap, request_id, dialect.map(Dialect::name), refused_for, response.status().as_u16());
+        }
         if let Err(refusal) = &taken {
             let facts = Facts {
                 dialect: dialect.map(Dialect::name),
@@ -208,6 +225,9 @@ impl Intake {
             Ok(known) => known,
             Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
+        if let Some(watched) = &mut trail.watched {
+            watched.knows(&known.integration.config.name);
+        }
         let taken = self.take_known(came, &known, request, trail).await;
         if let Err(refusal) = &taken {
             let limit = known.integration.limit_of(refusal.reason);
@@ -254,11 +274,12 @@ impl Intake {
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
         let success = StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED);
         // Boxed: a connection that waits for its body has no room for what comes after it.
-        let ended = Box::pin(self.accept_all(came, known, body, tolerated, heard, ticket)).await?;
+        let ended = Box::pin(self.accept_all(came, known, body, tolerated, heard, ticket, trail)).await?;
         Ok((ended, success))
     }
 
     /// Every event of the request, in order.
+    #[allow(clippy::too_many_arguments)]
     async fn accept_all(
         &self,
         came: &Came,
@@ -267,23 +288,33 @@ impl Intake {
         tolerated: Tolerated,
         heard: Few<Heard>,
         first: Ticket,
+        trail: &mut Trail,
     ) -> Result<Few<Ended>, Refusal> {
         let mut ended = Few::with_capacity(heard.len());
         let mut first = Some(first);
         for heard in heard {
+            if let Some(watched) = &mut trail.watched {
+                watched.begins(heard.action, heard.key.as_ref());
+            }
             let ticket = first.take().unwrap_or_else(|| self.metrics.receive(came.worker));
             let decided = match self.accept(came, known, body.bytes(), tolerated, heard, ticket) {
                 // Boxed: what waits rarely must not make every request's future larger.
                 Step::Contended(waits) => Box::pin(self.stand_in_line(came.worker, known, waits)).await?,
                 Step::Decided(decided) => decided?,
             };
-            ended.push(match decided {
-                Decided::Ended(ended) => ended,
+            let (one, event_uid) = match decided {
+                Decided::Ended(ended) => (ended, None),
                 Decided::Stored(append, key) => match append.await {
-                    Ok(accepted) => Ended { outcome: accepted.outcome, incident: accepted.incident, key },
+                    Ok(Accepted { event_uid, outcome, incident }) => {
+                        (Ended { outcome, incident, key }, Some(event_uid))
+                    }
                     Err(reason) => return Err(Refusal::new(reason, answer::why(reason))),
                 },
-            });
+            };
+            if let Some(watched) = &mut trail.watched {
+                watched.ends(one.outcome, event_uid);
+            }
+            ended.push(one);
         }
         Ok(ended)
     }

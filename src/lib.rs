@@ -22,9 +22,10 @@
 //! where an answer was lost. It ends as delivered, dropped or a dead letter, and [`metrics`]' books say which.
 //!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
-//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do, [`spool`] works on
-//! the log of a process that is gone, [`client`] asks one that runs, [`preflight`] says what would fail before it does
-//! ([`reach`]: whether a server can be spoken to), [`cli`] is the command line over all of it.
+//! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do and, through [`tap`],
+//! each decision as it is made, [`spool`] works on the log of a process that is gone, [`client`] asks one that runs,
+//! [`preflight`] says what would fail before it does ([`reach`]: whether a server can be spoken to), [`cli`] is the
+//! command line over all of it.
 //!
 //! The proofs an event gathers on its way (`CappedBody`, `Event`, `Claim`, `Admitted`, `Accepted`) are in [`claim`]:
 //! none can be made without the one before, so no stage can be skipped or swapped.
@@ -40,6 +41,7 @@ pub mod vendor;
 
 pub mod claim;
 pub mod metrics;
+pub mod tap;
 
 pub mod body;
 pub mod dialect;

@@ -4,6 +4,7 @@
 //! A new sink is one file and two lines here: `mod` and [`SINKS`].
 
 pub mod answer;
+mod masked;
 pub mod squadcast;
 pub mod stdout;
 pub mod webhook;
@@ -17,6 +18,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
 pub use answer::{Answer, Failed, Hold, Verdict};
+pub use masked::masked;
 
 use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::Stored;

@@ -78,6 +78,7 @@ mod check;
 mod checkpoint;
 mod files;
 mod frame;
+mod history;
 mod keeper;
 mod linger;
 mod look;
@@ -88,6 +89,7 @@ mod recent;
 mod record;
 mod recovery;
 mod scan;
+mod search;
 mod shelf;
 mod standing;
 mod writer;
@@ -127,7 +129,9 @@ use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
 
 pub use check::{Checked, FileRow, Finding, Lost, Wrong};
+pub use history::{Bounds, Happened, Sought, Stand, Trace, Traced, What};
 pub use look::{Look, Presence, QueueRow};
+pub use record::DeadNote;
 
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -202,7 +206,11 @@ pub struct Stored {
 /// How an event ended at one upstream, or began again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    Delivered,
+    Delivered {
+        /// Its answer's; `None` where that is not known.
+        status: Option<u16>,
+        attempts: u32,
+    },
     Dropped(DropReason),
     Dead {
         reason: DeadReason,
@@ -211,6 +219,11 @@ pub enum Ending {
     },
     /// A dead letter waits again.
     Replayed,
+}
+
+impl Ending {
+    /// Delivered, nobody says how.
+    pub const DELIVERED: Self = Self::Delivered { status: None, attempts: 0 };
 }
 
 /// For tools that look at queues alone: no checkpoint is made, for it would have no states.

@@ -148,7 +148,7 @@ fn real() -> &'static [u8] {
         for number in 1..=8 {
             append(&store, number);
             if number % 3 == 0 {
-                store.settle(&pager, "fleet", u64::from(number), Ending::Delivered);
+                store.settle(&pager, "fleet", u64::from(number), Ending::DELIVERED);
             }
         }
         store.close();

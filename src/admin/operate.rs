@@ -1,17 +1,17 @@
 //! What an operator may change while it runs: the configuration, read again, and the level of the log. `app` does it;
-//! `api` asks here.
+//! `routes` leads here.
 
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::StatusCode;
 use serde::Serialize;
+use tracing::Level;
 
-use super::{Answered, Desk, error, json};
+use super::dispatch::Call;
+use super::{Answered, error, json, shown};
 use crate::event::Micros;
 
-/// Largest body of a request that changes something.
-const BODY_BYTES_MAX: usize = 4096;
+/// From few lines to many.
+pub(super) const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 /// Those who can change the running process; `app` has them.
 pub trait Operator: Send + Sync {
@@ -22,10 +22,10 @@ pub trait Operator: Send + Sync {
     fn last_reload(&self) -> Reload;
 
     /// From which level on lines are written.
-    fn log_level(&self) -> tracing::Level;
+    fn log_level(&self) -> Level;
 
     /// Until the next start, or the next change in the configuration.
-    fn set_log_level(&self, level: tracing::Level);
+    fn set_log_level(&self, level: Level);
 
     /// Lines that were lost because nobody took them fast enough.
     fn log_lines_dropped(&self) -> u64;
@@ -66,37 +66,35 @@ pub struct Reload {
     pub findings: Vec<serde_json::Value>,
 }
 
-pub(super) async fn reload(desk: &Desk) -> Answered {
-    let reload = desk.operator.reload(Trigger::Api).await;
+pub(super) async fn reload(call: Call<'_>) -> Answered {
+    let reload = call.desk.operator.reload(Trigger::Api).await;
     let status = match reload.status {
         ReloadStatus::Reloaded => StatusCode::OK,
         ReloadStatus::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         ReloadStatus::Failed => StatusCode::CONFLICT,
     };
-    tracing::info!(target: "audit", status = ?reload.status, "configuration read again");
-    super::api::shown(status, &reload)
+    let mut answered = shown(&reload);
+    if answered.status() == StatusCode::OK {
+        *answered.status_mut() = status;
+    }
+    answered
 }
 
-pub(super) fn log_level(desk: &Desk) -> Answered {
-    json(StatusCode::OK, &serde_json::json!({ "level": name(desk.operator.log_level()) }))
+pub(super) fn log_level(call: &Call<'_>) -> Answered {
+    json(StatusCode::OK, &serde_json::json!({ "level": name(call.desk.operator.log_level()) }))
 }
 
-pub(super) async fn set_log_level(desk: &Desk, request: Request<Incoming>) -> Answered {
-    debug_assert_eq!(*request.method(), Method::PUT);
-    #[allow(clippy::disallowed_methods)] // Limited.
-    let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
-        return error(StatusCode::BAD_REQUEST, "the body is too long, or broke off");
-    };
-    let asked = serde_json::from_slice::<serde_json::Value>(&body.to_bytes()).ok();
-    let asked = asked.as_ref().and_then(|body| body.get("level")?.as_str()?.parse::<tracing::Level>().ok());
-    let Some(level) = asked else {
+pub(super) fn set_log_level(call: &Call<'_>) -> Answered {
+    let asked = serde_json::from_slice::<serde_json::Value>(&call.body).ok();
+    let asked = asked.as_ref().and_then(|body| body.get("level")?.as_str());
+    // By their names alone: the library takes numbers, too.
+    let Some(level) = LEVELS.into_iter().find(|level| asked.is_some_and(|asked| asked == name(*level))) else {
         return error(StatusCode::BAD_REQUEST, r#"send {"level": "error"}, or "warn", "info", "debug", "trace""#);
     };
-    desk.operator.set_log_level(level);
-    tracing::info!(target: "audit", level = name(level), "level of the log changed");
-    log_level(desk)
+    call.desk.operator.set_log_level(level);
+    log_level(call)
 }
 
-fn name(level: tracing::Level) -> String {
+pub(super) fn name(level: Level) -> String {
     level.as_str().to_ascii_lowercase()
 }

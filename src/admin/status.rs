@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use super::dispatch::Call;
 use super::operate::{Reload, ReloadStatus};
-use super::{Desk, observe};
+use super::{Answered, Desk, observe, shown};
 use crate::event::Micros;
 use crate::forward::UpstreamStatus;
+use crate::gate::IntegrationConfig;
 use crate::outcome::{Outcome, Reason};
 
 /// Everything the page shows.
@@ -25,7 +27,46 @@ pub(super) struct Status {
     pub(super) spool_bytes: i64,
     pub(super) spool_damaged_records: u64,
     pub(super) warnings: Vec<String>,
+    pub(super) integrations: Vec<Integration>,
+    /// How reading it ended the last time.
     pub(super) configuration: Reload,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) descriptors: Option<Descriptors>,
+    /// Those that watch decisions now.
+    pub(super) tap_listeners: usize,
+}
+
+/// One integration, as it is configured now.
+#[derive(Serialize)]
+pub(super) struct Integration {
+    name: String,
+    enabled: bool,
+    keys: usize,
+    upstreams: Vec<String>,
+    /// All, where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialects: Option<Vec<String>>,
+}
+
+/// Of the process.
+#[derive(Serialize)]
+pub(super) struct Descriptors {
+    open: usize,
+    limit: u64,
+}
+
+impl Descriptors {
+    /// `None` where the machine does not say.
+    fn now() -> Option<Self> {
+        // The look itself has one open.
+        let open = std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+        Some(Self { open, limit })
+    }
+}
+
+pub(super) async fn answer(call: Call<'_>) -> Answered {
+    shown(&Status::of(call.desk).await)
 }
 
 /// The intake books.
@@ -49,6 +90,16 @@ pub(super) struct Upstream {
     pub(super) spool_events: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) now: Option<UpstreamStatus>,
+}
+
+fn integration(config: &IntegrationConfig) -> Integration {
+    Integration {
+        name: config.name.to_string(),
+        enabled: config.enabled,
+        keys: config.key_hashes.len(),
+        upstreams: config.upstreams.iter().map(ToString::to_string).collect(),
+        dialects: config.dialects.clone(),
+    }
 }
 
 impl Status {
@@ -92,7 +143,10 @@ impl Status {
             spool_bytes: desk.metrics.spool_bytes.get(),
             spool_damaged_records: desk.metrics.spool_damaged_records.get(),
             warnings: desk.settings.load().warnings.clone(),
+            integrations: desk.intake.integrations().iter().map(|one| integration(&one.config)).collect(),
             configuration: desk.operator.last_reload(),
+            descriptors: Descriptors::now(),
+            tap_listeners: desk.tap.listeners(),
         }
     }
 

@@ -58,6 +58,8 @@ pub enum Refused {
     Followed,
     #[error("its event cannot be read back: it can only be shown or dropped")]
     Unreadable,
+    #[error("{matching} dead letters match now, not {confirmed}: nothing was dropped")]
+    Miscounted { matching: usize, confirmed: usize },
     #[error("the forwarder has stopped")]
     Stopped,
 }

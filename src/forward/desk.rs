@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::circuit::{State, Ticket};
-use super::handle::{Command, Mailbox, Replayed, Row, UpstreamStatus};
+use super::handle::{Command, Head, Mailbox, UpstreamStatus};
 use super::lanes::{IntegrationNumber, Stage, Waiting};
 use super::lines::{Lines, Place};
+use super::replay::Paced;
 use super::upstream::{Door, Route, Upstream};
 use super::wire::{Dial, Failure};
 use super::{DeadLetterLimits, Integrations, Log, Map, Parts, States};
@@ -85,6 +86,8 @@ pub(super) struct Desk {
     pub(super) replayed_at: Map<(usize, u64), Micros>,
     /// Turns that events were granted which another upstream has yet to take from the log.
     granted: BTreeSet<u64>,
+    /// Dead letters that are released one after another.
+    pub(super) paced: Option<Paced>,
     pub(super) limits: DeadLetterLimits,
     /// Events before it came to a process before this one,
     first_sequence: u64,
@@ -113,6 +116,7 @@ impl Desk {
             flights: FuturesUnordered::new(),
             replayed_at: Map::default(),
             granted: BTreeSet::new(),
+            paced: None,
             limits: dead_letters,
             first_sequence: 0,
             jump_before: 0,
@@ -297,7 +301,7 @@ impl Desk {
     /// Sends all that may go now; returns when there is something to do next.
     fn work(&mut self, now: Instant) -> Option<Instant> {
         self.call_lines(now);
-        let mut next = None;
+        let mut next = self.release_paced(now);
         let mut soonest = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         for place in 0..self.upstreams.len() {
             let mut turns = 0;
@@ -537,12 +541,16 @@ impl Desk {
                 let _ = done.send(());
             }
             Command::Status(to) => drop(to.send(self.status())),
-            Command::Letters { upstream, after, rows_max, to } => {
-                drop(to.send(self.letters(upstream.as_deref(), after.as_ref(), rows_max)));
+            Command::Letters { filter, after, rows_max, to } => {
+                drop(to.send(self.letters(&filter, after.as_ref(), rows_max)));
             }
+            Command::Letter { upstream, sequence, to } => drop(to.send(self.letter(&upstream, sequence))),
+            Command::Groups(filter, to) => drop(to.send(self.groups(&filter))),
             Command::Replay { upstream, sequence, to } => drop(to.send(self.replay(&upstream, sequence))),
-            Command::ReplayAll { upstream, to } => drop(to.send(self.replay_all(upstream.as_deref()))),
+            Command::ReplayAll { filter, how, to } => drop(to.send(self.replay_all(&filter, how))),
             Command::Drop { upstream, sequence, to } => drop(to.send(self.drop_letter(&upstream, sequence))),
+            Command::DropAll { filter, confirm, to } => drop(to.send(self.drop_all(&filter, confirm))),
+            Command::Heads { lane, sequence, to } => drop(to.send(self.heads(lane, sequence))),
             Command::Stop(_, done) => drop(done.send(false)),
         }
     }
@@ -569,45 +577,22 @@ impl Desk {
         rows
     }
 
-    fn letters(&self, of: Option<&str>, after: Option<&(String, u64)>, rows_max: usize) -> Vec<Row> {
-        let mut upstreams: Vec<&Upstream> =
-            self.upstreams.iter().filter(|upstream| of.is_none_or(|name| *upstream.meter.name == *name)).collect();
-        upstreams.sort_by(|a, b| a.meter.name.cmp(&b.meter.name));
-        let rows = upstreams.into_iter().flat_map(|upstream| {
-            let name = &upstream.meter.name;
-            let from = match after {
-                Some((last, sequence)) if last.as_str() == &**name => Some(Some(*sequence)),
-                Some((last, _)) if last.as_str() > &**name => None,
-                _ => Some(None),
-            };
-            from.into_iter().flat_map(|from| {
-                upstream.dead.after(from).map(|(sequence, letter)| (Arc::clone(name), sequence, letter.clone()))
+    /// What an event does at the upstreams where it is the head of its lane.
+    fn heads(&self, lane: LaneKey, sequence: u64) -> Vec<Head> {
+        let heads = self.upstreams.iter().filter_map(|upstream| {
+            let lane = upstream.lanes.get(lane).filter(|lane| lane.head.sequence() == sequence)?;
+            Some(Head {
+                upstream: Arc::clone(&upstream.meter.name),
+                under_way: lane.stage == Stage::Flying,
+                attempts: lane.attempts,
+                status: lane.status,
             })
         });
-        rows.take(rows_max).collect()
+        heads.collect()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.places.get(name).copied()
-    }
-
-    fn replay_all(&mut self, of: Option<&str>) -> Replayed {
-        let upstreams = self.upstreams.iter().filter(|upstream| of.is_none_or(|name| *upstream.meter.name == *name));
-        let all: Vec<(Arc<str>, u64)> = upstreams
-            .flat_map(|upstream| {
-                upstream.dead.after(None).map(|(sequence, _)| (Arc::clone(&upstream.meter.name), sequence))
-            })
-            .collect();
-        let mut sum = Replayed::default();
-        for (name, sequence) in all {
-            match self.replay(&name, sequence) {
-                Ok(count) => sum.replayed += count,
-                // Went along with its group already.
-                Err(super::Refused::Unknown) => {}
-                Err(_) => sum.refused += 1,
-            }
-        }
-        sum
     }
 }
 

@@ -9,10 +9,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Log;
 use super::dead::{Letter, Refused};
+use super::letters::{Filter, Group};
+use super::replay::{How, Replayed};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
-use crate::sink::UpstreamConfig;
-use crate::store::{Outlet, Queued};
+use crate::sink::{self, Reader, UpstreamConfig};
+use crate::store::{LaneKey, Outlet, Queued, Stored};
 
 /// Admin requests that wait for the forwarder.
 const COMMANDS_MAX: usize = 64;
@@ -58,10 +60,14 @@ impl Mailbox {
 pub(super) enum Command {
     Configure(Vec<Arc<UpstreamConfig>>, oneshot::Sender<()>),
     Status(oneshot::Sender<Vec<UpstreamStatus>>),
-    Letters { upstream: Option<String>, after: Option<(String, u64)>, rows_max: usize, to: oneshot::Sender<Vec<Row>> },
+    Letters { filter: Filter, after: Option<(String, u64)>, rows_max: usize, to: oneshot::Sender<Vec<Row>> },
+    Letter { upstream: String, sequence: u64, to: oneshot::Sender<Option<Row>> },
+    Groups(Filter, oneshot::Sender<Vec<Group>>),
     Replay { upstream: String, sequence: u64, to: oneshot::Sender<Result<usize, Refused>> },
-    ReplayAll { upstream: Option<String>, to: oneshot::Sender<Replayed> },
+    ReplayAll { filter: Filter, how: How, to: oneshot::Sender<Replayed> },
     Drop { upstream: String, sequence: u64, to: oneshot::Sender<Result<(), Refused>> },
+    DropAll { filter: Filter, confirm: Option<usize>, to: oneshot::Sender<Result<usize, Refused>> },
+    Heads { lane: LaneKey, sequence: u64, to: oneshot::Sender<Vec<Head>> },
     Stop(Duration, oneshot::Sender<bool>),
 }
 
@@ -87,11 +93,16 @@ pub struct DeadRow {
     pub key: Option<String>,
 }
 
-/// What replaying many came to, in events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Replayed {
-    pub replayed: usize,
-    pub refused: usize,
+/// An event at the head of its lane at one upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub upstream: Arc<str>,
+    /// A request with it has no answer yet.
+    pub under_way: bool,
+    /// So far.
+    pub attempts: u32,
+    /// Of the last answer.
+    pub status: Option<u16>,
 }
 
 /// One upstream at this moment.
@@ -127,6 +138,7 @@ pub struct Handle {
     mailbox: Arc<Mailbox>,
     commands: mpsc::Sender<Command>,
     log: Arc<dyn Log>,
+    reader: Arc<dyn Reader>,
 }
 
 impl Outlet for Handle {
@@ -140,9 +152,9 @@ impl Outlet for Handle {
 }
 
 impl Handle {
-    pub(super) fn new(log: Arc<dyn Log>) -> (Self, mpsc::Receiver<Command>) {
+    pub(super) fn new(log: Arc<dyn Log>, reader: Arc<dyn Reader>) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        (Self { mailbox: Arc::default(), commands, log }, receiver)
+        (Self { mailbox: Arc::default(), commands, log, reader }, receiver)
     }
 
     pub(super) fn mailbox(&self) -> Arc<Mailbox> {
@@ -170,13 +182,39 @@ impl Handle {
         self.ask(Command::Status).await.unwrap_or_default()
     }
 
-    /// Dead letters in order, of one upstream or all, after the row with the id `after`; at most 1000.
-    pub async fn dead_letters(&self, upstream: Option<&str>, after: Option<&str>, rows_max: usize) -> Vec<DeadRow> {
-        let upstream = upstream.map(str::to_owned);
+    /// Dead letters in order, after the row with the id `after`; at most 1000.
+    pub async fn dead_letters(&self, filter: Filter, after: Option<&str>, rows_max: usize) -> Vec<DeadRow> {
         let after = after.and_then(parse_id);
         let rows_max = rows_max.min(ROWS_MAX);
-        let rows = self.ask(|to| Command::Letters { upstream, after, rows_max, to }).await.unwrap_or_default();
+        let rows = self.ask(|to| Command::Letters { filter, after, rows_max, to }).await.unwrap_or_default();
         rows.into_iter().map(|row| self.row(row)).collect()
+    }
+
+    /// Dead letters by upstream, reason and status.
+    pub async fn dead_letter_groups(&self, filter: Filter) -> Vec<Group> {
+        self.ask(|to| Command::Groups(filter, to)).await.unwrap_or_default()
+    }
+
+    /// One dead letter, and what its event says without secrets; `None` inside where it cannot be read back.
+    ///
+    /// # Errors
+    /// Unknown id (404).
+    pub async fn dead_letter(&self, id: &str) -> Result<(DeadRow, Option<serde_json::Value>), Refused> {
+        let (upstream, sequence) = parse_id(id).ok_or(Refused::Unknown)?;
+        let row = self.ask(|to| Command::Letter { upstream, sequence, to }).await.ok_or(Refused::Stopped)?;
+        let (upstream, sequence, letter) = row.ok_or(Refused::Unknown)?;
+        let shown = self.log.read(sequence, letter.at).ok().and_then(|stored| self.shown(&stored));
+        Ok((self.row((upstream, sequence, letter)), shown))
+    }
+
+    /// What an event says, its key masked and without the body it came in.
+    pub fn shown(&self, stored: &Stored) -> Option<serde_json::Value> {
+        sink::masked(stored, &self.reader.read(&stored.event))
+    }
+
+    /// What an event does at the upstreams where its turn has come.
+    pub async fn heads(&self, lane: LaneKey, sequence: u64) -> Vec<Head> {
+        self.ask(|to| Command::Heads { lane, sequence, to }).await.unwrap_or_default()
     }
 
     fn row(&self, (upstream, sequence, letter): Row) -> DeadRow {
@@ -204,10 +242,20 @@ impl Handle {
         self.ask(|to| Command::Replay { upstream, sequence, to }).await.unwrap_or(Err(Refused::Stopped))
     }
 
-    /// Sends every dead letter again that may be, of one upstream or all.
-    pub async fn replay_all(&self, upstream: Option<&str>) -> Replayed {
-        let upstream = upstream.map(str::to_owned);
-        self.ask(|to| Command::ReplayAll { upstream, to }).await.unwrap_or_default()
+    /// Sends every dead letter again that passes the filter and may be sent, each with its generation's.
+    ///
+    /// # Errors
+    /// The forwarder has stopped.
+    pub async fn replay_all(&self, filter: Filter, how: How) -> Result<Replayed, Refused> {
+        self.ask(|to| Command::ReplayAll { filter, how, to }).await.ok_or(Refused::Stopped)
+    }
+
+    /// Drops every dead letter that passes the filter, for good; returns how many. Without `confirm` nothing is dropped.
+    ///
+    /// # Errors
+    /// `confirm` is not how many there are now (409).
+    pub async fn drop_letters(&self, filter: Filter, confirm: Option<usize>) -> Result<usize, Refused> {
+        self.ask(|to| Command::DropAll { filter, confirm, to }).await.unwrap_or(Err(Refused::Stopped))
     }
 
     /// Drops a dead letter for good.

@@ -8,11 +8,10 @@ use tokio::time::Instant;
 
 use super::backoff;
 use super::circuit::{End, Reach};
-use super::dead::{Current, Letter, Refused};
+use super::dead::{Letter, Refused};
 use super::desk::{Cargo, Desk, Landed, age, record_bytes};
-use super::lanes::Waiting;
 use crate::claim::Pacing;
-use crate::event::{Action, Incident, Micros, State, Uid};
+use crate::event::{Action, Micros, Uid};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{self, Failed, Hold, Verdict};
 use crate::store::{Dead, Ending, LaneKey};
@@ -152,7 +151,8 @@ impl Desk {
         let Some(integration) = self.integration_of(place, cargo.lane) else { return };
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let meter = &upstream.meter;
-        self.log.settle(meter, &integration, cargo.sequence, Ending::Delivered);
+        let (status, attempts) = upstream.lanes.get(cargo.lane).map_or((None, 0), |lane| (lane.status, lane.attempts));
+        self.log.settle(meter, &integration, cargo.sequence, Ending::Delivered { status, attempts });
         meter.deliver();
         meter.delivery_seconds.observe(age(cargo.received_at, Micros::now()).as_secs_f64());
         if upstream.lanes.get(cargo.lane).is_some_and(|lane| lane.head.is_doubtful()) {
@@ -348,34 +348,6 @@ impl Desk {
         {
             self.states.undelivered(lane, iid, &meter);
         }
-    }
-
-    /// Sends a dead letter's group again.
-    pub(super) fn replay(&mut self, name: &str, sequence: u64) -> Result<usize, Refused> {
-        let place = self.find(name).ok_or(Refused::Unknown)?;
-        let upstream = self.upstreams.get_mut(place).ok_or(Refused::Unknown)?;
-        let lane = upstream.dead.get(sequence).ok_or(Refused::Unknown)?.lane;
-        let current = self.states.current(lane).map(|Incident { iid, state, .. }| Current {
-            iid,
-            resolved: state == State::Resolved,
-            lane_waits: upstream.lanes.get(lane).is_some(),
-        });
-        let group = upstream.dead.replay_group(sequence, current)?;
-        let letters = upstream.dead.take(&group);
-        let Some(integration) = letters.first().map(|(_, letter)| Arc::clone(&letter.integration)) else {
-            return Err(Refused::Unknown);
-        };
-        let now = Micros::now();
-        let mut waiting = Vec::with_capacity(letters.len());
-        for (sequence, letter) in &letters {
-            self.log.settle(&upstream.meter, &integration, *sequence, Ending::Replayed);
-            upstream.meter.replay();
-            self.replayed_at.insert((place, *sequence), now);
-            waiting.push(Waiting::new(*sequence, letter.at, Pacing::default()));
-        }
-        let integration = self.integration_number(&integration);
-        self.with_lanes(place, |lanes| lanes.put_back(lane, integration, waiting));
-        Ok(letters.len())
     }
 
     /// Drops a dead letter for good.

@@ -1,7 +1,7 @@
 //! Integration keys: held as SHA-256, found by hash, compared in constant time. Two live keys an
 //! integration allow a rotation without a gap.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -34,6 +34,13 @@ impl Keys {
             }
         }
         keys
+    }
+
+    /// Every integration, by name.
+    pub fn integrations(&self) -> Vec<Arc<Integration>> {
+        let all = self.by_head.values().flatten().map(|(_, integration)| integration);
+        let by_name: BTreeMap<_, _> = all.map(|one| (Arc::clone(&one.config.name), Arc::clone(one))).collect();
+        by_name.into_values().collect()
     }
 
     /// The integration whose key `presented` is; unknown, revoked and malformed keys are alike.

@@ -71,7 +71,7 @@ impl Ledger for Notes {
 
 pub(super) fn admitted(sample: &Event) -> Admitted {
     let event = Inner {
-        uid: Uid::new(Micros(1_800_000_000_000_000)),
+        uid: Uid::new(sample.received_at),
         received_at: sample.received_at,
         integration: "fleet".into(),
         dialect: Cow::Borrowed("squadcast"),

@@ -46,7 +46,7 @@ enum Stand {
 impl Stand {
     fn after(self, ending: Ending) -> Self {
         match (self, ending) {
-            (Self::Settled, _) | (_, Ending::Delivered | Ending::Dropped(_)) => Self::Settled,
+            (Self::Settled, _) | (_, Ending::Delivered { .. } | Ending::Dropped(_)) => Self::Settled,
             (_, Ending::Dead { .. }) => Self::Dead,
             (_, Ending::Replayed) => Self::Waiting,
         }
@@ -599,13 +599,13 @@ impl World {
         self.deaths += 1;
         let dead = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: self.deaths };
         let ending = match (lots[name].now, self.random.u8(..8)) {
-            (Stand::Waiting, 0..4) => Ending::Delivered,
+            (Stand::Waiting, 0..4) => Ending::DELIVERED,
             (Stand::Waiting, 4) => Ending::Dropped(DropReason::Superseded),
             (Stand::Waiting, _) => dead,
             (Stand::Dead, 0..2) => Ending::Dropped(DropReason::Operator),
             (Stand::Dead, _) => Ending::Replayed,
             // Said twice.
-            (Stand::Settled, 0) => Ending::Delivered,
+            (Stand::Settled, 0) => Ending::DELIVERED,
             (Stand::Settled, _) => return,
         };
         note!(self, "event {event} at {name}: {ending:?}");

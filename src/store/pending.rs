@@ -19,7 +19,7 @@ use crate::outcome::Reason;
 
 /// More than this waits for the disk only when it hangs: then new events are refused.
 pub(super) const BUFFER_MAX: usize = 64 << 20;
-/// Kept free for each ending that is owed: a settlement takes 24 + 13 + 4 bytes and the upstream's name.
+/// Kept free for each ending that is owed: a settlement takes 24 + 19 + 4 bytes and the upstream's name.
 const ENDING_BYTES: u64 = 64;
 /// No segment is made smaller than this for want of space, but where all are.
 const SEGMENT_BYTES_SMALL: u32 = 256 << 10;

@@ -212,6 +212,11 @@ impl<'a> Accepted<'a> {
         })
     }
 
+    /// Whether this is its canonical key.
+    pub(super) fn has_key(&self, canon: &str) -> bool {
+        self.key.is_some_and(|(key, _)| key == canon)
+    }
+
     /// Names of the upstreams the event goes to.
     pub(super) fn targets(&self) -> impl Iterator<Item = &'a str> {
         let mut steps = Steps(self.targets.0);
@@ -250,7 +255,7 @@ impl<'a> Accepted<'a> {
 /// The kind of record that says `ending`.
 pub(super) fn kind_of(ending: Ending) -> Kind {
     match ending {
-        Ending::Delivered | Ending::Dropped(_) => Kind::Settled,
+        Ending::Delivered { .. } | Ending::Dropped(_) => Kind::Settled,
         Ending::Dead { .. } => Kind::Dead,
         Ending::Replayed => Kind::Replayed,
     }
@@ -261,7 +266,7 @@ pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, tag: u32, ending: En
     out.extend_from_slice(&at.0.to_le_bytes());
     out.extend_from_slice(&tag.to_le_bytes());
     match ending {
-        Ending::Delivered => out.push(0),
+        Ending::Delivered { .. } => out.push(0),
         Ending::Dropped(reason) => out.push(reason as u8),
         Ending::Dead { reason, status, attempts } => {
             out.push(reason as u8);
@@ -272,6 +277,11 @@ pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, tag: u32, ending: En
         Ending::Replayed => {}
     }
     put_text(out, upstream.as_bytes());
+    if let Ending::Delivered { status, attempts } = ending {
+        // Behind the name: what was written before it was known reads as well.
+        out.extend_from_slice(&status.unwrap_or(0).to_le_bytes());
+        out.extend_from_slice(&attempts.to_le_bytes());
+    }
 }
 
 /// How an event ended at one upstream.
@@ -289,9 +299,9 @@ impl<'a> Ended<'a> {
         let mut steps = Steps(payload);
         let at = steps.micros()?;
         let tag = steps.u32()?;
-        let ending = match kind {
+        let mut ending = match kind {
             Kind::Settled => match steps.u8()? {
-                0 => Ending::Delivered,
+                0 => Ending::DELIVERED,
                 reason => Ending::Dropped(DropReason::from_code(reason)?),
             },
             Kind::Dead => Ending::Dead {
@@ -302,7 +312,13 @@ impl<'a> Ended<'a> {
             Kind::Replayed => Ending::Replayed,
             _ => return None,
         };
-        Some(Self { upstream: steps.text()?, tag, ending, at })
+        let upstream = steps.text()?;
+        if let Ending::Delivered { status, attempts } = &mut ending
+            && let (Some(answered), Some(tries)) = (steps.take().map(u16::from_le_bytes), steps.u32())
+        {
+            (*status, *attempts) = (Some(answered).filter(|status| *status != 0), tries);
+        }
+        Some(Self { upstream, tag, ending, at })
     }
 }
 
@@ -336,11 +352,11 @@ impl Touched {
 
 /// How a dead letter ended; the event itself stands in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DeadNote {
-    pub(super) reason: DeadReason,
-    pub(super) status: Option<u16>,
-    pub(super) attempts: u32,
-    pub(super) at: Micros,
+pub struct DeadNote {
+    pub reason: DeadReason,
+    pub status: Option<u16>,
+    pub attempts: u32,
+    pub at: Micros,
 }
 
 /// Who needs a copied event, at the time it is copied: stands behind the event in its record, so that the copy speaks
@@ -471,9 +487,14 @@ mod tests {
     #[test]
     fn endings_read_back_as_they_were() {
         let dead = |status| Ending::Dead { reason: DeadReason::GaveUp, status, attempts: 9 };
-        for ending in
-            [Ending::Delivered, Ending::Dropped(DropReason::Operator), dead(Some(422)), dead(None), Ending::Replayed]
-        {
+        for ending in [
+            Ending::DELIVERED,
+            Ending::Delivered { status: Some(202), attempts: 3 },
+            Ending::Dropped(DropReason::Operator),
+            dead(Some(422)),
+            dead(None),
+            Ending::Replayed,
+        ] {
             let mut payload = vec![];
             put_ending(&mut payload, "pager", 9, ending, Micros(77));
             let read = Ended::decode(kind_of(ending), &payload);

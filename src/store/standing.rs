@@ -193,7 +193,7 @@ impl Standing {
         let waits = |queue: &Queue| queue.waiting.contains(sequence);
         let is_dead = |queue: &Queue| queue.dead.contains_key(&sequence);
         match ending {
-            Ending::Delivered | Ending::Dropped(_) => {
+            Ending::Delivered { .. } | Ending::Dropped(_) => {
                 let was_dead = if let Some(queue) = upstream.find(whose, waits) {
                     queue.waiting.remove(sequence);
                     false
@@ -438,9 +438,9 @@ mod tests {
         (1..=3).for_each(|sequence| rig.accept(sequence, "payments", &["pager", "archive"]));
         rig.accept(4, "search", &["pager"]);
         assert_eq!(rig.standing.owed(), 7);
-        assert!(rig.end("pager", "payments", 2, Ending::Delivered));
-        assert!(!rig.end("pager", "payments", 2, Ending::Delivered), "told twice, counted once");
-        assert!(!rig.end("pager", "search", 1, Ending::Delivered), "of another integration");
+        assert!(rig.end("pager", "payments", 2, Ending::DELIVERED));
+        assert!(!rig.end("pager", "payments", 2, Ending::DELIVERED), "told twice, counted once");
+        assert!(!rig.end("pager", "search", 1, Ending::DELIVERED), "of another integration");
         assert_eq!(rig.waiting("pager", "payments", 0), [1, 3]);
         assert_eq!(rig.waiting("archive", "payments", 1), [2, 3]);
         assert_eq!(rig.waiting("pager", "search", 0), [4]);

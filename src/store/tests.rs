@@ -1,5 +1,6 @@
 //! The promises of the room as a whole: what is answered stands in the log, and nothing else.
 
+mod history;
 mod keeping;
 
 use std::collections::BTreeSet;
@@ -252,8 +253,8 @@ fn endings_hold_over_a_restart() {
     }
     let dead = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
     for (sequence, ending) in [
-        (1, Ending::Delivered),
-        (1, Ending::Delivered),
+        (1, Ending::DELIVERED),
+        (1, Ending::DELIVERED),
         (2, Ending::Dropped(DropReason::Superseded)),
         (3, dead),
         (4, dead),
@@ -263,7 +264,7 @@ fn endings_hold_over_a_restart() {
     ] {
         rig.settle("pager", sequence, ending);
     }
-    (1..=6).for_each(|sequence| rig.settle("archive", sequence, Ending::Delivered));
+    (1..=6).for_each(|sequence| rig.settle("archive", sequence, Ending::DELIVERED));
     drop(rig.store);
     drop(rig.runtime);
     for _ in 0..2 {
@@ -297,7 +298,7 @@ fn what_a_later_process_settled_stays_settled_though_an_earlier_one_left_nothing
         assert_eq!(rig.keys(), canon(&[]), "start {start}");
         for number in 1..=3 {
             rig.append(&Event { targets: vec!["pager"], ..rig.event(&format!("{start}-{number}")) }).unwrap();
-            rig.settle("pager", start * 3 + number, Ending::Delivered);
+            rig.settle("pager", start * 3 + number, Ending::DELIVERED);
         }
         rig.store.close();
     }
@@ -311,18 +312,18 @@ fn a_settlement_counts_after_a_start_that_found_no_space() {
     let event = |rig: &Rig, key: &str| Event { targets: vec!["pager"], ..rig.event(key) };
     let rig = Rig::on(Arc::new(fake.clone()), config(directory), true);
     rig.append(&event(&rig, "before")).unwrap();
-    rig.settle("pager", 1, Ending::Delivered);
+    rig.settle("pager", 1, Ending::DELIVERED);
     rig.store.close();
     let fake = fake.after(End::Kill);
     fake.set_capacity(Some(fake.used()));
     let rig = Rig::on(Arc::new(fake.clone()), config(directory), true);
     assert_eq!(rig.append(&event(&rig, "refused")).err(), Some(Reason::SpoolFull));
     // More than a segment of them: the next event stands in another one.
-    (0..2_000).for_each(|_| rig.settle("pager", 1, Ending::Delivered));
+    (0..2_000).for_each(|_| rig.settle("pager", 1, Ending::DELIVERED));
     wait_until("the writer meets the full disk", || fake.full() > 5);
     fake.set_capacity(None);
     wait_until("it accepts", || rig.append(&event(&rig, "after")).is_ok());
-    rig.settle("pager", 2, Ending::Delivered);
+    rig.settle("pager", 2, Ending::DELIVERED);
     rig.store.close();
     let rig = Rig::on(Arc::new(fake.after(End::Kill)), config(directory), true);
     assert_eq!((rig.transitions.len(), rig.keys()), (2, canon(&[])));
@@ -333,7 +334,7 @@ fn a_settlement_is_on_disk_within_its_time_without_another_event() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
     rig.append(&Event { targets: vec!["pager"], ..rig.event("a") }).unwrap();
-    rig.settle("pager", 1, Ending::Delivered);
+    rig.settle("pager", 1, Ending::DELIVERED);
     wait_until("it is settled", || Rig::open(image(directory.path()).path()).queued.is_empty());
 }
 
@@ -344,7 +345,7 @@ fn an_event_does_not_wait_for_the_time_of_a_settlement() {
     rig.append(&rig.event("a")).unwrap();
     let started = Instant::now();
     for _ in 0..20 {
-        rig.settle("pager", 1, Ending::Delivered);
+        rig.settle("pager", 1, Ending::DELIVERED);
         std::thread::sleep(Duration::from_millis(1));
         rig.append(&rig.event("a")).unwrap();
     }
@@ -545,7 +546,7 @@ fn refused_events_do_not_come_back(fault: impl Fn(&Rig)) {
         let posts: Vec<_> = (0..5).map(|n| post(&format!("refused-{n}"))).collect();
         tokio::task::yield_now().await;
         for (upstream, sequence) in [("pager", 1), ("archive", 1), ("pager", 2), ("archive", 2)] {
-            rig.settle(upstream, sequence, Ending::Delivered);
+            rig.settle(upstream, sequence, Ending::DELIVERED);
         }
         fault(&rig);
         faults.sync_millis.store(0, Ordering::SeqCst);
@@ -610,8 +611,8 @@ fn a_full_spool_refuses_events_and_still_takes_every_settlement() {
     assert_eq!(rig.ledger.released.lock().unwrap().len(), 1);
     assert!(rig.metrics.intake().balances());
     for sequence in 1..=accepted {
-        rig.settle("pager", sequence, Ending::Delivered);
-        rig.settle("archive", sequence, Ending::Delivered);
+        rig.settle("pager", sequence, Ending::DELIVERED);
+        rig.settle("archive", sequence, Ending::DELIVERED);
     }
     wait_until("all is settled", || Rig::open(image(directory.path()).path()).queued.is_empty());
     drop((rig.store, rig.runtime));
@@ -633,8 +634,8 @@ fn a_full_disk_refuses_events_and_takes_them_again_when_there_is_space() {
     };
     assert_eq!(refused, Reason::SpoolFull);
     for sequence in 1..=accepted {
-        rig.settle("pager", sequence, Ending::Delivered);
-        rig.settle("archive", sequence, Ending::Delivered);
+        rig.settle("pager", sequence, Ending::DELIVERED);
+        rig.settle("archive", sequence, Ending::DELIVERED);
     }
     let settled = || Rig::open(image(directory.path()).path()).queued.is_empty();
     wait_until("the reserve takes every settlement", settled);
@@ -696,7 +697,7 @@ fn a_closed_store_refuses_and_leaves_no_blank_space() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::open(directory.path());
     rig.append(&rig.event("a")).unwrap();
-    rig.settle("pager", 1, Ending::Delivered);
+    rig.settle("pager", 1, Ending::DELIVERED);
     rig.store.close();
     rig.store.close();
     assert_eq!(rig.append(&rig.event("b")).err(), Some(Reason::Stopping));
@@ -713,7 +714,7 @@ fn a_store_that_was_never_started_closes() {
     let directory = TempDir::new().unwrap();
     let metrics = Metrics::new(1).unwrap();
     let (store, _) = Store::open(config(directory.path()), &metrics, 1, Arc::new(NoStates)).unwrap();
-    store.settle(&metrics.upstream("pager"), "fleet", 1, Ending::Delivered);
+    store.settle(&metrics.upstream("pager"), "fleet", 1, Ending::DELIVERED);
     store.close();
 }
 
@@ -754,7 +755,7 @@ fn memory_goes_on_when_there_is_space_though_settlements_began_a_segment_that_co
     }
     // More than a segment's reserve, twice over.
     for round in 0..2_000 {
-        rig.settle("pager", round % accepted + 1, Ending::Delivered);
+        rig.settle("pager", round % accepted + 1, Ending::DELIVERED);
     }
     wait_until("the writer meets the full disk", || rig.append(&rig.event("b")).is_err());
     std::thread::sleep(Duration::from_millis(300));

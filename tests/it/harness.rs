@@ -20,7 +20,7 @@ pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use recorder::{Recorder, Reply};
 pub use said::{Said, ended, verb};
-pub use signals::{ask, signal, try_scrape};
+pub use signals::{ask, say, signal, try_scrape};
 pub use surgegate::{Settings, Surgegate};
 
 /// The one key of [`standard`].

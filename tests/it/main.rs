@@ -10,6 +10,7 @@ mod harness;
 mod strace;
 
 mod accept;
+mod admin;
 mod cli;
 mod config;
 mod configuration;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{Fault, Upstream, first_arrivals};
 use crate::harness::{
-    Answer, PATH, Raw, Recorder, Surgegate, alone, ask, request, resolve, signal, standard, trigger, wait_for,
+    Answer, PATH, Raw, Recorder, Surgegate, alone, ask, request, resolve, say, signal, standard, trigger, wait_for,
     wait_until,
 };
 
@@ -62,11 +62,7 @@ fn level(surgegate: &Surgegate) -> Value {
 }
 
 fn set_level(surgegate: &Surgegate, body: &str) -> u16 {
-    let mut admin = Raw::connect(surgegate.admin_address());
-    let host = format!("Host: {}", surgegate.admin_address());
-    let text = request("PUT", "/api/v1/log-level", &["Content-Type: application/json"], body);
-    admin.send(String::from_utf8(text).unwrap().replace("Host: test", &host)).unwrap();
-    admin.answer().unwrap().status
+    say(surgegate.admin_address(), "PUT", "/api/v1/log-level", &[], body).unwrap().status
 }
 
 /// Ends the clients, also those of a test that fails.

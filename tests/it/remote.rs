@@ -622,7 +622,6 @@ mod with_the_api {
     use super::*;
 
     #[test]
-    #[ignore = "needs the admin API of this version"]
     fn letters_are_grouped_filtered_shown_and_dropped_by_number() {
         let (_upstream, surgegate) = poisoned();
         let admin = surgegate.admin_address();
@@ -662,7 +661,6 @@ mod with_the_api {
     }
 
     #[test]
-    #[ignore = "needs the admin API of this version"]
     fn many_go_out_again_at_the_pace_that_was_asked_for() {
         let (upstream, surgegate) = poisoned();
         (0..5).for_each(|number| accept(&surgegate, trigger(&format!("poison-{number}"))));
@@ -675,7 +673,6 @@ mod with_the_api {
     }
 
     #[test]
-    #[ignore = "needs the admin API of this version"]
     fn an_event_is_found_by_its_id_and_by_its_key() {
         let (upstream, surgegate) = poisoned();
         let admin = surgegate.admin_address();
@@ -709,7 +706,6 @@ mod with_the_api {
     }
 
     #[test]
-    #[ignore = "needs the admin API of this version"]
     fn tap_shows_what_is_decided_and_ends_with_the_process() {
         let recorder = Recorder::start();
         let mut surgegate = Surgegate::start(&[&standard(&recorder)]);
@@ -748,7 +744,6 @@ mod with_the_api {
     }
 
     #[test]
-    #[ignore = "needs the admin API of this version"]
     fn the_log_level_changes_what_is_logged() {
         let recorder = Recorder::start();
         let surgegate = Surgegate::start(&[&standard(&recorder)]);
@@ -761,7 +756,6 @@ mod with_the_api {
     }
 
     #[test]
-    #[ignore = "needs the admin API of this version"]
     fn a_reload_takes_a_valid_configuration_and_refuses_another() {
         let recorder = Recorder::start();
         let surgegate = Surgegate::start(&[&standard(&recorder)]);

@@ -167,7 +167,13 @@ fn no_planted_secret_is_told_anywhere() {
     planted.assert_none_in("the answers", &answers);
     planted.assert_none_in("the metrics", &surgegate.observe("/metrics").unwrap().body);
     planted.assert_none_in("/readyz", &surgegate.observe("/readyz").unwrap().body);
-    for path in ["/", "/api/v1/status", "/api/v1/dead-letters"] {
+    for path in [
+        "/",
+        "/api/v1/status",
+        "/api/v1/dead-letters",
+        "/api/v1/dead-letters/groups",
+        "/api/v1/events?integration=i-0&key=k-0",
+    ] {
         let answer = surgegate.admin(path);
         assert_eq!(answer.status, 200, "{path}");
         planted.assert_none_in(path, &answer.body);
@@ -176,7 +182,11 @@ fn no_planted_secret_is_told_anywhere() {
     let rows = dead.as_array().or_else(|| dead.as_object()?.values().find_map(|value| value.as_array()));
     for row in rows.unwrap_or_else(|| panic!("no rows in {dead}")).iter().take(20) {
         let event = surgegate.admin(&format!("/api/v1/events/{}", row["event_uid"].as_str().unwrap()));
-        planted.assert_none_in("an event's page", &event.body);
+        assert_eq!(event.status, 200);
+        planted.assert_none_in("an event's history", &event.body);
+        let letter = surgegate.admin(&format!("/api/v1/dead-letters/{}", row["id"].as_str().unwrap()));
+        assert_eq!(letter.status, 200);
+        planted.assert_none_in("a dead letter", &letter.body);
     }
     planted.assert_none_in("the log", surgegate.said().as_bytes());
     for path in files(&surgegate.spool()) {

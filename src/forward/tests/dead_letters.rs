@@ -1,8 +1,8 @@
 //! Dead letters, what follows them, and what may be sent again (DESIGN 5.3).
 
 use super::world::{World, config, says, status, trigger};
-use crate::event::{Action, State};
-use crate::forward::{Refused, Replayed};
+use crate::event::{Action, Micros, State};
+use crate::forward::{Filter, How, Refused, Replayed};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::samples;
 use crate::store::Ending;
@@ -53,7 +53,7 @@ async fn a_delivered_trigger_drops_the_dead_ones_of_its_generation() {
     assert_eq!(world.told.delivered.lock().unwrap().len(), 1);
     let book = world.metrics.upstream("up").book();
     assert_eq!((book.dropped["superseded"], book.dead_letters), (1, 1), "the acknowledge stays");
-    let rows = world.handle().dead_letters(None, None, 10).await;
+    let rows = world.handle().dead_letters(Filter::default(), None, 10).await;
     assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["up-2"]);
     assert_eq!(world.handle().replay("up-2").await, Err(Refused::Closed), "the resolve was delivered");
 }
@@ -64,7 +64,8 @@ async fn a_replay_sends_its_generation_in_order_and_before_what_came_later() {
     refusing(&world, &[1]);
     world.push_all(&[trigger("key-long-enough"), says(Action::Acknowledge, "key-long-enough")]);
     world.until_endings(2).await;
-    let rows = world.handle().dead_letters(Some("up"), None, 10).await;
+    let rows =
+        world.handle().dead_letters(Filter { upstream: Some("up".to_owned()), ..Filter::default() }, None, 10).await;
     let shown = serde_json::to_value(&rows[0]).unwrap();
     for (name, expected) in [
         ("id", serde_json::json!("up-1")),
@@ -78,7 +79,7 @@ async fn a_replay_sends_its_generation_in_order_and_before_what_came_later() {
     ] {
         assert_eq!(shown[name], expected, "{name}");
     }
-    assert_eq!(world.handle().dead_letters(None, Some("up-1"), 10).await, rows[1..]);
+    assert_eq!(world.handle().dead_letters(Filter::default(), Some("up-1"), 10).await, rows[1..]);
 
     world.upstream("up").answers(|_| status(500));
     world.push(&says(Action::Resolve, "other"));
@@ -103,7 +104,10 @@ async fn a_generation_that_was_followed_by_a_newer_one_is_not_replayed() {
     assert_eq!(world.handle().replay("up-1").await, Err(Refused::Followed));
     assert_eq!(world.handle().replay("up-2").await, Err(Refused::Followed));
     world.upstream("up").answers(|_| status(200));
-    assert_eq!(world.handle().replay_all(None).await, Replayed { replayed: 1, refused: 2 });
+    assert_eq!(
+        world.handle().replay_all(Filter::default(), How::AtOnce).await,
+        Ok(Replayed { replayed: 1, refused: 2, ..Replayed::default() })
+    );
     assert_eq!(world.handle().drop_letter("up-1").await, Ok(()));
     assert_eq!(world.handle().drop_letter("up-1").await, Err(Refused::Unknown));
     assert_eq!(world.told.delivered.lock().unwrap().len(), 1, "no dead trigger is left of it");
@@ -172,4 +176,33 @@ async fn a_replayed_event_gets_the_full_time_to_give_up_again() {
     assert_eq!(world.dead().len(), 1, "it is tried on");
     world.upstream("up").answers(|_| status(200));
     world.until_endings(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paced_replay_releases_so_many_a_second_and_gives_way_to_the_next() {
+    let mut world = World::started(&[config()]);
+    world.upstream("up").answers(|_| status(400));
+    let keys: Vec<_> = (0..10).map(|number| trigger(&format!("key-{number}"))).collect();
+    world.push_all(&keys);
+    world.until_endings(10).await;
+    world.upstream("up").answers(|_| status(200));
+    let pace = |per_second| How::PerSecond(std::num::NonZeroU32::new(per_second).unwrap());
+    let all = Filter::default;
+    let scheduled = Replayed { scheduled: Some(10), ..Replayed::default() };
+    assert_eq!(world.handle().replay_all(all(), pace(2)).await, Ok(scheduled));
+    for (seconds, delivered) in [(0.1, 1), (1.0, 3), (1.0, 5)] {
+        world.pass(seconds).await;
+        assert_eq!(world.delivered().len(), delivered);
+    }
+    // One that is named meanwhile is not sent twice.
+    assert_eq!(world.handle().replay("up-10").await, Ok(1));
+    let next = world.handle().replay_all(Filter { until: Some(Micros(0)), ..all() }, pace(1)).await.unwrap();
+    assert_eq!((next.scheduled, next.given_up), (Some(0), Some(4)));
+    world.pass(10.0).await;
+    assert_eq!(world.delivered(), [1, 2, 3, 4, 5, 10], "of what was given up nothing is sent");
+    assert_eq!(world.metrics.upstream("up").book().dead_letters, 4);
+    let last = world.handle().replay_all(all(), pace(1000)).await.unwrap();
+    assert_eq!((last.scheduled, last.given_up), (Some(4), None));
+    world.pass(1.0).await;
+    assert_eq!(world.delivered().len(), 10, "each once");
 }

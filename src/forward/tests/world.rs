@@ -383,7 +383,7 @@ impl World {
     }
 
     pub(super) fn delivered(&self) -> Vec<u64> {
-        let delivered = self.endings().into_iter().filter(|(_, ending)| *ending == Ending::Delivered);
+        let delivered = self.endings().into_iter().filter(|(_, ending)| matches!(ending, Ending::Delivered { .. }));
         delivered.map(|(sequence, _)| sequence).collect()
     }
 

@@ -21,25 +21,25 @@ fn checkpoints(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Nothing stays longer than it must.
-fn unretained(directory: &Path) -> Config {
+pub(super) fn unretained(directory: &Path) -> Config {
     Config { retain: Duration::ZERO, ..config(directory) }
 }
 
-const DEAD: Ending = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
+pub(super) const DEAD: Ending = Ending::Dead { reason: DeadReason::Refused, status: Some(422), attempts: 3 };
 
 impl Rig {
     /// A checkpoint now.
-    fn sums_up(&self) {
+    pub(super) fn sums_up(&self) {
         let mut threads = self.store.threads();
         assert!(threads.keeper.as_mut().expect("started without a keeper").checkpoint(false));
     }
 
-    fn keeps_house(&self) {
+    pub(super) fn keeps_house(&self) {
         self.store.threads().keeper.as_mut().expect("started without a keeper").round();
     }
 
     /// Accepts and delivers, so that segments are filled.
-    fn fills(&self, events: u64) {
+    pub(super) fn fills(&self, events: u64) {
         for n in 0..events {
             let before = self.kept.0.lock().unwrap().last().map_or(0, |queued| queued.sequence);
             self.append(&Event {
@@ -50,12 +50,12 @@ impl Rig {
             .unwrap();
             let sequence = self.kept.0.lock().unwrap().last().unwrap().sequence;
             assert!(sequence > before);
-            self.settle("pager", sequence, Ending::Delivered);
+            self.settle("pager", sequence, Ending::DELIVERED);
         }
         self.is_on_disk();
     }
 
-    fn is_on_disk(&self) {
+    pub(super) fn is_on_disk(&self) {
         wait_until("everything is on disk", || {
             let pending = self.store.core.lock();
             let (segment, end) = pending.tail();
@@ -73,12 +73,12 @@ fn a_start_from_a_checkpoint_finds_what_a_start_without_one_finds() {
     }
     for sequence in 1..=300 {
         match sequence % 3 {
-            0 => rig.settle("pager", sequence, Ending::Delivered),
+            0 => rig.settle("pager", sequence, Ending::DELIVERED),
             1 => rig.settle("pager", sequence, DEAD),
             _ => {}
         }
         if sequence % 2 == 0 {
-            rig.settle("archive", sequence, Ending::Delivered);
+            rig.settle("archive", sequence, Ending::DELIVERED);
         }
         if sequence == 150 {
             rig.sums_up();
@@ -197,7 +197,7 @@ fn what_is_needed_of_an_old_segment_is_copied_and_the_segment_goes() {
     rig.append(&rig.event("waits")).unwrap();
     rig.append(&rig.event("dead")).unwrap();
     rig.settle("pager", 2, DEAD);
-    rig.settle("archive", 2, Ending::Delivered);
+    rig.settle("archive", 2, Ending::DELIVERED);
     let at = rig.kept.0.lock().unwrap()[0].at;
     rig.fills(200);
     let first = segments(directory.path())[0].clone();
@@ -225,9 +225,9 @@ fn what_is_needed_of_an_old_segment_is_copied_and_the_segment_goes() {
         after.store.close();
     }
     // What nobody needs any more is forgotten.
-    rig.settle("pager", 1, Ending::Delivered);
-    rig.settle("archive", 1, Ending::Delivered);
-    rig.settle("pager", 2, Ending::Delivered);
+    rig.settle("pager", 1, Ending::DELIVERED);
+    rig.settle("archive", 1, Ending::DELIVERED);
+    rig.settle("pager", 2, Ending::DELIVERED);
     rig.sums_up();
     assert!(rig.store.core.lock().standing.moved.is_empty());
 }
@@ -344,15 +344,15 @@ fn an_index_past_its_bound_refuses_and_takes_again_when_there_is_room() {
     while rig.append(&rig.event(&format!("key-{accepted}"))).is_ok() {
         accepted += 1;
         if accepted % 2 == 0 {
-            rig.settle("pager", accepted, Ending::Delivered);
+            rig.settle("pager", accepted, Ending::DELIVERED);
         }
         rig.keeps_house();
         assert!(accepted < 5_000);
     }
     assert!(accepted > 100, "{accepted}");
     (1..=accepted).for_each(|sequence| {
-        rig.settle("pager", sequence, Ending::Delivered);
-        rig.settle("archive", sequence, Ending::Delivered);
+        rig.settle("pager", sequence, Ending::DELIVERED);
+        rig.settle("archive", sequence, Ending::DELIVERED);
     });
     rig.keeps_house();
     assert!(rig.append(&rig.event("again")).is_ok());

@@ -12,12 +12,19 @@ pub fn signal(name: &str, pid: u32) {
 
 /// A request without a body on a connection of its own.
 pub fn ask(address: SocketAddr, method: &str, path: &str, fields: &[&str]) -> std::io::Result<Answer> {
+    say(address, method, path, fields, "")
+}
+
+/// A request on a connection of its own.
+pub fn say(address: SocketAddr, method: &str, path: &str, fields: &[&str], body: &str) -> std::io::Result<Answer> {
     let mut connection = Raw::try_connect(address)?;
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     let host =
         if fields.to_ascii_lowercase().contains("host:") { String::new() } else { format!("Host: {address}\r\n") };
-    connection
-        .send(format!("{method} {path} HTTP/1.1\r\n{host}{fields}Content-Length: 0\r\nConnection: close\r\n\r\n"))?;
+    let length = body.len();
+    connection.send(format!(
+        "{method} {path} HTTP/1.1\r\n{host}{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    ))?;
     connection.answer()
 }
 

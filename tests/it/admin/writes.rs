@@ -1,0 +1,113 @@
+//! Who may write, and what the audit says of it; who may read from a browser.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{to, write};
+use crate::faults::{Fault, Upstream};
+use crate::harness::{PATH, Raw, Surgegate, ask, trigger, wait_for, wait_until};
+
+const TOKEN: &str = "correct-horse-battery-staple";
+
+/// The audit's lines so far.
+fn audit(surgegate: &Surgegate) -> Vec<Value> {
+    let said = surgegate.said();
+    let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["target"] == "audit").collect()
+}
+
+fn audited(surgegate: &Surgegate, what: &str, status: u64) -> Value {
+    wait_for("a line of the audit", || {
+        audit(surgegate).into_iter().find(|line| line["what"] == what && line["status"] == status)
+    })
+}
+
+#[test]
+fn writes_where_all_can_reach_it_need_the_token_and_leave_a_line_each() {
+    let upstream = Upstream::scripted(|_| Fault::Answer(422));
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let listen = format!("listen: {{ admin: {{ address: '0.0.0.0:0', token_file: '{}' }} }}\n", file.display());
+    let surgegate = Surgegate::start(&[&to(&upstream, &["pager"]), &listen]);
+    for number in 0..3 {
+        surgegate.post(PATH, trigger(&format!("poison-{number}")));
+    }
+    wait_until("dead letters", || surgegate.scrape().count("dead_letters", &[]) == 3);
+    let at = SocketAddr::from(([127, 0, 0, 1], surgegate.admin_address().port()));
+    let ask = |method: &str, path: &str, token: &str| {
+        let field = format!("Authorization: Bearer {token}");
+        let fields = [field.as_str()];
+        ask(at, method, path, if token.is_empty() { &[] } else { &fields }).unwrap()
+    };
+    // Reads need none.
+    assert_eq!(ask("GET", "/api/v1/dead-letters", "").status, 200);
+    let began = Instant::now();
+    let writes = [
+        ("POST", "/api/v1/dead-letters/replay"),
+        ("DELETE", "/api/v1/dead-letters?confirm=3"),
+        ("DELETE", "/api/v1/dead-letters/pager-1"),
+        ("POST", "/api/v1/dead-letters/pager-1/replay"),
+    ];
+    for (method, path) in writes {
+        assert_eq!(ask(method, path, "").status, 401, "{method} {path}");
+        assert_eq!(ask(method, path, "wrong-horse").status, 401, "{method} {path}");
+    }
+    for _ in 0..40 {
+        assert_eq!(ask("DELETE", "/api/v1/dead-letters/pager-1", "").status, 401);
+    }
+    let refusals_in = began.elapsed();
+    assert_eq!(surgegate.scrape().count("dead_letters", &[]), 3, "what was refused was done");
+    // A body that nobody wants is not waited for.
+    let mut large = Raw::connect(at);
+    large.send("POST /api/v1/dead-letters/replay HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n").unwrap();
+    assert_eq!(large.answer().unwrap().status, 401);
+    let refused = audited(&surgegate, "replayDeadLetters", 401);
+    assert!(refused["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{refused}");
+
+    assert_eq!(ask("DELETE", "/api/v1/dead-letters?upstream=pager&confirm=7", TOKEN).status, 409);
+    assert_eq!(ask("DELETE", "/api/v1/dead-letters?upstream=pager&confirm=3", TOKEN).status, 200);
+    assert_eq!(surgegate.scrape().count("dead_letters", &[]), 0);
+    audited(&surgegate, "dropDeadLetters", 409);
+    let done = audited(&surgegate, "dropDeadLetters", 200);
+    assert_eq!(
+        (&done["parameters"], &done["result"]),
+        (&"upstream=pager confirm=3".into(), &r#"{"dropped":3}"#.into())
+    );
+    assert!(done["peer"].as_str().unwrap().starts_with("127.0.0.1:") && done["level"] == "INFO", "{done}");
+    assert_eq!(ask("DELETE", "/api/v1/dead-letters/pager-1?nonsense=1", TOKEN).status, 400);
+    audited(&surgegate, "dropDeadLetter", 400);
+    // The line above is behind them all.
+    let told = audit(&surgegate).iter().filter(|line| line["status"] == 401).count() as u64;
+    assert!(told <= refusals_in.as_secs() + 2, "{told} refusals in {refusals_in:?}: one a second is told");
+    let said = surgegate.said();
+    assert!(!said.contains(TOKEN) && !said.contains("wrong-horse"), "a token stands in the log");
+}
+
+#[test]
+fn a_listener_on_loopback_is_not_read_through_a_name_of_the_web() {
+    let upstream = Upstream::scripted(|_| Fault::Answer(200));
+    let surgegate = Surgegate::start(&[&to(&upstream, &["pager"])]);
+    let at = surgegate.admin_address();
+    let status = |path: &str, host: &str| ask(at, "GET", path, &[&format!("Host: {host}")]).unwrap().status;
+    for path in ["/", "/api/v1/status", "/api/v1/dead-letters", "/api/v1/openapi.json", "/api/v1/tap"] {
+        for host in
+            ["evil.example", "evil.example:9465", "127.0.0.1.evil.example", "localhost.evil.example", "evil.example."]
+        {
+            assert_eq!(status(path, host), 403, "{path} as {host}");
+        }
+    }
+    for host in ["localhost", "LOCALHOST:9465", "127.0.0.1:1", "[::1]:9465", "surgegate", "my.localhost", "10.0.0.7"] {
+        assert_eq!(status("/api/v1/status", host), 200, "as {host}");
+    }
+    // Elsewhere it stands behind names that are its own.
+    let everywhere = Surgegate::start(&[&to(&upstream, &["pager"]), "listen: { admin: { address: '0.0.0.0:0' } }\n"]);
+    let at = SocketAddr::from(([127, 0, 0, 1], everywhere.admin_address().port()));
+    assert_eq!(ask(at, "GET", "/api/v1/status", &["Host: admin.example.com"]).unwrap().status, 200);
+    assert_eq!(ask(at, "POST", "/api/v1/dead-letters/replay", &[]).unwrap().status, 403);
+    audited(&everywhere, "replayDeadLetters", 403);
+    write(&surgegate, "POST", "/api/v1/dead-letters/replay", 200);
+    audited(&surgegate, "replayDeadLetters", 200);
+}
