@@ -52,9 +52,10 @@ impl Control {
     }
 }
 
-/// Our own lines from this level on; who changed something always; of the libraries' only what is wrong.
+/// Our own lines from this level on; who changed something always; of the libraries' only what is wrong, but for `trace`,
+/// which is everything there is.
 fn filter(level: Level) -> Targets {
-    let libraries = level.min(Level::WARN);
+    let libraries = if level == Level::TRACE { level } else { level.min(Level::WARN) };
     Targets::new().with_default(libraries).with_target("surgegate", level).with_target("audit", Level::INFO)
 }
 

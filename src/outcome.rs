@@ -131,38 +131,166 @@ struct Row {
     label: &'static str,
     /// Loud: the operator should see it at warn, not the sender alone.
     loud: bool,
+    /// For people: what it means, or what to look at.
+    about: &'static str,
 }
 
-const fn row(reason: Reason, class: Class, label: &'static str, loud: bool) -> Row {
-    Row { reason, class, label, loud }
+const fn row(reason: Reason, class: Class, label: &'static str, loud: bool, about: &'static str) -> Row {
+    Row { reason, class, label, loud, about }
 }
 
 const ROWS: [Row; 25] = [
-    row(Reason::NoRoute, Class::NoRoute, "no_route", false),
-    row(Reason::UriTooLong, Class::UriTooLong, "uri_too_long", false),
-    row(Reason::WrongMethod, Class::WrongMethod, "wrong_method", false),
-    row(Reason::UnknownKey, Class::Unauthenticated, "unknown_key", false),
-    row(Reason::AmbiguousCredentials, Class::Malformed, "ambiguous_credentials", false),
-    row(Reason::IntegrationDisabled, Class::Forbidden, "integration_disabled", false),
-    row(Reason::DialectNotAllowed, Class::Forbidden, "dialect_not_allowed", false),
-    row(Reason::SourceNotAllowed, Class::Forbidden, "source_not_allowed", false),
-    row(Reason::BodyTooLarge, Class::TooLarge, "body_too_large", false),
-    row(Reason::ContentType, Class::UnsupportedMediaType, "content_type", false),
-    row(Reason::ContentEncoding, Class::UnsupportedMediaType, "content_encoding", false),
-    row(Reason::RequestLimit, Class::Overload, "request_limit", false),
-    row(Reason::BodyBudget, Class::Unavailable, "body_budget", true),
-    row(Reason::BodyTimeout, Class::Timeout, "body_timeout", false),
-    row(Reason::BodyIncomplete, Class::Malformed, "body_incomplete", false),
-    row(Reason::InvalidGzip, Class::Malformed, "invalid_gzip", false),
-    row(Reason::InvalidJson, Class::Malformed, "invalid_json", false),
-    row(Reason::InvalidEvent, Class::Invalid, "invalid_event", false),
-    row(Reason::UnknownResolve, Class::Invalid, "unknown_resolve", false),
-    row(Reason::KeyContended, Class::Overload, "key_contended", false),
-    row(Reason::EventLimit, Class::Overload, "event_limit", false),
-    row(Reason::SpoolFull, Class::Unavailable, "spool_full", true),
-    row(Reason::SpoolFailed, Class::Unavailable, "spool_failed", true),
-    row(Reason::Stopping, Class::Unavailable, "stopping", false),
-    row(Reason::Internal, Class::Internal, "internal", true),
+    row(Reason::NoRoute, Class::NoRoute, "no_route", false, "No dialect has such a path: look at the URL."),
+    row(
+        Reason::UriTooLong,
+        Class::UriTooLong,
+        "uri_too_long",
+        false,
+        "Path and query are longer than `limits.uri_bytes`.",
+    ),
+    row(Reason::WrongMethod, Class::WrongMethod, "wrong_method", false, "`Allow` says which method the path takes."),
+    row(
+        Reason::UnknownKey,
+        Class::Unauthenticated,
+        "unknown_key",
+        false,
+        "No integration has this key: unknown, revoked and malformed keys are alike.",
+    ),
+    row(
+        Reason::AmbiguousCredentials,
+        Class::Malformed,
+        "ambiguous_credentials",
+        false,
+        "More than one credential that do not agree.",
+    ),
+    row(
+        Reason::IntegrationDisabled,
+        Class::Forbidden,
+        "integration_disabled",
+        false,
+        "`integrations[].enabled` is false.",
+    ),
+    row(
+        Reason::DialectNotAllowed,
+        Class::Forbidden,
+        "dialect_not_allowed",
+        false,
+        "The integration's `dialects` leave this one out.",
+    ),
+    row(
+        Reason::SourceNotAllowed,
+        Class::Forbidden,
+        "source_not_allowed",
+        false,
+        "The sender is in none of the integration's `source_networks`; behind a balancer see `listen.ingest.trusted_proxies`.",
+    ),
+    row(
+        Reason::BodyTooLarge,
+        Class::TooLarge,
+        "body_too_large",
+        false,
+        "Larger than `limits.body_bytes`, or than the integration's `body_bytes`; counted decoded.",
+    ),
+    row(Reason::ContentType, Class::UnsupportedMediaType, "content_type", false, "Send `application/json`."),
+    row(
+        Reason::ContentEncoding,
+        Class::UnsupportedMediaType,
+        "content_encoding",
+        false,
+        "Send the body plain, or gzip where `limits.gzip` is true.",
+    ),
+    row(
+        Reason::RequestLimit,
+        Class::Overload,
+        "request_limit",
+        false,
+        "More requests than the integration's `rate_limit.requests_per_second`.",
+    ),
+    row(
+        Reason::BodyBudget,
+        Class::Unavailable,
+        "body_budget",
+        true,
+        "All connections together hold `limits.body_bytes_in_flight`: the machine is short of memory or of time.",
+    ),
+    row(
+        Reason::BodyTimeout,
+        Class::Timeout,
+        "body_timeout",
+        false,
+        "The body did not come within `limits.body_timeout`, or slower than `limits.body_bytes_per_second`.",
+    ),
+    row(
+        Reason::BodyIncomplete,
+        Class::Malformed,
+        "body_incomplete",
+        false,
+        "The body ended before its declared length.",
+    ),
+    row(
+        Reason::InvalidGzip,
+        Class::Malformed,
+        "invalid_gzip",
+        false,
+        "`Content-Encoding: gzip`, and the body is none.",
+    ),
+    row(
+        Reason::InvalidJson,
+        Class::Malformed,
+        "invalid_json",
+        false,
+        "Not JSON, or not JSON that a body may be; `errors` says where.",
+    ),
+    row(
+        Reason::InvalidEvent,
+        Class::Invalid,
+        "invalid_event",
+        false,
+        "JSON that breaks the rules of this API; `errors` names every member.",
+    ),
+    row(
+        Reason::UnknownResolve,
+        Class::Invalid,
+        "unknown_resolve",
+        false,
+        "Nothing open has this key, and the integration's `unknown_resolve` is `reject`.",
+    ),
+    row(
+        Reason::KeyContended,
+        Class::Overload,
+        "key_contended",
+        false,
+        "Too many changes of one key at once, for longer than 10 s.",
+    ),
+    row(
+        Reason::EventLimit,
+        Class::Overload,
+        "event_limit",
+        false,
+        "More new incidents than the integration's `rate_limit.events_per_second`.",
+    ),
+    row(
+        Reason::SpoolFull,
+        Class::Unavailable,
+        "spool_full",
+        true,
+        "The spool holds `spool.max_bytes`, its index `spool.index_bytes`, or its disk is full.",
+    ),
+    row(
+        Reason::SpoolFailed,
+        Class::Unavailable,
+        "spool_failed",
+        true,
+        "The spool cannot be written or synced: look at the disk and at the log.",
+    ),
+    row(Reason::Stopping, Class::Unavailable, "stopping", false, "The process is being stopped."),
+    row(
+        Reason::Internal,
+        Class::Internal,
+        "internal",
+        true,
+        "A defect of ours; nothing was accepted. The log has the request id.",
+    ),
 ];
 
 impl Reason {
@@ -185,6 +313,11 @@ impl Reason {
 
     pub const fn label(self) -> &'static str {
         ROWS[self as usize].label
+    }
+
+    /// What it means, or what to look at.
+    pub const fn about(self) -> &'static str {
+        ROWS[self as usize].about
     }
 
     pub const fn is_loud(self) -> bool {

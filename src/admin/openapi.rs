@@ -144,11 +144,11 @@ mod tests {
         let document = serde_json::to_string_pretty(&document()).unwrap() + "\n";
         for (name, text) in [("admin-api.json", document), ("admin-api.md", reference())] {
             let path = docs.join(name);
-            if std::env::var_os("SURGEGATE_WRITE_DOCS").is_some() {
+            if std::env::var_os("SURGEGATE_REGENERATE").is_some() {
                 std::fs::write(&path, &text).unwrap();
             }
             let kept = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(kept == text, "docs/{name} is old: SURGEGATE_WRITE_DOCS=1 cargo test the_documents_are_current");
+            assert!(kept == text, "docs/{name} is old: SURGEGATE_REGENERATE=1 cargo test the_documents_are_current");
         }
     }
 

@@ -10,6 +10,11 @@ use super::{FAILED, Files, complain, environment, invalid, print};
 use crate::config;
 
 #[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  surgegate config init --output surgegate.yaml    a commented file to begin with
+  surgegate config show --origin                   what is meant, and where each value comes from
+  surgegate config schema > surgegate.schema.json  for editors")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     verb: Verb,

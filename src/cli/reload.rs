@@ -38,7 +38,7 @@ async fn reload(arguments: &Arguments, client: &Client, out: Out<'_>) -> Ended {
     let answer = client.exchange(Method::POST, &Query::new("/api/v1/reload"), None).await?;
     let body = &answer.body;
     let status = body["status"].as_str().unwrap_or_default().to_owned();
-    if !matches!(status.as_str(), "reloaded" | "unchanged" | "invalid" | "failed") {
+    if !matches!(status.as_str(), "reloaded" | "invalid" | "failed") {
         return Err(remote::older(client.refusal(&answer)));
     }
     if arguments.json {
@@ -48,9 +48,8 @@ async fn reload(arguments: &Arguments, client: &Client, out: Out<'_>) -> Ended {
     }
     let message = body["message"].as_str().map(str::to_owned);
     match status.as_str() {
-        "reloaded" | "unchanged" if arguments.json => {}
+        "reloaded" if arguments.json => {}
         "reloaded" => writeln!(out, "{}", message.unwrap_or_else(|| "reloaded".to_owned()))?,
-        "unchanged" => writeln!(out, "{}", message.unwrap_or_else(|| "nothing has changed".to_owned()))?,
         "invalid" => {
             let said = message.unwrap_or_else(|| "the configuration is invalid".to_owned());
             let next = "nothing was changed: the process goes on with what it had".to_owned();
@@ -71,7 +70,11 @@ fn finding(row: &Value) -> String {
         (0, _) => String::new(),
         (line, column) => format!(":{line}:{column}"),
     };
-    let mut text = format!("{}: {}\n --> {}{place}", plain(&row["level"]), plain(&row["message"]), plain(&row["file"]));
+    let mut text = format!("{}: {}", plain(&row["level"]), plain(&row["message"]));
+    // What waits for a restart stands at no place.
+    if row["file"].as_str().is_some_and(|file| !file.is_empty()) {
+        text.push_str(&format!("\n --> {}{place}", plain(&row["file"])));
+    }
     if row["hint"].is_string() {
         text.push_str(&format!("\n  = help: {}", plain(&row["hint"])));
     }

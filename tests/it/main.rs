@@ -25,6 +25,7 @@ mod full;
 mod garbage;
 mod h2;
 mod limits;
+mod log;
 mod order;
 mod outage;
 mod power;
