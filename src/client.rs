@@ -19,6 +19,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use crate::forward::wire::chain;
+
 pub use base::{Base, Token};
 pub use connect::Tls;
 pub use query::Query;
@@ -243,17 +245,6 @@ async fn read(mut body: Incoming) -> Result<Bytes, String> {
         read.extend_from_slice(&data);
     }
     Ok(read.freeze())
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `docs/metrics.md` and `docs/refusals.md` are what the code says. To write them anew:
+//! `docs/metrics.md` and `docs/refusals.md` are what the code says, and the README names every metric. To write them anew:
 //! `SURGEGATE_REGENERATE=1 cargo test --test references`.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
@@ -86,4 +86,13 @@ fn the_reference_of_refusals_is_current() {
         writeln!(text, "| `{}` | {} | {} |", reason.label(), statuses.join(" | "), reason.about()).unwrap();
     }
     is_current("refusals.md", &text);
+}
+
+#[test]
+fn every_metric_stands_in_the_readme() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let page = page();
+    let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE surgegate_")?.split(' ').next());
+    let missing: Vec<_> = names.filter(|name| !readme.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "add a row for each to the README's table of metrics: {missing:?}");
 }

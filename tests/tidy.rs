@@ -1,5 +1,4 @@
-//! Holds the tree to its design: heights of rooms, one home for each outside crate, a head in every file, every
-//! configuration key in the reference file, every metric in the README. The messages say what to do.
+//! Holds the tree to its design: heights of rooms, one home for each outside crate, a head in every file. The messages say what to do.
 #![allow(clippy::unwrap_used)] // A test that cannot go on has failed.
 
 use std::collections::BTreeMap;
@@ -194,22 +193,4 @@ fn every_file_begins_with_what_lives_in_it() {
     let bare: Vec<_> =
         sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(file, _)| file).collect();
     assert!(bare.is_empty(), "begin with `//! what lives here, who calls it`: {bare:?}");
-}
-
-#[test]
-fn every_metric_stands_in_the_readme() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let metrics = surgegate::metrics::Metrics::new(1).unwrap();
-    let pager = metrics.upstream("pager");
-    pager.enqueue();
-    pager.drop_waiting("operator");
-    pager.enqueue();
-    pager.bury("refused");
-    pager.answered("200");
-    metrics.dialect("squadcast").answered(202);
-    metrics.tls_certificate_expires(Some(0));
-    let text = metrics.text().unwrap();
-    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE surgegate_")?.split(' ').next());
-    let missing: Vec<_> = names.filter(|name| !readme.contains(&format!("`{name}`"))).collect();
-    assert!(missing.is_empty(), "add a row for each to the README's table of metrics: {missing:?}");
 }

@@ -171,7 +171,7 @@ async fn read(mut body: Incoming) -> (Bytes, bool) {
 }
 
 /// An error and its causes in one line; none of them names the address.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -10,22 +10,12 @@ use std::time::Duration;
 
 use crate::faults::{Fault, Upstream};
 use crate::harness::{
-    PATH, Recorder, Surgegate, ask, resolve, signal, standard, trigger, wait_at_most, wait_for, wait_until,
+    PATH, Recorder, Surgegate, ask, binary, resolve, signal, standard, trigger, wait_at_most, wait_for, wait_until,
 };
-
-/// The binary with these arguments in a directory, and nothing of ours in its environment.
-pub fn surgegate(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
-    command.args(arguments).current_dir(directory).stdin(Stdio::null());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SURGEGATE_")) {
-        command.env_remove(name);
-    }
-    command
-}
 
 /// Runs it to its end: exit code and both streams.
 pub fn ran(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = surgegate(directory, arguments).output().unwrap();
+    let Output { status, stdout, stderr } = binary(directory, arguments).output().unwrap();
     (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
 
@@ -130,7 +120,7 @@ struct Demo {
 
 impl Demo {
     fn start(directory: &Path) -> Self {
-        let mut command = surgegate(directory, &["demo"]);
+        let mut command = binary(directory, &["demo"]);
         // Its spool goes here, and is looked for afterwards.
         command.env("TMPDIR", directory).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();

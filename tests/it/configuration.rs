@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::config::{GOOD, ran, surgegate, written};
-use crate::harness::{PATH, Recorder, Surgegate, standard, trigger};
+use crate::config::{GOOD, ran, written};
+use crate::harness::{PATH, Recorder, Surgegate, binary, standard, trigger};
 
 /// Runs it with these variables: exit code, standard output, standard error.
 fn run(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = surgegate(directory, arguments);
+    let mut command = binary(directory, arguments);
     command.envs(variables.iter().copied());
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

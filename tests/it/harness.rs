@@ -11,6 +11,7 @@ mod signals;
 mod surgegate;
 pub mod tls;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,15 @@ pub fn trigger(key: &str) -> String {
 /// A resolve of this key.
 pub fn resolve(key: &str) -> String {
     format!(r#"{{"status":"resolve","event_id":"{key}"}}"#)
+}
+
+/// Dropped, also by a failure: the clients that look at it stop.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Polls until `check` gives something.

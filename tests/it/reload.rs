@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::faults::{Fault, Upstream, first_arrivals};
 use crate::harness::{
-    Answer, PATH, Raw, Recorder, Surgegate, alone, ask, request, resolve, say, signal, standard, trigger, wait_for,
-    wait_until,
+    Answer, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, request, resolve, say, signal, standard, trigger,
+    wait_for, wait_until,
 };
 
 const OLD: &str = "01dkey0000000000000000000000000000000000";
@@ -65,15 +65,6 @@ fn set_level(surgegate: &Surgegate, body: &str) -> u16 {
     say(surgegate.admin_address(), "PUT", "/api/v1/log-level", &[], body).unwrap().status
 }
 
-/// Ends the clients, also those of a test that fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn keys_change_under_load_and_no_request_fails() {
     let _alone = alone();
@@ -83,7 +74,7 @@ fn keys_change_under_load_and_no_request_fails() {
     // Each uses the old key until the new one is in force, as a fleet that is changed over does.
     let (ready, done) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let sent: usize = std::thread::scope(|scope| {
-        let end = End(done);
+        let end = Stop(done);
         let clients: Vec<_> = (0..4)
             .map(|id| {
                 let ingest = surgegate.ingest();

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    PATH, Raw, Recorder, Settings, Surgegate, alone, request, standard, trigger, wait_at_most, wait_for, wait_until,
+    PATH, Raw, Recorder, Settings, Stop, Surgegate, alone, request, standard, trigger, wait_at_most, wait_for,
+    wait_until,
 };
 
 const SLOW: usize = 1_000;
@@ -99,15 +100,6 @@ fn open_slow(slow: Slow, count: usize, surgegate: &Surgegate) -> (Vec<(Slow, Raw
 
 /// The limits under test: a connection slower than this is closed.
 const LIMIT: Duration = Duration::from_secs(8);
-
-/// Dropped, also by a failure: the good clients stop.
-struct Stop<'s>(&'s AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 #[test]
 fn a_thousand_slow_connections_cost_little_hold_up_nobody_and_are_closed() {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::faults::{Fault, Upstream};
-use crate::harness::{KEY, PATH, Said, Surgegate, alone, ended, resolve, signal, trigger, verb, wait_until};
+use crate::harness::{KEY, PATH, Said, Stop, Surgegate, alone, ended, resolve, signal, trigger, verb, wait_until};
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = verb("spool");
@@ -161,7 +161,7 @@ fn a_running_process_may_be_looked_at_under_load_and_not_be_interfered_with() {
                 }
             });
         }
-        let guard = Over(&over);
+        let guard = Stop(&over);
         wait_until("some load", || posted.load(Ordering::Relaxed) > 200);
         let directory = surgegate.spool();
         let mut looks = 0;
@@ -194,15 +194,6 @@ fn a_running_process_may_be_looked_at_under_load_and_not_be_interfered_with() {
     arrived.dedup();
     assert_eq!((arrived.len(), upstream.count()), (posted, posted), "each once");
     eprintln!("{posted} events");
-}
-
-/// Tells the clients that it is over, also by a panic.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::early;
 use crate::harness::tls::{Authority, Client, Connection, TLS_1_2, TLS_1_3, handshake};
-use crate::harness::{Http2, PATH, Raw, Recorder, Surgegate, alone, ask, request, standard, trigger, wait_until};
+use crate::harness::{Http2, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, request, standard, trigger, wait_until};
 
 fn post(connection: &mut Raw<Connection>, key: &str) -> u16 {
     connection.post(PATH, trigger(key)).unwrap_or_else(|error| panic!("{key}: {error}")).status
@@ -360,15 +360,6 @@ fn scanners_would_find_an_expired_certificate() {
         !is_content && said.contains("cert_expirationStatus") && said.contains("sslscan: the certificate has expired"),
         "{said}"
     );
-}
-
-/// Dropped, also by a failure: the clients stop.
-struct Stop<'s>(&'s AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

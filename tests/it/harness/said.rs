@@ -1,8 +1,11 @@
 //! Verbs of the binary that say something and end.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+
+use super::binary;
 
 /// What a verb said, and how it ended.
 #[derive(Debug)]
@@ -38,11 +41,8 @@ impl Said {
 
 /// A verb of the binary, in an environment that configures nothing.
 pub fn verb(name: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_surgegate"));
-    command.arg(name).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SURGEGATE_")) {
-        command.env_remove(name);
-    }
+    let mut command = binary(Path::new("."), &[name]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
