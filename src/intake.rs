@@ -21,8 +21,8 @@ pub use answer::{Answer, panicked};
 use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::Pacing;
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Dialect, Ending, Matched, Route, Rules, json};
-use crate::event::{Action, Event, Incident, Key, Micros, Severity, Tolerated, Uid};
+use crate::dialect::{self, Dialect, Ending, Judged, Matched, Route, Rules, json};
+use crate::event::{Event, Incident, Key, Micros, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
@@ -51,14 +51,6 @@ pub struct Intake {
 
 /// Asks the forwarder, whom intake does not know.
 pub type UnknownLineIsFull = Box<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// A statement in a body, as far as deciding needs it.
-struct Heard {
-    action: Action,
-    key: Option<Key>,
-    severity: Option<Severity>,
-    notes: bool,
-}
 
 /// Most requests hold one event: no allocation for it.
 type Few<T> = SmallVec<[T; 1]>;
@@ -102,6 +94,8 @@ struct Came {
 #[derive(Default)]
 struct Trail {
     matched: Option<(usize, &'static dyn Dialect)>,
+    /// What its events came to, in order.
+    ended: Few<Ended>,
     /// The limit that refused it.
     limit: Option<Rate>,
     /// Body bytes were left unread, or the sender is to lose its connection.
@@ -161,9 +155,7 @@ impl Intake {
             None => (self.meters.len() - 1, None),
         };
         let response = match (taken, dialect) {
-            (Ok((ended, success)), Some(dialect)) => {
-                answer::accepted(&self.headers, dialect, &ended, success, request_id)
-            }
+            (Ok(success), Some(dialect)) => answer::accepted(&self.headers, dialect, &trail.ended, success, request_id),
             (Err(refusal), _) => answer::refused(dialect, trail.limit, &refusal, request_id),
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
@@ -175,12 +167,7 @@ impl Intake {
     }
 
     /// The way of a request (DESIGN 1).
-    async fn take_in<B>(
-        &self,
-        came: &Came,
-        request: &mut Request<B>,
-        trail: &mut Trail,
-    ) -> Result<(Few<Ended>, StatusCode), Refusal>
+    async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<StatusCode, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -202,7 +189,7 @@ impl Intake {
         known: &Known,
         request: &mut Request<B>,
         trail: &mut Trail,
-    ) -> Result<(Few<Ended>, StatusCode), Refusal>
+    ) -> Result<StatusCode, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -231,40 +218,50 @@ impl Intake {
         let (ticket, body) = ticket.check(read)?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
-        let success = StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED);
-        // Boxed: a connection that waits for its body has no room for what comes after it.
-        let ended = Box::pin(self.accept_all(came, known, body, tolerated, heard, ticket)).await?;
-        Ok((ended, success))
+        let mut heard = heard.into_iter();
+        if let Some(first) = heard.next() {
+            let step = self.accept(came, known, body.bytes(), tolerated, first, ticket);
+            trail.ended.push(self.end(came.worker, known, step).await?);
+        }
+        if heard.len() > 0 {
+            // Boxed: what few requests need must not make every connection larger.
+            Box::pin(self.accept_more(came, known, &body, tolerated, heard, &mut trail.ended)).await?;
+        }
+        Ok(StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED))
     }
 
-    /// Every event of the request, in order.
-    async fn accept_all(
+    /// The events of a request behind its first, in order.
+    async fn accept_more(
         &self,
         came: &Came,
         known: &Known,
-        body: CappedBody,
+        body: &CappedBody,
         tolerated: Tolerated,
-        heard: Few<Heard>,
-        first: Ticket,
-    ) -> Result<Few<Ended>, Refusal> {
-        let mut ended = Few::with_capacity(heard.len());
-        let mut first = Some(first);
+        heard: impl Iterator<Item = Judged>,
+        ended: &mut Few<Ended>,
+    ) -> Result<(), Refusal> {
         for heard in heard {
-            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(came.worker));
-            let decided = match self.accept(came, known, body.bytes(), tolerated, heard, ticket) {
-                // Boxed: what waits rarely must not make every request's future larger.
-                Step::Contended(waits) => Box::pin(self.stand_in_line(came.worker, known, waits)).await?,
-                Step::Decided(decided) => decided?,
-            };
-            ended.push(match decided {
-                Decided::Ended(ended) => ended,
-                Decided::Stored(append, key) => match append.await {
-                    Ok(accepted) => Ended { outcome: accepted.outcome, incident: accepted.incident, key },
-                    Err(reason) => return Err(Refusal::new(reason, answer::why(reason))),
-                },
-            });
+            let ticket = self.metrics.receive(came.worker);
+            let step = self.accept(came, known, body.bytes(), tolerated, heard, ticket);
+            ended.push(self.end(came.worker, known, step).await?);
         }
-        Ok(ended)
+        Ok(())
+    }
+
+    /// Waits for an event's end, where there is something to wait for.
+    async fn end(&self, worker: usize, known: &Known, step: Step) -> Result<Ended, Refusal> {
+        let decided = match step {
+            Step::Decided(decided) => decided?,
+            // Boxed: what waits rarely must not make every request's future larger.
+            Step::Contended(waits) => Box::pin(self.stand_in_line(worker, known, waits)).await?,
+        };
+        match decided {
+            Decided::Ended(ended) => Ok(ended),
+            Decided::Stored(append, key) => match append.await {
+                Ok(accepted) => Ok(Ended { outcome: accepted.outcome, incident: accepted.incident, key }),
+                Err(reason) => Err(Refusal::new(reason, answer::why(reason))),
+            },
+        }
     }
 
     /// Steps 1 to 3: path, method, key.
@@ -301,13 +298,17 @@ impl Intake {
     }
 
     /// Steps 8 and 9: parse and validate.
-    fn hear(&self, known: &Known, body: &Bytes) -> Result<Few<Heard>, Refusal> {
+    fn hear(&self, known: &Known, body: &Bytes) -> Result<Few<Judged>, Refusal> {
         let config = &known.integration.config;
         let rules = Rules { require_description: config.require_description, judge_only: true };
+        if let Some(judged) = known.dialect.judge(known.route.endpoint, body, rules) {
+            let severity = judged.severity.or(config.default_severity);
+            return Ok(Few::from_buf([Judged { severity, ..judged }]));
+        }
         let mut heard = Few::new();
         let decoded = json::with_document(body, |document| {
             known.dialect.decode(known.route.endpoint, document, rules, &mut |said| {
-                heard.push(Heard {
+                heard.push(Judged {
                     action: said.action,
                     key: said.key,
                     severity: said.content.severity.or(config.default_severity),
@@ -333,7 +334,7 @@ impl Intake {
         known: &Known,
         raw: &Bytes,
         tolerated: Tolerated,
-        heard: Heard,
+        heard: Judged,
         ticket: Ticket,
     ) -> Step {
         let Known { dialect, route, integration } = known;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by height: a room imports lower ones only (docs/decisions/0002-rooms.md).
 const HEIGHTS: [(u8, &[&str]); 12] = [
-    (0, &["event", "outcome"]),
+    (0, &["event", "octets", "outcome"]),
     (1, &["vendor", "machine", "metrics"]),
     (2, &["claim"]),
     (3, &["body", "gate", "store"]),
@@ -26,7 +26,7 @@ const HEIGHTS: [(u8, &[&str]); 12] = [
 const HOMES: [(&str, &str); 13] = [
     ("prometheus", "metrics"),
     ("governor", "gate/rate.rs"),
-    ("simd_json", "dialect/json.rs"),
+    ("simd_json", "dialect/json"),
     ("hashbrown", "dedup"),
     ("redis", "redis"),
     ("flate2", "body"),
