@@ -41,12 +41,17 @@ pub enum Encoding {
 #[derive(Debug)]
 pub struct CappedBody {
     bytes: Bytes,
-    _reserved: Reserved,
+    reserved: Reserved,
 }
 
 impl CappedBody {
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The bytes, and what holds their place in the budget.
+    pub fn into_parts(self) -> (Bytes, Reserved) {
+        (self.bytes, self.reserved)
     }
 }
 
@@ -69,8 +74,9 @@ impl Budget {
     }
 }
 
+/// A place in the budget, given back when it is dropped.
 #[derive(Debug)]
-struct Reserved {
+pub struct Reserved {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -143,7 +149,7 @@ where
             // Trailers say nothing that any dialect reads.
             Some(Ok(Err(_))) => {}
             Some(Err(_)) => return Err(Refusal::new(Reason::BodyIncomplete, "the body broke off")),
-            None => return Ok(CappedBody { bytes: gathered.finish(expected)?, _reserved: reserved }),
+            None => return Ok(CappedBody { bytes: gathered.finish(expected)?, reserved }),
         }
     }
 }

@@ -23,14 +23,16 @@ pub trait Ledger: Send + Sync {
 /// The right to change one key's state, and the change. At most one lives per key.
 #[must_use = "dropping a claim releases its key"]
 pub struct Claim {
-    /// `None`: an event without key, or a key the full table does not track.
-    held: Option<(Arc<dyn Ledger>, StateKey)>,
+    held: Held,
     /// The incident as it will stand.
     pub next: Option<Incident>,
     pub outcome: Outcome,
     /// Upstreams the event goes to; empty when it changes the proxy's state alone.
     pub targets: Targets,
 }
+
+/// The key, until it is committed. `None`: an event without key, or a key the full table does not track.
+struct Held(Option<(Arc<dyn Ledger>, StateKey)>);
 
 /// The upstreams of an event, in configured order; shared by every event of an integration.
 pub type Targets = Arc<[Arc<UpstreamMeter>]>;
@@ -42,24 +44,26 @@ impl Claim {
         outcome: Outcome,
         targets: Targets,
     ) -> Self {
-        Self { held, next, outcome, targets }
+        Self { held: Held(held), next, outcome, targets }
     }
 
     pub fn key(&self) -> Option<StateKey> {
-        self.held.as_ref().map(|(_, key)| *key)
+        self.held.0.as_ref().map(|(_, key)| *key)
     }
 
     /// The record is durable at `at`.
-    fn commit(mut self, at: Position) {
-        if let (Some((ledger, key)), Some(next)) = (self.held.take(), self.next) {
+    fn commit(self, at: Position) -> Targets {
+        let Self { mut held, next, targets, .. } = self;
+        if let (Some((ledger, key)), Some(next)) = (held.0.take(), next) {
             ledger.commit(key, next, at);
         }
+        targets
     }
 }
 
-impl Drop for Claim {
+impl Drop for Held {
     fn drop(&mut self) {
-        if let Some((ledger, key)) = self.held.take() {
+        if let Some((ledger, key)) = self.0.take() {
             ledger.release(key);
         }
     }
@@ -95,10 +99,10 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// The log holds it at `at`: commits the transition and counts the event.
+    /// The log holds it at `at`: commits the transition and counts the event; what forwarding needs is left.
     /// Called by the log's writer alone, whether or not the requester still lives (DESIGN 5.1).
-    pub fn accept(self, at: Position) -> Accepted {
-        let Self { claim, ticket, .. } = self;
+    pub fn accept(self, at: Position) -> (Accepted, Left) {
+        let Self { claim, event, pacing, ticket } = self;
         let accepted = Accepted { incident: claim.next, outcome: claim.outcome };
         if claim.targets.is_empty() {
             ticket.absorb(claim.outcome);
@@ -108,9 +112,15 @@ impl Admitted {
             }
             ticket.accept();
         }
-        claim.commit(at);
-        accepted
+        (accepted, Left { targets: claim.commit(at), integration: event.integration, pacing })
     }
+}
+
+/// What is left of an accepted event in memory: where it goes.
+pub struct Left {
+    pub integration: Arc<str>,
+    pub targets: Targets,
+    pub pacing: Pacing,
 }
 
 /// The proof that an event is durable: only now may it be answered 2xx.

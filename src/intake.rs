@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use answer::RequestId;
 pub use answer::{Answer, panicked};
 
-use crate::body::{self, Budget, CappedBody, Expected};
+use crate::body::{self, Budget, Expected};
 use crate::claim::Pacing;
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Dialect, Ending, Judged, Matched, Route, Rules, json};
@@ -218,14 +218,17 @@ impl Intake {
         let (ticket, body) = ticket.check(read)?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
+        // The place in the budget is held until the answer.
+        let (raw, _reserved) = body.into_parts();
         let mut heard = heard.into_iter();
         if let Some(first) = heard.next() {
-            let step = self.accept(came, known, body.bytes(), tolerated, first, ticket);
+            let rest = if heard.len() > 0 { Some((raw.clone(), heard)) } else { None };
+            let step = self.accept(came, known, raw, tolerated, first, ticket);
             trail.ended.push(self.end(came.worker, known, step).await?);
-        }
-        if heard.len() > 0 {
-            // Boxed: what few requests need must not make every connection larger.
-            Box::pin(self.accept_more(came, known, &body, tolerated, heard, &mut trail.ended)).await?;
+            if let Some((raw, heard)) = rest {
+                // Boxed: what few requests need must not make every connection larger.
+                Box::pin(self.accept_more(came, known, raw, tolerated, heard, &mut trail.ended)).await?;
+            }
         }
         Ok(StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED))
     }
@@ -235,14 +238,14 @@ impl Intake {
         &self,
         came: &Came,
         known: &Known,
-        body: &CappedBody,
+        raw: Bytes,
         tolerated: Tolerated,
         heard: impl Iterator<Item = Judged>,
         ended: &mut Few<Ended>,
     ) -> Result<(), Refusal> {
         for heard in heard {
             let ticket = self.metrics.receive(came.worker);
-            let step = self.accept(came, known, body.bytes(), tolerated, heard, ticket);
+            let step = self.accept(came, known, raw.clone(), tolerated, heard, ticket);
             ended.push(self.end(came.worker, known, step).await?);
         }
         Ok(())
@@ -332,7 +335,7 @@ impl Intake {
         &self,
         came: &Came,
         known: &Known,
-        raw: &Bytes,
+        raw: Bytes,
         tolerated: Tolerated,
         heard: Judged,
         ticket: Ticket,
@@ -351,7 +354,7 @@ impl Intake {
             key: heard.key,
             severity: heard.severity,
             tolerated,
-            raw: raw.clone(),
+            raw,
         };
         match self.dedup.claim(&event, &integration.targets, rules) {
             Claimed::Contended(line) => Step::Contended(Box::new(Contended { line, event, rules, ticket })),

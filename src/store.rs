@@ -554,10 +554,10 @@ impl Core {
                 Append::Waits(receiver)
             }
             Durability::Memory => {
-                let queued = pending::queued(&admitted, sequence, at, lane);
-                pending.batch.queued.extend(queued);
                 // Under the lock: the writer must not hand it on before the books and the state know it.
-                Append::Ended(Ok(admitted.accept(at)))
+                let (accepted, left) = admitted.accept(at);
+                pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
+                Append::Ended(Ok(accepted))
             }
         };
         let wake = pending.should_wake();

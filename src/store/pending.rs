@@ -12,7 +12,7 @@ use super::reader::join;
 use super::record::{self, Need, Reassigned, Touched, VERSION};
 use super::standing::{Cut, Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued};
-use crate::claim::{Accepted, Admitted, Position};
+use crate::claim::{Accepted, Admitted, Left, Position};
 use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
 use crate::outcome::Reason;
@@ -424,14 +424,7 @@ impl Pending {
 }
 
 /// What the forwarder gets of an event.
-pub(super) fn queued(admitted: &Admitted, sequence: u64, at: Position, lane: LaneKey) -> Option<Queued> {
-    let Admitted { claim, event, pacing, .. } = admitted;
-    (!claim.targets.is_empty()).then(|| Queued {
-        sequence,
-        at,
-        lane,
-        integration: Arc::clone(&event.integration),
-        targets: Arc::clone(&claim.targets),
-        pacing: *pacing,
-    })
+pub(super) fn queued(left: Left, sequence: u64, at: Position, lane: LaneKey) -> Option<Queued> {
+    let Left { integration, targets, pacing } = left;
+    (!targets.is_empty()).then(|| Queued { sequence, at, lane, integration, targets, pacing })
 }

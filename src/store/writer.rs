@@ -204,8 +204,8 @@ impl Writer {
         self.core.recent.put(&mut batch);
         self.queued.append(&mut batch.queued);
         for Waiting { admitted, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
-            self.queued.extend(queued(&admitted, sequence, at, lane));
-            let accepted = admitted.accept(at);
+            let (accepted, left) = admitted.accept(at);
+            self.queued.extend(queued(left, sequence, at, lane));
             self.answer(worker, (answer, Ok(accepted)));
         }
         if let Some(outlet) = &self.outlet
