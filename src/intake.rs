@@ -18,15 +18,15 @@ use tokio::time::Instant;
 use answer::RequestId;
 pub use answer::{Answer, panicked};
 
-use crate::body::{self, Budget, Expected};
-use crate::claim::Pacing;
+use crate::body::{self, Budget, CappedBody, Expected, Reserved};
+use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Dialect, Ending, Judged, Matched, Route, Rules, json};
 use crate::event::{Event, Incident, Key, Micros, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
-use crate::store::{Append, Store};
+use crate::store::{Append, Store, Waits};
 
 /// Longest time an event stands in its key's line (DESIGN 5.1).
 const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -62,10 +62,12 @@ struct Ended {
     key: Option<Key>,
 }
 
-/// Where an event stands after its claim.
-enum Step {
-    Decided(Result<Decided, Refusal>),
-    Contended(Box<Contended>),
+/// What an event waits for.
+enum On {
+    /// Its record's way to the disk; with its key for the answer.
+    Log(Waits, Option<Key>),
+    /// Another change of its key.
+    Line(Box<Contended>),
 }
 
 /// An event whose key another one holds.
@@ -76,11 +78,18 @@ struct Contended {
     ticket: Ticket,
 }
 
-/// How an event goes on.
-enum Decided {
-    Ended(Ended),
-    /// In the log's hands; with its key for the answer.
-    Stored(Append, Option<Key>),
+/// A request that cannot be answered yet. It holds its place in the budget of body bytes.
+struct Underway {
+    on: Option<On>,
+    rest: Option<Box<Rest>>,
+    _reserved: Reserved,
+}
+
+/// The events of a request behind its first.
+struct Rest {
+    raw: Bytes,
+    tolerated: Tolerated,
+    heard: smallvec::IntoIter<[Judged; 1]>,
 }
 
 /// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
@@ -107,6 +116,15 @@ struct Known {
     dialect: &'static dyn Dialect,
     route: &'static Route,
     integration: Arc<Integration>,
+}
+
+/// What a head announces of its body, within the limits.
+#[derive(Clone, Copy)]
+struct Announced {
+    declared: Option<u64>,
+    content: headers::Content,
+    /// Most decoded bytes.
+    cap: usize,
 }
 
 impl Intake {
@@ -146,10 +164,15 @@ impl Intake {
         B: Body<Data = Bytes> + Unpin,
     {
         let came = Came { worker, source, at: Instant::now() };
-        let request_id = RequestId::new();
-        let request_id = request_id.as_str();
         let mut trail = Trail::default();
         let taken = self.take_in(&came, request, &mut trail).await;
+        self.respond(&came, &trail, taken)
+    }
+
+    /// The answer to a request, counted.
+    fn respond(&self, came: &Came, trail: &Trail, taken: Result<StatusCode, Refusal>) -> Answer {
+        let request_id = RequestId::new();
+        let request_id = request_id.as_str();
         let (index, dialect) = match trail.matched {
             Some((index, dialect)) => (index, Some(dialect)),
             None => (self.meters.len() - 1, None),
@@ -166,7 +189,7 @@ impl Intake {
         Answer { response, close: trail.close }
     }
 
-    /// The way of a request (DESIGN 1).
+    /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds.
     async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<StatusCode, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -175,96 +198,117 @@ impl Intake {
             Ok(known) => known,
             Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
-        let taken = self.take_known(came, &known, request, trail).await;
-        if let Err(refusal) = &taken {
-            trail.limit = known.integration.limit_of(refusal.reason);
-        }
-        taken
-    }
-
-    /// From step 4 on: the sender is known, so what is refused is counted.
-    async fn take_known<B>(
-        &self,
-        came: &Came,
-        known: &Known,
-        request: &mut Request<B>,
-        trail: &mut Trail,
-    ) -> Result<StatusCode, Refusal>
-    where
-        B: Body<Data = Bytes> + Unpin,
-    {
+        // The sender is known: from here on what is refused is counted.
         let ticket = self.metrics.receive(came.worker);
-        let integration = &*known.integration;
-        let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
-        let said = headers::Said::of(request.headers());
-        let checked = integration
-            .allows(known.dialect.name(), came.source)
-            .and_then(|()| body::precheck(said.length, cap))
-            .and_then(|()| said.content(self.limits.gzip))
-            .and_then(|content| integration.take_request(came.at).map(|()| content));
-        let declared = said.length;
-        let (ticket, content) = match ticket.check(checked) {
+        let (ticket, announced) = match ticket.check(self.announced(came, &known, request.headers())) {
             Ok(passed) => passed,
-            Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
+            Err(refusal) => {
+                trail.limit = known.integration.limit_of(refusal.reason);
+                return Err(Box::pin(self.unread(request, trail, refusal)).await);
+            }
         };
         // All that the head says is known: a body that comes slowly must not hold its room too.
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
-        let encoding = content.encoding;
-        let expected = Expected { declared, encoding, cap, limits: &self.limits, budget: &self.budget };
-        let read = body::read(request.body_mut(), &expected).await;
+        let read = {
+            let expected = announced.expected(&self.limits, &self.budget);
+            body::read(request.body_mut(), &expected).await
+        };
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
-        let (ticket, body) = ticket.check(read)?;
-        let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
-        let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
-        // The place in the budget is held until the answer.
-        let (raw, _reserved) = body.into_parts();
-        let mut heard = heard.into_iter();
-        if let Some(first) = heard.next() {
-            let rest = if heard.len() > 0 { Some((raw.clone(), heard)) } else { None };
-            let step = self.accept(came, known, raw, tolerated, first, ticket);
-            trail.ended.push(self.end(came.worker, known, step).await?);
-            if let Some((raw, heard)) = rest {
-                // Boxed: what few requests need must not make every connection larger.
-                Box::pin(self.accept_more(came, known, raw, tolerated, heard, &mut trail.ended)).await?;
+        let mut taken = match ticket.check(read) {
+            Ok((ticket, body)) => self.decide(came, &known, announced.content, body, ticket, &mut trail.ended),
+            Err(refusal) => Err(refusal),
+        };
+        if let Ok(Some(underway)) = taken {
+            taken = self.wait(came, &known, underway, &mut trail.ended).await.map(|()| None);
+        }
+        let success = known.integration.config.success_status;
+        match taken {
+            Ok(_) => Ok(StatusCode::from_u16(success).unwrap_or(StatusCode::ACCEPTED)),
+            Err(refusal) => {
+                trail.limit = known.integration.limit_of(refusal.reason);
+                Err(refusal)
             }
         }
-        Ok(StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED))
     }
 
-    /// The events of a request behind its first, in order.
-    async fn accept_more(
+    /// Steps 4 to 6: what the head says of the body, and the request limit.
+    fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced, Refusal> {
+        let integration = &known.integration;
+        let cap = integration.config.body_bytes.unwrap_or(self.limits.body_bytes);
+        let said = headers::Said::of(headers);
+        integration.allows(known.dialect.name(), came.source)?;
+        body::precheck(said.length, cap)?;
+        let content = said.content(self.limits.gzip)?;
+        integration.take_request(came.at)?;
+        Ok(Announced { declared: said.length, content, cap })
+    }
+
+    /// Steps 8 to 12, as far as there is nothing to wait for.
+    fn decide(
         &self,
         came: &Came,
         known: &Known,
-        raw: Bytes,
-        tolerated: Tolerated,
-        heard: impl Iterator<Item = Judged>,
+        content: headers::Content,
+        body: CappedBody,
+        ticket: Ticket,
+        ended: &mut Few<Ended>,
+    ) -> Result<Option<Underway>, Refusal> {
+        let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
+        let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
+        let (raw, reserved) = body.into_parts();
+        let mut heard = heard.into_iter();
+        let Some(first) = heard.next() else { return Ok(None) };
+        let rest = if heard.len() > 0 { Some(Box::new(Rest { raw: raw.clone(), tolerated, heard })) } else { None };
+        let on = self.accept(came, known, raw, tolerated, first, ticket, ended)?;
+        if on.is_none() && rest.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Underway { on, rest, _reserved: reserved }))
+    }
+
+    /// Waits for what is under way; then come the events behind it, in order.
+    async fn wait(
+        &self,
+        came: &Came,
+        known: &Known,
+        underway: Underway,
         ended: &mut Few<Ended>,
     ) -> Result<(), Refusal> {
+        let Underway { on, rest, _reserved } = underway;
+        if let Some(on) = on {
+            self.wait_for(came.worker, known, on, ended).await?;
+        }
+        match rest {
+            // Boxed: what few requests need must not make every connection larger.
+            Some(rest) => Box::pin(self.accept_rest(came, known, *rest, ended)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn accept_rest(&self, came: &Came, known: &Known, rest: Rest, ended: &mut Few<Ended>) -> Result<(), Refusal> {
+        let Rest { raw, tolerated, heard } = rest;
         for heard in heard {
             let ticket = self.metrics.receive(came.worker);
-            let step = self.accept(came, known, raw.clone(), tolerated, heard, ticket);
-            ended.push(self.end(came.worker, known, step).await?);
+            if let Some(on) = self.accept(came, known, raw.clone(), tolerated, heard, ticket, ended)? {
+                self.wait_for(came.worker, known, on, ended).await?;
+            }
         }
         Ok(())
     }
 
-    /// Waits for an event's end, where there is something to wait for.
-    async fn end(&self, worker: usize, known: &Known, step: Step) -> Result<Ended, Refusal> {
-        let decided = match step {
-            Step::Decided(decided) => decided?,
-            // Boxed: what waits rarely must not make every request's future larger.
-            Step::Contended(waits) => Box::pin(self.stand_in_line(worker, known, waits)).await?,
+    /// Waits for one event's end.
+    async fn wait_for(&self, worker: usize, known: &Known, on: On, ended: &mut Few<Ended>) -> Result<(), Refusal> {
+        let on = match on {
+            // Boxed: what waits rarely must not make every connection larger.
+            On::Line(contended) => Box::pin(self.stand_in_line(worker, known, contended, ended)).await?,
+            log => Some(log),
         };
-        match decided {
-            Decided::Ended(ended) => Ok(ended),
-            Decided::Stored(append, key) => match append.await {
-                Ok(accepted) => Ok(Ended { outcome: accepted.outcome, incident: accepted.incident, key }),
-                Err(reason) => Err(Refusal::new(reason, answer::why(reason))),
-            },
+        if let Some(On::Log(waits, key)) = on {
+            ended.push(Ended::stored(waits.await, key)?);
         }
+        Ok(())
     }
 
     /// Steps 1 to 3: path, method, key.
@@ -330,7 +374,8 @@ impl Intake {
         }
     }
 
-    /// Steps 10 to 12: claim, event limit, log.
+    /// Steps 10 to 12: claim, event limit, log. What ended is in `ended`; else what it waits for comes back.
+    #[allow(clippy::too_many_arguments)] // Each is another stage's.
     fn accept(
         &self,
         came: &Came,
@@ -339,7 +384,8 @@ impl Intake {
         tolerated: Tolerated,
         heard: Judged,
         ticket: Ticket,
-    ) -> Step {
+        ended: &mut Few<Ended>,
+    ) -> Result<Option<On>, Refusal> {
         let Known { dialect, route, integration } = known;
         let rules = dedup::Rules { life: dialect.key_life(), policy: integration.config.policy, notes: heard.notes };
         let received_at = Micros::now();
@@ -357,26 +403,33 @@ impl Intake {
             raw,
         };
         match self.dedup.claim(&event, &integration.targets, rules) {
-            Claimed::Contended(line) => Step::Contended(Box::new(Contended { line, event, rules, ticket })),
-            claimed => Step::Decided(self.admit(came.worker, came.at, known, claimed, event, ticket)),
+            Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
+            claimed => self.admit(came.worker, came.at, known, claimed, event, ticket, ended),
         }
     }
 
     /// Another change of the key is in flight: waits for the turn and claims again. Who waited in vain claims
     /// once more, and is refused if that fails too.
-    async fn stand_in_line(&self, worker: usize, known: &Known, waits: Box<Contended>) -> Result<Decided, Refusal> {
+    async fn stand_in_line(
+        &self,
+        worker: usize,
+        known: &Known,
+        waits: Box<Contended>,
+        ended: &mut Few<Ended>,
+    ) -> Result<Option<On>, Refusal> {
         let Contended { mut line, event, rules, ticket } = *waits;
         let deadline = Instant::now() + LINE_WAIT_MAX;
         loop {
             let in_time = line.wait(deadline.saturating_duration_since(Instant::now())).await;
             match self.dedup.claim(&event, &known.integration.targets, rules) {
                 Claimed::Contended(next) if in_time => line = next,
-                claimed => return self.admit(worker, Instant::now(), known, claimed, event, ticket),
+                claimed => return self.admit(worker, Instant::now(), known, claimed, event, ticket, ended),
             }
         }
     }
 
     /// Step 11, and the hand-over to the log.
+    #[allow(clippy::too_many_arguments)] // Each is another stage's.
     fn admit(
         &self,
         worker: usize,
@@ -385,19 +438,22 @@ impl Intake {
         claimed: Claimed,
         event: Event,
         ticket: Ticket,
-    ) -> Result<Decided, Refusal> {
+        ended: &mut Few<Ended>,
+    ) -> Result<Option<On>, Refusal> {
         let Known { dialect, integration, .. } = known;
         let (claim, pacing) = match claimed {
             Claimed::Owned(claim, pacing) if self.is_beyond_the_unknown_line(pacing, integration) => {
                 // The claim is released: a resolve of a key nobody knows changes nothing here.
                 self.metrics.unknown_absorbed.inc();
                 ticket.absorb(claim.outcome);
-                return Ok(Decided::Ended(Ended { outcome: claim.outcome, incident: None, key: event.key }));
+                ended.push(Ended { outcome: claim.outcome, incident: None, key: event.key });
+                return Ok(None);
             }
             Claimed::Owned(claim, pacing) => (claim, pacing),
             Claimed::Absorbed { outcome, incident } => {
                 ticket.absorb(outcome);
-                return Ok(Decided::Ended(Ended { outcome, incident, key: event.key }));
+                ended.push(Ended { outcome, incident, key: event.key });
+                return Ok(None);
             }
             Claimed::Refused => {
                 ticket.reject(Reason::UnknownResolve);
@@ -412,7 +468,13 @@ impl Intake {
         let key = event.key.clone();
         match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
             // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
-            Ok(admitted) => Ok(Decided::Stored(self.store.append(worker, admitted), key)),
+            Ok(admitted) => match self.store.append(worker, admitted) {
+                Append::Ended(stored) => {
+                    ended.push(Ended::stored(stored, key)?);
+                    Ok(None)
+                }
+                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
+            },
             Err((refusal, ticket)) => {
                 ticket.reject(refusal.reason);
                 Err(refusal)
@@ -425,7 +487,20 @@ impl Intake {
     }
 }
 
+impl Announced {
+    fn expected<'l>(&self, limits: &'l body::Limits, budget: &'l Arc<Budget>) -> Expected<'l> {
+        let Self { declared, content, cap } = *self;
+        Expected { declared, encoding: content.encoding, cap, limits, budget }
+    }
+}
+
 impl Ended {
+    /// How the log ended it.
+    fn stored(stored: Result<Accepted, Reason>, key: Option<Key>) -> Result<Self, Refusal> {
+        let Accepted { outcome, incident } = stored.map_err(|reason| Refusal::new(reason, answer::why(reason)))?;
+        Ok(Self { outcome, incident, key })
+    }
+
     fn ending(&self) -> Ending<'_> {
         Ending { outcome: self.outcome, incident: self.incident.as_ref(), key: self.key.as_ref() }
     }

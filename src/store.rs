@@ -363,7 +363,19 @@ struct Core {
 #[must_use = "only its end tells whether the event may be answered 2xx"]
 pub enum Append {
     Ended(Result<Accepted, Reason>),
-    Waits(oneshot::Receiver<Result<Accepted, Reason>>),
+    Waits(Waits),
+}
+
+/// Resolves when the event is durable, or was refused; dropping it changes nothing.
+#[must_use = "only its end tells whether the event may be answered 2xx"]
+pub struct Waits(oneshot::Receiver<Result<Accepted, Reason>>);
+
+impl Future for Waits {
+    type Output = Result<Accepted, Reason>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.get_mut().0).poll(cx).map(|ended| ended.unwrap_or(Err(Reason::SpoolFailed)))
+    }
 }
 
 impl Future for Append {
@@ -372,7 +384,7 @@ impl Future for Append {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Ended(ended) => Poll::Ready(*ended),
-            Self::Waits(answer) => Pin::new(answer).poll(cx).map(|ended| ended.unwrap_or(Err(Reason::SpoolFailed))),
+            Self::Waits(waits) => Pin::new(waits).poll(cx),
         }
     }
 }
@@ -551,7 +563,7 @@ impl Core {
             Durability::Fsync => {
                 let (answer, receiver) = oneshot::channel();
                 pending.batch.waiting.push(Waiting { admitted, sequence, at, lane, worker, answer });
-                Append::Waits(receiver)
+                Append::Waits(Waits(receiver))
             }
             Durability::Memory => {
                 // Under the lock: the writer must not hand it on before the books and the state know it.
