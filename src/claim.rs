@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::{Event, Incident, StateKey};
 use crate::metrics::{Ticket, UpstreamMeter};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
 
 /// Where a record stands in the log: segment number in the high half, byte offset in the low half.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,10 +99,27 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// Its record is placed: what the event says stands there, and is given back here, by the thread that made it.
+    pub fn placed(self) -> Placed {
+        let Self { claim, event, pacing, ticket } = self;
+        Placed { claim, integration: event.integration, pacing, ticket }
+    }
+}
+
+/// An admitted event whose record is on its way to the disk.
+#[must_use = "dropping it releases the key and counts the event as rejected"]
+pub struct Placed {
+    pub claim: Claim,
+    pub integration: Arc<str>,
+    pub pacing: Pacing,
+    pub ticket: Ticket,
+}
+
+impl Placed {
     /// The log holds it at `at`: commits the transition and counts the event; what forwarding needs is left.
     /// Called by the log's writer alone, whether or not the requester still lives (DESIGN 5.1).
     pub fn accept(self, at: Position) -> (Accepted, Left) {
-        let Self { claim, event, pacing, ticket } = self;
+        let Self { claim, integration, pacing, ticket } = self;
         let accepted = Accepted { incident: claim.next, outcome: claim.outcome };
         if claim.targets.is_empty() {
             ticket.absorb(claim.outcome);
@@ -112,7 +129,12 @@ impl Admitted {
             }
             ticket.accept();
         }
-        (accepted, Left { targets: claim.commit(at), integration: event.integration, pacing })
+        (accepted, Left { targets: claim.commit(at), integration, pacing })
+    }
+
+    /// The event ends here: its sender's retry is a new one.
+    pub fn refuse(self, reason: Reason) {
+        self.ticket.reject(reason);
     }
 }
 

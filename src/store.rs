@@ -389,13 +389,6 @@ impl Future for Append {
     }
 }
 
-/// The event ends here: its sender's retry is a new one.
-fn refuse(admitted: Admitted, reason: Reason) {
-    let Admitted { claim, ticket, .. } = admitted;
-    ticket.reject(reason);
-    drop(claim);
-}
-
 impl Core {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -555,19 +548,20 @@ impl Core {
             Ok(placed) => placed,
             Err(reason) => {
                 drop(pending);
-                refuse(admitted, reason);
+                admitted.placed().refuse(reason);
                 return Append::Ended(Err(reason));
             }
         };
         let handed_over = match self.durability {
             Durability::Fsync => {
                 let (answer, receiver) = oneshot::channel();
-                pending.batch.waiting.push(Waiting { admitted, sequence, at, lane, worker, answer });
+                let placed = admitted.placed();
+                pending.batch.waiting.push(Waiting { placed, sequence, at, lane, worker, answer });
                 Append::Waits(Waits(receiver))
             }
             Durability::Memory => {
                 // Under the lock: the writer must not hand it on before the books and the state know it.
-                let (accepted, left) = admitted.accept(at);
+                let (accepted, left) = admitted.placed().accept(at);
                 pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
                 Append::Ended(Ok(accepted))
             }
