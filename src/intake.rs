@@ -159,14 +159,17 @@ impl Intake {
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
-    pub async fn answer<B>(&self, worker: usize, source: IpAddr, request: &mut Request<B>) -> Answer
+    pub fn answer<B>(&self, worker: usize, source: IpAddr, request: &mut Request<B>) -> impl Future<Output = Answer>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let came = Came { worker, source, at: Instant::now() };
-        let mut trail = Trail::default();
-        let taken = self.take_in(&came, request, &mut trail).await;
-        self.respond(&came, &trail, taken)
+        // No `async fn`: that would hold its arguments twice, in each connection.
+        async move {
+            let mut trail = Trail::default();
+            let taken = self.take_in(&came, request, &mut trail).await;
+            self.respond(&came, &trail, taken)
+        }
     }
 
     /// The answer to a request, counted.
@@ -216,16 +219,22 @@ impl Intake {
         };
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
-        let mut taken = match ticket.check(read) {
+        let decided = match ticket.check(read) {
             Ok((ticket, body)) => self.decide(came, &known, announced.content, body, ticket, &mut trail.ended),
             Err(refusal) => Err(refusal),
         };
-        if let Ok(Some(underway)) = taken {
-            taken = self.wait(came, &known, underway, &mut trail.ended).await.map(|()| None);
-        }
+        let taken = match decided {
+            Ok(None) => Ok(()),
+            Ok(Some(Underway { on: Some(On::Log(waits, key)), rest: None, _reserved })) => {
+                Ended::stored(waits.await, key).map(|ended| trail.ended.push(ended))
+            }
+            // Boxed: what few requests wait for must not make every connection larger.
+            Ok(Some(underway)) => Box::pin(self.wait(came, &known, underway, &mut trail.ended)).await,
+            Err(refusal) => Err(refusal),
+        };
         let success = known.integration.config.success_status;
         match taken {
-            Ok(_) => Ok(StatusCode::from_u16(success).unwrap_or(StatusCode::ACCEPTED)),
+            Ok(()) => Ok(StatusCode::from_u16(success).unwrap_or(StatusCode::ACCEPTED)),
             Err(refusal) => {
                 trail.limit = known.integration.limit_of(refusal.reason);
                 Err(refusal)
@@ -301,8 +310,7 @@ impl Intake {
     /// Waits for one event's end.
     async fn wait_for(&self, worker: usize, known: &Known, on: On, ended: &mut Few<Ended>) -> Result<(), Refusal> {
         let on = match on {
-            // Boxed: what waits rarely must not make every connection larger.
-            On::Line(contended) => Box::pin(self.stand_in_line(worker, known, contended, ended)).await?,
+            On::Line(contended) => self.stand_in_line(worker, known, contended, ended).await?,
             log => Some(log),
         };
         if let Some(On::Log(waits, key)) = on {

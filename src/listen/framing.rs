@@ -521,8 +521,14 @@ impl From<Fault> for Stop {
 /// The number that a length's value is: 1 to 19 digits with blanks around.
 fn digits(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
-    let fits = (1..=usize::from(LENGTH_DIGITS_MAX)).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    fits.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    if !(1..=usize::from(LENGTH_DIGITS_MAX)).contains(&digits.len()) {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        // So few digits always fit.
+        (digit < 10).then(|| number.wrapping_mul(10).wrapping_add(u64::from(digit)))
+    })
 }
 
 /// A tab is one.
@@ -534,9 +540,11 @@ fn control_marks(word: u64) -> u64 {
     below(word, 0x20) | equal(word, 0x7f)
 }
 
-/// Without a branch, many bytes are looked at at once.
+/// Without a branch, several words are looked at at once.
 fn has_control(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == 0x7f)) != 0
+    let (words, rest) = bytes.as_chunks::<8>();
+    let marks = words.iter().fold(0, |marks, word| marks | control_marks(u64::from_le_bytes(*word)));
+    marks != 0 || rest.iter().any(|&byte| is_control(byte))
 }
 
 /// Bytes before the first control byte; a tab is text.
