@@ -102,7 +102,8 @@ struct Came {
 /// A request's way so far, for its answer.
 #[derive(Default)]
 struct Trail {
-    matched: Option<(usize, &'static dyn Dialect)>,
+    /// Place of its dialect in the list.
+    matched: Option<usize>,
     /// What its events came to, in order.
     ended: Few<Ended>,
     /// The limit that refused it.
@@ -176,10 +177,8 @@ impl Intake {
     fn respond(&self, came: &Came, trail: &Trail, taken: Result<StatusCode, Refusal>) -> Answer {
         let request_id = RequestId::new();
         let request_id = request_id.as_str();
-        let (index, dialect) = match trail.matched {
-            Some((index, dialect)) => (index, Some(dialect)),
-            None => (self.meters.len() - 1, None),
-        };
+        let index = trail.matched.unwrap_or(self.meters.len() - 1);
+        let dialect = dialect::DIALECTS.get(index).copied();
         let response = match (taken, dialect) {
             (Ok(success), Some(dialect)) => answer::accepted(&self.headers, dialect, &trail.ended, success, request_id),
             (Err(refusal), _) => answer::refused(dialect, trail.limit, &refusal, request_id),
@@ -328,7 +327,7 @@ impl Intake {
         }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
         let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
-        trail.matched = Some((index, dialect));
+        trail.matched = Some(index);
         if method != route.method {
             return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
         }
