@@ -426,5 +426,5 @@ impl Pending {
 /// What the forwarder gets of an event.
 pub(super) fn queued(left: Left, sequence: u64, at: Position, lane: LaneKey) -> Option<Queued> {
     let Left { integration, targets, pacing } = left;
-    (!targets.is_empty()).then(|| Queued { sequence, at, lane, integration, targets, pacing })
+    (!targets.is_empty()).then_some(Queued { sequence, at, lane, integration, targets, pacing })
 }
