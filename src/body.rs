@@ -1,16 +1,19 @@
 //! Bodies: read while streaming, on decoded bytes, never past the limit (contracts 1 and 2.3).
 //! A [`CappedBody`] is the proof that a whole body within its limit was read.
 
+use std::future::poll_fn;
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::poll_immediate;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::outcome::{Reason, Refusal};
 
@@ -41,12 +44,17 @@ pub enum Encoding {
 #[derive(Debug)]
 pub struct CappedBody {
     bytes: Bytes,
-    _reserved: Reserved,
+    reserved: Reserved,
 }
 
 impl CappedBody {
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The bytes, and what holds their place in the budget.
+    pub fn into_parts(self) -> (Bytes, Reserved) {
+        (self.bytes, self.reserved)
     }
 }
 
@@ -77,8 +85,9 @@ impl Budget {
     }
 }
 
+/// A place in the budget, given back when it is dropped.
 #[derive(Debug)]
-struct Reserved {
+pub struct Reserved {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -136,13 +145,9 @@ where
         .reserve(expected.bytes())
         .ok_or_else(|| Refusal::new(Reason::BodyBudget, "too many request bodies are being read"))?;
     let mut gathered = Gathered::new(expected);
-    let mut pace = Pace { started: None, received: 0 };
+    let mut pace = Pace { started: None, received: 0, timer: None };
     loop {
-        // Most bodies are here already: only one that is not pays for a timer.
-        let frame = match poll_immediate(body.frame()).await {
-            Some(frame) => frame,
-            None => Box::pin(pace.wait(body.frame(), expected.limits)).await?,
-        };
+        let frame = poll_fn(|cx| pace.poll_frame(&mut body, expected.limits, cx)).await?;
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {
                 pace.received = pace.received.saturating_add(data.len());
@@ -151,7 +156,7 @@ where
             // Trailers say nothing that any dialect reads.
             Some(Ok(Err(_))) => {}
             Some(Err(_)) => return Err(Refusal::new(Reason::BodyIncomplete, "the body broke off")),
-            None => return Ok(CappedBody { bytes: gathered.finish(expected)?, _reserved: reserved }),
+            None => return Ok(CappedBody { bytes: gathered.finish(expected)?, reserved }),
         }
     }
 }
@@ -173,19 +178,32 @@ pub async fn discard_ready<B: Body<Data = Bytes> + Unpin>(mut body: B, at_most: 
 struct Pace {
     started: Option<Instant>,
     received: usize,
+    /// Most bodies are here already: only one that is not pays for a timer.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Pace {
-    async fn wait<F: Future>(&mut self, frame: F, limits: &Limits) -> Result<F::Output, Refusal> {
-        let started = *self.started.get_or_insert_with(Instant::now);
-        // The moment at which what has come is less than the pace demands.
-        let paid_for = Duration::from_secs_f64(self.received as f64 / limits.body_bytes_per_second.max(1) as f64);
-        let deadline = started + limits.body_timeout.min(limits.slow_grace + paid_for);
-        tokio::time::timeout_at(deadline, frame)
-            .await
-            .map_err(|_| Refusal::new(Reason::BodyTimeout, "the body came too slowly"))
+    fn poll_frame<B>(&mut self, body: &mut B, limits: &Limits, cx: &mut Context<'_>) -> Poll<Result<Came<B>, Refusal>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            self.timer = None;
+            return Poll::Ready(Ok(frame));
+        }
+        let mut deadline = || {
+            let started = *self.started.get_or_insert_with(Instant::now);
+            // The moment at which what has come is less than the pace demands.
+            let paid_for = Duration::from_secs_f64(self.received as f64 / limits.body_bytes_per_second.max(1) as f64);
+            started + limits.body_timeout.min(limits.slow_grace + paid_for)
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline())));
+        timer.as_mut().poll(cx).map(|()| Err(Refusal::new(Reason::BodyTimeout, "the body came too slowly")))
     }
 }
+
+/// What a body gave: its next frame, or its end.
+type Came<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 
 /// The body so far.
 enum Gathered {

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use crate::event::{Event, Incident, StateKey, Uid};
+use crate::event::{Event, Incident, StateKey};
 use crate::metrics::{Ticket, UpstreamMeter};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason};
 
 /// Where a record stands in the log: segment number in the high half, byte offset in the low half.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,14 +23,16 @@ pub trait Ledger: Send + Sync {
 /// The right to change one key's state, and the change. At most one lives per key.
 #[must_use = "dropping a claim releases its key"]
 pub struct Claim {
-    /// `None`: an event without key, or a key the full table does not track.
-    held: Option<(Arc<dyn Ledger>, StateKey)>,
+    held: Held,
     /// The incident as it will stand.
     pub next: Option<Incident>,
     pub outcome: Outcome,
     /// Upstreams the event goes to; empty when it changes the proxy's state alone.
     pub targets: Targets,
 }
+
+/// The key, until it is committed. `None`: an event without key, or a key the full table does not track.
+struct Held(Option<(Arc<dyn Ledger>, StateKey)>);
 
 /// The upstreams of an event, in configured order; shared by every event of an integration.
 pub type Targets = Arc<[Arc<UpstreamMeter>]>;
@@ -42,24 +44,26 @@ impl Claim {
         outcome: Outcome,
         targets: Targets,
     ) -> Self {
-        Self { held, next, outcome, targets }
+        Self { held: Held(held), next, outcome, targets }
     }
 
     pub fn key(&self) -> Option<StateKey> {
-        self.held.as_ref().map(|(_, key)| *key)
+        self.held.0.as_ref().map(|(_, key)| *key)
     }
 
     /// The record is durable at `at`.
-    fn commit(mut self, at: Position) {
-        if let (Some((ledger, key)), Some(next)) = (self.held.take(), self.next) {
+    fn commit(self, at: Position) -> Targets {
+        let Self { mut held, next, targets, .. } = self;
+        if let (Some((ledger, key)), Some(next)) = (held.0.take(), next) {
             ledger.commit(key, next, at);
         }
+        targets
     }
 }
 
-impl Drop for Claim {
+impl Drop for Held {
     fn drop(&mut self) {
-        if let Some((ledger, key)) = self.held.take() {
+        if let Some((ledger, key)) = self.0.take() {
             ledger.release(key);
         }
     }
@@ -95,11 +99,28 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// The log holds it at `at`: commits the transition and counts the event.
+    /// Its record is placed: what the event says stands there, and is given back here, by the thread that made it.
+    pub fn placed(self) -> Placed {
+        let Self { claim, event, pacing, ticket } = self;
+        Placed { claim, integration: event.integration, pacing, ticket }
+    }
+}
+
+/// An admitted event whose record is on its way to the disk.
+#[must_use = "dropping it releases the key and counts the event as rejected"]
+pub struct Placed {
+    pub claim: Claim,
+    pub integration: Arc<str>,
+    pub pacing: Pacing,
+    pub ticket: Ticket,
+}
+
+impl Placed {
+    /// The log holds it at `at`: commits the transition and counts the event; what forwarding needs is left.
     /// Called by the log's writer alone, whether or not the requester still lives (DESIGN 5.1).
-    pub fn accept(self, at: Position) -> Accepted {
-        let Self { claim, ticket, event, .. } = self;
-        let accepted = Accepted { event_uid: event.uid, incident: claim.next, outcome: claim.outcome };
+    pub fn accept(self, at: Position) -> (Accepted, Left) {
+        let Self { claim, integration, pacing, ticket } = self;
+        let accepted = Accepted { incident: claim.next, outcome: claim.outcome };
         if claim.targets.is_empty() {
             ticket.absorb(claim.outcome);
         } else {
@@ -108,15 +129,25 @@ impl Admitted {
             }
             ticket.accept();
         }
-        claim.commit(at);
-        accepted
+        (accepted, Left { targets: claim.commit(at), integration, pacing })
     }
+
+    /// The event ends here: its sender's retry is a new one.
+    pub fn refuse(self, reason: Reason) {
+        self.ticket.reject(reason);
+    }
+}
+
+/// What is left of an accepted event in memory: where it goes.
+pub struct Left {
+    pub integration: Arc<str>,
+    pub targets: Targets,
+    pub pacing: Pacing,
 }
 
 /// The proof that an event is durable: only now may it be answered 2xx.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepted {
-    pub event_uid: Uid,
     pub incident: Option<Incident>,
     pub outcome: Outcome,
 }

@@ -5,6 +5,7 @@
 //! log holds it. Whoever comes meanwhile stands in the key's line and is decided anew.
 
 mod line;
+mod places;
 mod table;
 
 use std::collections::{HashMap, VecDeque};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::value::RawValue;
 
-use crate::event::{Action, Content, Event, Incident, Key};
+use crate::event::{Action, Content, Event, Incident, Key, Severity};
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
@@ -52,6 +52,16 @@ pub struct Decoded<'d> {
     pub notes: bool,
 }
 
+/// What deciding needs of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    pub action: Action,
+    pub key: Option<Key>,
+    pub severity: Option<Severity>,
+    /// An update that adds a note.
+    pub notes: bool,
+}
+
 /// The faults of a body, `member: reason` each (contracts 2.7).
 pub type Faults = Vec<String>;
 
@@ -78,6 +88,12 @@ pub trait Dialect: Sync {
 
     /// Whether its senders come back after an overload answer (contracts 2.6).
     fn retries_overload(&self) -> bool;
+
+    /// The one statement of a body, where a glance shows what deciding needs of it. `None`: it must be read whole. Never
+    /// says what [`Self::decode`] would not say.
+    fn judge(&self, _endpoint: &str, _body: &[u8], _rules: Rules) -> Option<Judged> {
+        None
+    }
 
     /// Reads a parsed body; `each` gets every statement in it, in order.
     ///

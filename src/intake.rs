@@ -22,15 +22,15 @@ pub use answer::{Answer, panicked};
 use told::{Facts, Told};
 use watched::Watched;
 
-use crate::body::{self, Budget, CappedBody, Expected};
+use crate::body::{self, Budget, CappedBody, Expected, Reserved};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Dialect, Ending, Matched, Route, Rules, json};
-use crate::event::{Action, Event, Incident, Key, Micros, Severity, Tolerated, Uid};
+use crate::dialect::{self, Dialect, Ending, Judged, Matched, Route, Rules, json};
+use crate::event::{Event, Incident, Key, Micros, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
-use crate::store::{Append, Store};
+use crate::store::{Append, Store, Waits};
 use crate::tap::Tap;
 
 /// Longest time an event stands in its key's line (DESIGN 5.1).
@@ -63,14 +63,6 @@ pub struct Intake {
 /// Asks the forwarder, whom intake does not know.
 pub type UnknownLineIsFull = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// A statement in a body, as far as deciding needs it.
-struct Heard {
-    action: Action,
-    key: Option<Key>,
-    severity: Option<Severity>,
-    notes: bool,
-}
-
 /// Most requests hold one event: no allocation for it.
 type Few<T> = SmallVec<[T; 1]>;
 
@@ -81,10 +73,12 @@ struct Ended {
     key: Option<Key>,
 }
 
-/// Where an event stands after its claim.
-enum Step {
-    Decided(Result<Decided, Refusal>),
-    Contended(Box<Contended>),
+/// What an event waits for.
+enum On {
+    /// Its record's way to the disk; with its key for the answer.
+    Log(Waits, Option<Key>),
+    /// Another change of its key.
+    Line(Box<Contended>),
 }
 
 /// An event whose key another one holds.
@@ -95,11 +89,18 @@ struct Contended {
     ticket: Ticket,
 }
 
-/// How an event goes on.
-enum Decided {
-    Ended(Ended),
-    /// In the log's hands; with its key for the answer.
-    Stored(Append, Option<Key>),
+/// A request that cannot be answered yet. It holds its place in the budget of body bytes.
+struct Underway {
+    on: Option<On>,
+    rest: Option<Box<Rest>>,
+    _reserved: Reserved,
+}
+
+/// The events of a request behind its first.
+struct Rest {
+    raw: Bytes,
+    tolerated: Tolerated,
+    heard: smallvec::IntoIter<[Judged; 1]>,
 }
 
 /// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
@@ -112,13 +113,30 @@ struct Came {
 /// A request's way so far, for its answer.
 #[derive(Default)]
 struct Trail {
-    matched: Option<(usize, &'static dyn Dialect)>,
+    /// Place of its dialect in the list.
+    matched: Option<usize>,
+    /// What its events came to, in order.
+    ended: Few<Ended>,
     /// Who it was refused for, and the limit that refused it.
     refused: Option<(Arc<Integration>, Option<Rate>)>,
     /// Body bytes were left unread, or the sender is to lose its connection.
     close: bool,
     /// For those who watch; `None` while nobody does.
     watched: Option<Box<Watched>>,
+}
+
+impl Trail {
+    /// An event ended; `is_stored`: the log has it.
+    fn end(&mut self, ended: Ended, is_stored: bool) {
+        if let Some(watched) = &mut self.watched {
+            watched.ends(ended.outcome, is_stored);
+        }
+        self.ended.push(ended);
+    }
+
+    fn refused_for(&mut self, integration: &Arc<Integration>, refusal: &Refusal) {
+        self.refused = Some((Arc::clone(integration), integration.limit_of(refusal.reason)));
+    }
 }
 
 /// A request that may be taken in: how it speaks, for whom, and what body it announces.
@@ -128,6 +146,15 @@ struct Known {
     integration: Arc<Integration>,
     /// Copied: the configuration may change while the body comes.
     limits: body::Limits,
+}
+
+/// What a head announces of its body, within the limits.
+#[derive(Clone, Copy)]
+struct Announced {
+    declared: Option<u64>,
+    content: headers::Content,
+    /// Most decoded bytes.
+    cap: usize,
 }
 
 impl Intake {
@@ -169,55 +196,59 @@ impl Intake {
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
-    pub async fn answer<B>(&self, worker: usize, source: IpAddr, request: &mut Request<B>) -> Answer
+    pub fn answer<B>(&self, worker: usize, source: IpAddr, request: &mut Request<B>) -> impl Future<Output = Answer>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let came = Came { worker, source, at: Instant::now() };
+        // No `async fn`: that would hold its arguments twice, in each connection.
+        async move {
+            let mut trail = Trail { watched: Watched::if_wanted(&self.tap), ..Trail::default() };
+            let taken = self.take_in(&came, request, &mut trail).await;
+            self.respond(&came, trail, taken)
+        }
+    }
+
+    /// The answer to a request, counted.
+    fn respond(&self, came: &Came, trail: Trail, taken: Result<StatusCode, Refusal>) -> Answer {
         let request_id = RequestId::new();
         let request_id = request_id.as_str();
-        let mut trail = Trail { watched: Watched::if_wanted(&self.tap), ..Trail::default() };
-        let taken = self.take_in(&came, request, &mut trail).await;
-        let refused_for = taken.as_ref().err().map(|refusal| refusal.reason);
-        let (index, dialect) = match trail.matched {
-            Some((index, dialect)) => (index, Some(dialect)),
-            None => (self.meters.len() - 1, None),
-        };
-        let limit = trail.refused.as_ref().and_then(|(_, limit)| *limit);
+        let index = trail.matched.unwrap_or(self.meters.len() - 1);
+        let dialect = dialect::DIALECTS.get(index).copied();
         let response = match (&taken, dialect) {
-            (Ok((ended, success)), Some(dialect)) => {
-                answer::accepted(&self.headers, dialect, ended, *success, request_id)
+            (Ok(success), Some(dialect)) => {
+                answer::accepted(&self.headers, dialect, &trail.ended, *success, request_id)
             }
-            (Err(refusal), _) => answer::refused(dialect, limit, refusal, request_id),
+            (Err(refusal), _) => {
+                let limit = trail.refused.as_ref().and_then(|(_, limit)| *limit);
+                answer::refused(dialect, limit, refusal, request_id)
+            }
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
-        if let Some(watched) = trail.watched {
-            watched.tell(&self.tap, request_id, dialect.map(Dialect::name), refused_for, response.status().as_u16());
-        }
+        let status = response.status().as_u16();
         if let Err(refusal) = &taken {
             let facts = Facts {
                 dialect: dialect.map(Dialect::name),
                 integration: trail.refused.as_ref().map(|(integration, _)| &*integration.config.name),
-                source,
-                status: response.status().as_u16(),
+                source: came.source,
+                status,
                 request_id,
             };
             self.told.refused(refusal, &facts, came.at, &self.metrics);
         }
+        if let Some(watched) = trail.watched {
+            let reason = taken.err().map(|refusal| refusal.reason);
+            watched.tell(&self.tap, request_id, dialect.map(Dialect::name), reason, status);
+        }
         if let Some(meter) = self.meters.get(index) {
-            meter.answered(response.status().as_u16());
+            meter.answered(status);
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
         Answer { response, close: trail.close }
     }
 
-    /// The way of a request (DESIGN 1).
-    async fn take_in<B>(
-        &self,
-        came: &Came,
-        request: &mut Request<B>,
-        trail: &mut Trail,
-    ) -> Result<(Few<Ended>, StatusCode), Refusal>
+    /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds.
+    async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<StatusCode, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -228,95 +259,116 @@ impl Intake {
         if let Some(watched) = &mut trail.watched {
             watched.knows(&known.integration.config.name);
         }
-        let taken = self.take_known(came, &known, request, trail).await;
-        if let Err(refusal) = &taken {
-            let limit = known.integration.limit_of(refusal.reason);
-            trail.refused = Some((known.integration, limit));
-        }
-        taken
-    }
-
-    /// From step 4 on: the sender is known, so what is refused is counted.
-    async fn take_known<B>(
-        &self,
-        came: &Came,
-        known: &Known,
-        request: &mut Request<B>,
-        trail: &mut Trail,
-    ) -> Result<(Few<Ended>, StatusCode), Refusal>
-    where
-        B: Body<Data = Bytes> + Unpin,
-    {
+        // The sender is known: from here on what is refused is counted.
         let ticket = self.metrics.receive(came.worker);
-        let (integration, limits) = (&*known.integration, &known.limits);
-        let cap = integration.config.body_bytes.unwrap_or(limits.body_bytes);
-        let said = headers::Said::of(request.headers());
-        let checked = integration
-            .allows(known.dialect.name(), came.source)
-            .and_then(|()| body::precheck(said.length, cap))
-            .and_then(|()| said.content(limits.gzip))
-            .and_then(|content| integration.take_request(came.at).map(|()| content));
-        let declared = said.length;
-        let (ticket, content) = match ticket.check(checked) {
+        let (ticket, announced) = match ticket.check(self.announced(came, &known, request.headers())) {
             Ok(passed) => passed,
-            Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
+            Err(refusal) => {
+                trail.refused_for(&known.integration, &refusal);
+                return Err(Box::pin(self.unread(request, trail, refusal)).await);
+            }
         };
         // All that the head says is known: a body that comes slowly must not hold its room too.
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
-        let encoding = content.encoding;
-        let expected = Expected { declared, encoding, cap, limits, budget: &self.budget };
-        let read = body::read(request.body_mut(), &expected).await;
+        let read = {
+            let expected = announced.expected(&known.limits, &self.budget);
+            body::read(request.body_mut(), &expected).await
+        };
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
-        let (ticket, body) = ticket.check(read)?;
-        let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
-        let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
-        let success = StatusCode::from_u16(integration.config.success_status).unwrap_or(StatusCode::ACCEPTED);
-        // Boxed: a connection that waits for its body has no room for what comes after it.
-        let ended = Box::pin(self.accept_all(came, known, body, tolerated, heard, ticket, trail)).await?;
-        Ok((ended, success))
+        let decided = match ticket.check(read) {
+            Ok((ticket, body)) => self.decide(came, &known, announced.content, body, ticket, trail),
+            Err(refusal) => Err(refusal),
+        };
+        let taken = match decided {
+            Ok(None) => Ok(()),
+            Ok(Some(Underway { on: Some(On::Log(waits, key)), rest: None, _reserved })) => {
+                Ended::stored(waits.await, key).map(|ended| trail.end(ended, true))
+            }
+            // Boxed: what few requests wait for must not make every connection larger.
+            Ok(Some(underway)) => Box::pin(self.wait(came, &known, underway, trail)).await,
+            Err(refusal) => Err(refusal),
+        };
+        let success = known.integration.config.success_status;
+        match taken {
+            Ok(()) => Ok(StatusCode::from_u16(success).unwrap_or(StatusCode::ACCEPTED)),
+            Err(refusal) => {
+                trail.refused_for(&known.integration, &refusal);
+                Err(refusal)
+            }
+        }
     }
 
-    /// Every event of the request, in order.
-    #[allow(clippy::too_many_arguments)]
-    async fn accept_all(
+    /// Steps 4 to 6: what the head says of the body, and the request limit.
+    fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced, Refusal> {
+        let integration = &known.integration;
+        let cap = integration.config.body_bytes.unwrap_or(known.limits.body_bytes);
+        let said = headers::Said::of(headers);
+        integration.allows(known.dialect.name(), came.source)?;
+        body::precheck(said.length, cap)?;
+        let content = said.content(known.limits.gzip)?;
+        integration.take_request(came.at)?;
+        Ok(Announced { declared: said.length, content, cap })
+    }
+
+    /// Steps 8 to 12, as far as there is nothing to wait for.
+    fn decide(
         &self,
         came: &Came,
         known: &Known,
+        content: headers::Content,
         body: CappedBody,
-        tolerated: Tolerated,
-        heard: Few<Heard>,
-        first: Ticket,
+        ticket: Ticket,
         trail: &mut Trail,
-    ) -> Result<Few<Ended>, Refusal> {
-        let mut ended = Few::with_capacity(heard.len());
-        let mut first = Some(first);
-        for heard in heard {
-            if let Some(watched) = &mut trail.watched {
-                watched.begins(heard.action, heard.key.as_ref());
-            }
-            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(came.worker));
-            let decided = match self.accept(came, known, body.bytes(), tolerated, heard, ticket) {
-                // Boxed: what waits rarely must not make every request's future larger.
-                Step::Contended(waits) => Box::pin(self.stand_in_line(came.worker, known, waits)).await?,
-                Step::Decided(decided) => decided?,
-            };
-            let (one, event_uid) = match decided {
-                Decided::Ended(ended) => (ended, None),
-                Decided::Stored(append, key) => match append.await {
-                    Ok(Accepted { event_uid, outcome, incident }) => {
-                        (Ended { outcome, incident, key }, Some(event_uid))
-                    }
-                    Err(reason) => return Err(Refusal::new(reason, answer::why(reason))),
-                },
-            };
-            if let Some(watched) = &mut trail.watched {
-                watched.ends(one.outcome, event_uid);
-            }
-            ended.push(one);
+    ) -> Result<Option<Underway>, Refusal> {
+        let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
+        let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
+        let (raw, reserved) = body.into_parts();
+        let mut heard = heard.into_iter();
+        let Some(first) = heard.next() else { return Ok(None) };
+        let rest = if heard.len() > 0 { Some(Box::new(Rest { raw: raw.clone(), tolerated, heard })) } else { None };
+        let on = self.accept(came, known, raw, tolerated, first, ticket, trail)?;
+        if on.is_none() && rest.is_none() {
+            return Ok(None);
         }
-        Ok(ended)
+        Ok(Some(Underway { on, rest, _reserved: reserved }))
+    }
+
+    /// Waits for what is under way; then come the events behind it, in order.
+    async fn wait(&self, came: &Came, known: &Known, underway: Underway, trail: &mut Trail) -> Result<(), Refusal> {
+        let Underway { on, rest, _reserved } = underway;
+        if let Some(on) = on {
+            self.wait_for(came.worker, known, on, trail).await?;
+        }
+        match rest {
+            // Boxed: what few requests need must not make every connection larger.
+            Some(rest) => Box::pin(self.accept_rest(came, known, *rest, trail)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn accept_rest(&self, came: &Came, known: &Known, rest: Rest, trail: &mut Trail) -> Result<(), Refusal> {
+        let Rest { raw, tolerated, heard } = rest;
+        for heard in heard {
+            let ticket = self.metrics.receive(came.worker);
+            if let Some(on) = self.accept(came, known, raw.clone(), tolerated, heard, ticket, trail)? {
+                self.wait_for(came.worker, known, on, trail).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for one event's end.
+    async fn wait_for(&self, worker: usize, known: &Known, on: On, trail: &mut Trail) -> Result<(), Refusal> {
+        let on = match on {
+            On::Line(contended) => self.stand_in_line(worker, known, contended, trail).await?,
+            log => Some(log),
+        };
+        if let Some(On::Log(waits, key)) = on {
+            trail.end(Ended::stored(waits.await, key)?, true);
+        }
+        Ok(())
     }
 
     /// Steps 1 to 3: path, method, key.
@@ -329,7 +381,7 @@ impl Intake {
         }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
         let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
-        trail.matched = Some((index, dialect));
+        trail.matched = Some(index);
         if method != route.method {
             return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
         }
@@ -354,13 +406,17 @@ impl Intake {
     }
 
     /// Steps 8 and 9: parse and validate.
-    fn hear(&self, known: &Known, body: &Bytes) -> Result<Few<Heard>, Refusal> {
+    fn hear(&self, known: &Known, body: &Bytes) -> Result<Few<Judged>, Refusal> {
         let config = &known.integration.config;
         let rules = Rules { require_description: config.require_description, judge_only: true };
+        if let Some(judged) = known.dialect.judge(known.route.endpoint, body, rules) {
+            let severity = judged.severity.or(config.default_severity);
+            return Ok(Few::from_buf([Judged { severity, ..judged }]));
+        }
         let mut heard = Few::new();
         let decoded = json::with_document(body, |document| {
             known.dialect.decode(known.route.endpoint, document, rules, &mut |said| {
-                heard.push(Heard {
+                heard.push(Judged {
                     action: said.action,
                     key: said.key,
                     severity: said.content.severity.or(config.default_severity),
@@ -379,16 +435,18 @@ impl Intake {
         }
     }
 
-    /// Steps 10 to 12: claim, event limit, log.
+    /// Steps 10 to 12: claim, event limit, log. What ended is in `trail`; else what it waits for comes back.
+    #[allow(clippy::too_many_arguments)] // Each is another stage's.
     fn accept(
         &self,
         came: &Came,
         known: &Known,
-        raw: &Bytes,
+        raw: Bytes,
         tolerated: Tolerated,
-        heard: Heard,
+        heard: Judged,
         ticket: Ticket,
-    ) -> Step {
+        trail: &mut Trail,
+    ) -> Result<Option<On>, Refusal> {
         let Known { dialect, route, integration, .. } = known;
         let rules = dedup::Rules { life: dialect.key_life(), policy: integration.config.policy, notes: heard.notes };
         let received_at = Micros::now();
@@ -403,29 +461,39 @@ impl Intake {
             key: heard.key,
             severity: heard.severity,
             tolerated,
-            raw: raw.clone(),
+            raw,
         };
+        if let Some(watched) = &mut trail.watched {
+            watched.begins(&event);
+        }
         match self.dedup.claim(&event, &integration.targets, rules) {
-            Claimed::Contended(line) => Step::Contended(Box::new(Contended { line, event, rules, ticket })),
-            claimed => Step::Decided(self.admit(came.worker, came.at, known, claimed, event, ticket)),
+            Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
+            claimed => self.admit(came.worker, came.at, known, claimed, event, ticket, trail),
         }
     }
 
     /// Another change of the key is in flight: waits for the turn and claims again. Who waited in vain claims
     /// once more, and is refused if that fails too.
-    async fn stand_in_line(&self, worker: usize, known: &Known, waits: Box<Contended>) -> Result<Decided, Refusal> {
+    async fn stand_in_line(
+        &self,
+        worker: usize,
+        known: &Known,
+        waits: Box<Contended>,
+        trail: &mut Trail,
+    ) -> Result<Option<On>, Refusal> {
         let Contended { mut line, event, rules, ticket } = *waits;
         let deadline = Instant::now() + LINE_WAIT_MAX;
         loop {
             let in_time = line.wait(deadline.saturating_duration_since(Instant::now())).await;
             match self.dedup.claim(&event, &known.integration.targets, rules) {
                 Claimed::Contended(next) if in_time => line = next,
-                claimed => return self.admit(worker, Instant::now(), known, claimed, event, ticket),
+                claimed => return self.admit(worker, Instant::now(), known, claimed, event, ticket, trail),
             }
         }
     }
 
     /// Step 11, and the hand-over to the log.
+    #[allow(clippy::too_many_arguments)] // Each is another stage's.
     fn admit(
         &self,
         worker: usize,
@@ -434,19 +502,22 @@ impl Intake {
         claimed: Claimed,
         event: Event,
         ticket: Ticket,
-    ) -> Result<Decided, Refusal> {
+        trail: &mut Trail,
+    ) -> Result<Option<On>, Refusal> {
         let Known { dialect, integration, .. } = known;
         let (claim, pacing) = match claimed {
             Claimed::Owned(claim, pacing) if self.is_beyond_the_unknown_line(pacing, integration) => {
                 // The claim is released: a resolve of a key nobody knows changes nothing here.
                 self.metrics.unknown_absorbed.inc();
                 ticket.absorb(claim.outcome);
-                return Ok(Decided::Ended(Ended { outcome: claim.outcome, incident: None, key: event.key }));
+                trail.end(Ended { outcome: claim.outcome, incident: None, key: event.key }, false);
+                return Ok(None);
             }
             Claimed::Owned(claim, pacing) => (claim, pacing),
             Claimed::Absorbed { outcome, incident } => {
                 ticket.absorb(outcome);
-                return Ok(Decided::Ended(Ended { outcome, incident, key: event.key }));
+                trail.end(Ended { outcome, incident, key: event.key }, false);
+                return Ok(None);
             }
             Claimed::Refused => {
                 ticket.reject(Reason::UnknownResolve);
@@ -461,7 +532,13 @@ impl Intake {
         let key = event.key.clone();
         match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
             // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
-            Ok(admitted) => Ok(Decided::Stored(self.store.append(worker, admitted), key)),
+            Ok(admitted) => match self.store.append(worker, admitted) {
+                Append::Ended(stored) => {
+                    trail.end(Ended::stored(stored, key)?, true);
+                    Ok(None)
+                }
+                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
+            },
             Err((refusal, ticket)) => {
                 ticket.reject(refusal.reason);
                 Err(refusal)
@@ -474,7 +551,20 @@ impl Intake {
     }
 }
 
+impl Announced {
+    fn expected<'l>(&self, limits: &'l body::Limits, budget: &'l Arc<Budget>) -> Expected<'l> {
+        let Self { declared, content, cap } = *self;
+        Expected { declared, encoding: content.encoding, cap, limits, budget }
+    }
+}
+
 impl Ended {
+    /// How the log ended it.
+    fn stored(stored: Result<Accepted, Reason>, key: Option<Key>) -> Result<Self, Refusal> {
+        let Accepted { outcome, incident } = stored.map_err(|reason| Refusal::new(reason, answer::why(reason)))?;
+        Ok(Self { outcome, incident, key })
+    }
+
     fn ending(&self) -> Ending<'_> {
         Ending { outcome: self.outcome, incident: self.incident.as_ref(), key: self.key.as_ref() }
     }

@@ -10,6 +10,7 @@ mod books;
 mod page;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
@@ -29,7 +30,8 @@ pub struct Metrics {
     upstreams: RwLock<BTreeMap<Arc<str>, Arc<UpstreamMeter>>>,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
-    pub requests_in_flight: IntGauge,
+    requests_in_flight: IntGauge,
+    in_work: Vec<InWork>,
     pub connections: IntGauge,
     pub connections_refused: IntCounter,
     pub lingering_refused: IntCounter,
@@ -52,6 +54,11 @@ pub struct Metrics {
     pub log_lines_suppressed: IntCounter,
     pub log_lines_dropped: IntCounter,
 }
+
+/// Requests in work on one thread, which alone writes it; in lines of its own, or threads would wait for each other.
+#[derive(Default)]
+#[repr(align(128))]
+struct InWork(AtomicI64);
 
 /// Counters of one dialect's requests, resolved once.
 #[derive(Clone)]
@@ -83,6 +90,7 @@ impl Metrics {
         let page = page::Page { registry: &registry };
         let metrics = Arc::new(Self {
             intake: (0..shards.max(1)).map(|_| Arc::default()).collect(),
+            in_work: (0..shards.max(1)).map(|_| InWork::default()).collect(),
             upstreams: RwLock::default(),
             requests: page.counters(
                 "http_requests_total",
@@ -201,6 +209,21 @@ impl Metrics {
         Ticket::new(&self.intake[shard % self.intake.len()])
     }
 
+    /// A request is in work on the thread of `shard`, which alone calls this for it.
+    pub fn request_begins(&self, shard: usize) {
+        self.in_work(shard, 1);
+    }
+
+    /// It is no longer.
+    pub fn request_ends(&self, shard: usize) {
+        self.in_work(shard, -1);
+    }
+
+    fn in_work(&self, shard: usize, change: i64) {
+        let InWork(count) = &self.in_work[shard % self.in_work.len()];
+        count.store(count.load(Relaxed) + change, Relaxed);
+    }
+
     /// Counts what the log says became of events before this process began.
     pub fn recovered(&self, accepted: u64, absorbed: &[(Outcome, u64)], rejected: &[(Reason, u64)]) {
         self.intake[0].recovered(accepted, absorbed, rejected);
@@ -216,6 +239,7 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be written as text: a defect.
     pub fn text(&self) -> Result<String, prometheus::Error> {
+        self.requests_in_flight.set(self.in_work.iter().map(|InWork(count)| count.load(Relaxed)).sum());
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
@@ -240,6 +264,25 @@ mod tests {
         assert!(book.balances());
         open.accept();
         assert!(metrics.intake().balances());
+    }
+
+    #[test]
+    fn requests_in_work_on_all_threads_are_shown_together() {
+        let metrics = Metrics::new(2).unwrap();
+        let shown = || {
+            metrics
+                .text()
+                .unwrap()
+                .lines()
+                .find_map(|line| line.strip_prefix("surgegate_http_requests_in_flight ").map(str::to_owned))
+        };
+        metrics.request_begins(0);
+        metrics.request_begins(1);
+        metrics.request_begins(1);
+        assert_eq!(shown().as_deref(), Some("3"));
+        metrics.request_ends(1);
+        metrics.request_ends(0);
+        assert_eq!(shown().as_deref(), Some("1"));
     }
 
     #[test]

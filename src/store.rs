@@ -404,7 +404,19 @@ struct Core {
 #[must_use = "only its end tells whether the event may be answered 2xx"]
 pub enum Append {
     Ended(Result<Accepted, Reason>),
-    Waits(oneshot::Receiver<Result<Accepted, Reason>>),
+    Waits(Waits),
+}
+
+/// Resolves when the event is durable, or was refused; dropping it changes nothing.
+#[must_use = "only its end tells whether the event may be answered 2xx"]
+pub struct Waits(oneshot::Receiver<Result<Accepted, Reason>>);
+
+impl Future for Waits {
+    type Output = Result<Accepted, Reason>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.get_mut().0).poll(cx).map(|ended| ended.unwrap_or(Err(Reason::SpoolFailed)))
+    }
 }
 
 impl Future for Append {
@@ -413,16 +425,9 @@ impl Future for Append {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Ended(ended) => Poll::Ready(*ended),
-            Self::Waits(answer) => Pin::new(answer).poll(cx).map(|ended| ended.unwrap_or(Err(Reason::SpoolFailed))),
+            Self::Waits(waits) => Pin::new(waits).poll(cx),
         }
     }
-}
-
-/// The event ends here: its sender's retry is a new one.
-fn refuse(admitted: Admitted, reason: Reason) {
-    let Admitted { claim, ticket, .. } = admitted;
-    ticket.reject(reason);
-    drop(claim);
 }
 
 impl Core {
@@ -584,21 +589,22 @@ impl Core {
             Ok(placed) => placed,
             Err(reason) => {
                 drop(pending);
-                refuse(admitted, reason);
+                admitted.placed().refuse(reason);
                 return Append::Ended(Err(reason));
             }
         };
         let handed_over = match self.durability {
             Durability::Fsync => {
                 let (answer, receiver) = oneshot::channel();
-                pending.batch.waiting.push(Waiting { admitted, sequence, at, lane, worker, answer });
-                Append::Waits(receiver)
+                let placed = admitted.placed();
+                pending.batch.waiting.push(Waiting { placed, sequence, at, lane, worker, answer });
+                Append::Waits(Waits(receiver))
             }
             Durability::Memory => {
-                let queued = pending::queued(&admitted, sequence, at, lane);
-                pending.batch.queued.extend(queued);
                 // Under the lock: the writer must not hand it on before the books and the state know it.
-                Append::Ended(Ok(admitted.accept(at)))
+                let (accepted, left) = admitted.placed().accept(at);
+                pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
+                Append::Ended(Ok(accepted))
             }
         };
         let wake = pending.should_wake();

@@ -1,19 +1,19 @@
-//! The sharded table of states. A shard holds small slots that are hashed, and the states in rows, in order of arrival:
-//! a new key touches one line of the slots and the row behind the last one, and growing moves slots alone. Measured
-//! beside `dashmap`: 64 B a row and 10 to 21 B of slots a key, against 75 to 150 B (docs/decisions).
+//! The sharded table of states. A shard holds small slots (`places`), and the states in rows, in order of arrival: a new
+//! key touches one line of the slots and the row behind the last one, and growing moves slots alone. Measured beside
+//! `dashmap`: 64 B a row and 10 to 20 B of slots a key, against 75 to 150 B (docs/decisions).
 //!
 //! What a row leaves out (first seen: in the iid's own time stamp) is had from the log.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
-
+use super::places::Places;
 use crate::claim::Position;
 use crate::event::{Incident, Micros, Severity, State, StateKey, Uid};
 
-/// So many that a shard's growth stalls few requests, and these for microseconds.
-const SHARDS: usize = 256;
+/// So many that a shard's growth stalls few requests, and these not for long; so few that the ends of their rows stay in
+/// the processor's cache, and the next row is there when a new key comes.
+const SHARDS: usize = 64;
 /// Rows that memory is taken for at once.
 const CHUNK: usize = 64;
 
@@ -23,24 +23,9 @@ struct Row {
     entry: Entry,
 }
 
-/// Where a key's row is, with 32 bits of the key: most others are told apart without a look at their rows, and
-/// growing needs no look at any.
-#[derive(Clone, Copy)]
-struct Place {
-    tag: u32,
-    row: u32,
-}
-
-impl Place {
-    fn hash(tag: u32) -> u64 {
-        // The table looks at the highest and at the lowest bits.
-        u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
 #[derive(Default)]
 struct Shard {
-    places: HashTable<Place>,
+    places: Places,
     chunks: Vec<Vec<Row>>,
     /// Rows that were given up, to be used again.
     free: Vec<u32>,
@@ -58,9 +43,7 @@ impl Shard {
     }
 
     fn find(&self, key: StateKey) -> Option<u32> {
-        let tag = tag(key);
-        let is_it = |place: &Place| place.tag == tag && self.row(place.row).key == key;
-        self.places.find(Place::hash(tag), is_it).map(|place| place.row)
+        self.places.find(tag(key), |row| self.row(row).key == key)
     }
 
     fn insert(&mut self, key: StateKey, entry: Entry) -> u32 {
@@ -78,16 +61,13 @@ impl Shard {
             // More rows than any memory holds in one shard of 256.
             u32::try_from(before + chunk.len() - 1).unwrap_or(u32::MAX)
         };
-        let tag = tag(key);
-        self.places.insert_unique(Place::hash(tag), Place { tag, row }, |place| Place::hash(place.tag));
+        self.places.insert(tag(key), row);
         row
     }
 
     fn remove(&mut self, key: StateKey) -> Option<Entry> {
         let row = self.find(key)?;
-        let tag = tag(key);
-        let place = self.places.find_entry(Place::hash(tag), |place| place.row == row).ok()?;
-        place.remove();
+        self.places.remove(tag(key), row);
         self.free.push(row);
         Some(self.row(row).entry)
     }
@@ -186,15 +166,16 @@ impl Table {
     pub(super) fn retain(&self, mut keep: impl FnMut(StateKey, &mut Entry) -> bool) {
         for number in 0..self.0.len() {
             let Shard { places, chunks, free } = &mut *self.lock(number);
-            places.retain(|place| {
-                let row = place.row as usize;
+            let mut leaves = |&(_, row): &(u32, u32)| {
+                let row = row as usize;
                 let Row { key, entry } = &mut chunks[row / CHUNK][row % CHUNK];
-                let stays = keep(*key, entry);
-                if !stays {
-                    free.push(place.row);
-                }
-                stays
-            });
+                !keep(*key, entry)
+            };
+            let gone: Vec<(u32, u32)> = places.iter().filter(|place| leaves(place)).collect();
+            for (tag, row) in gone {
+                places.remove(tag, row);
+                free.push(row);
+            }
         }
     }
 
@@ -204,7 +185,7 @@ impl Table {
         let of = |shard: &Shard| {
             let rows = shard.chunks.iter().map(|chunk| chunk.capacity() * size_of::<Row>()).sum::<usize>();
             let lists = shard.chunks.capacity() * size_of::<Vec<Row>>() + shard.free.capacity() * size_of::<u32>();
-            shard.places.allocation_size() + rows + lists + size_of::<Mutex<Shard>>()
+            shard.places.bytes() + rows + lists + size_of::<Mutex<Shard>>()
         };
         (0..self.0.len()).map(|number| of(&self.lock(number))).sum()
     }
@@ -215,7 +196,7 @@ impl Table {
         for number in 0..self.0.len() {
             {
                 let shard = self.lock(number);
-                some.extend(shard.places.iter().map(|place| *shard.row(place.row)));
+                some.extend(shard.places.iter().map(|(_, row)| *shard.row(row)));
             }
             some.drain(..).for_each(|Row { key, entry }| visit(key, entry));
         }
@@ -337,8 +318,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_64_bytes_and_its_place_8() {
-        assert_eq!((size_of::<Row>(), size_of::<Place>()), (64, 8));
+    fn a_row_is_64_bytes() {
+        assert_eq!(size_of::<Row>(), 64);
     }
 
     fn entry(number: u32) -> Entry {

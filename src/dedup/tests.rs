@@ -36,7 +36,7 @@ fn said(key: &str, action: Action) -> Event {
 fn commit(dedup: &Arc<Dedup>, event: Event, claim: Claim) -> Incident {
     let ticket = dedup.metrics.receive(0);
     let admitted = crate::claim::Admitted { claim, event, pacing: Pacing::default(), ticket };
-    admitted.accept(Position(1)).incident.unwrap()
+    admitted.placed().accept(Position(1)).0.incident.unwrap()
 }
 
 fn run(dedup: &Arc<Dedup>, targets: &Targets, event: Event) -> (Outcome, Option<Incident>, bool) {

@@ -4,6 +4,8 @@
 //! The tape keeps no number text. Where it matters (keys, tags) and the number is no plain 64-bit integer,
 //! the text is taken from the original bytes with `serde_json`'s `RawValue`, on that rare way alone.
 
+pub mod glance;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashMap;

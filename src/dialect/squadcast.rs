@@ -1,13 +1,16 @@
 //! Squadcast APIv2, Incident Webhook and the legacy API (contracts/squadcast.md).
 
+mod judge;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use smallvec::SmallVec;
 
 use super::json::{Document, Kind, Value, clean};
-use super::{Decoded, Dialect, Ending, Faults, Route, Rules, plain_error};
+use super::{Decoded, Dialect, Ending, Faults, Judged, Route, Rules, plain_error};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
     is_blank,
@@ -28,6 +31,8 @@ static ROUTES: [Route; 2] = [
 /// Longest tag name and value, in characters (squadcast.md 4.1).
 const TAG_NAME_CHARS_MAX: usize = 128;
 const TAG_VALUE_CHARS_MAX: usize = 1024;
+/// No word that names a level is longer.
+const TEXT_BYTES_USUAL: usize = 64;
 
 impl Dialect for Squadcast {
     fn name(&self) -> &'static str {
@@ -47,6 +52,10 @@ impl Dialect for Squadcast {
         false
     }
 
+    fn judge(&self, endpoint: &str, body: &[u8], rules: Rules) -> Option<Judged> {
+        judge::judge(endpoint, body, rules)
+    }
+
     fn decode(
         &self,
         endpoint: &str,
@@ -59,7 +68,8 @@ impl Dialect for Squadcast {
         }
         let members = Members::of(document.root);
         let judge_only = rules.judge_only;
-        let mut reading = Reading { document, judge_only, faults: Vec::new(), content: Content::default() };
+        let mut reading =
+            Reading { document, judge_only, faults: Vec::new(), content: Content::default(), tags: Tags::new() };
         let action = if endpoint == V1 { Some(Action::Trigger) } else { reading.action(members.status) };
         let key = reading.key(&members, action);
         reading.texts(&members, action, rules);
@@ -68,6 +78,10 @@ impl Dialect for Squadcast {
         reading.severity(members.priority);
         match action {
             Some(action) if reading.faults.is_empty() => {
+                // Nobody asks a judgement for them.
+                if !judge_only {
+                    reading.content.tags = reading.tags.into_vec();
+                }
                 each(Decoded { action, key, content: reading.content, extra, notes: false });
                 Ok(())
             }
@@ -84,42 +98,78 @@ impl Dialect for Squadcast {
     }
 
     fn reply(&self, endings: &[Ending<'_>], success: StatusCode, request_id: &str) -> (StatusCode, Bytes) {
-        let mut body = String::with_capacity(192);
-        body.push_str("{\"status\":\"accepted\"");
-        if let Some(ending) = endings.first() {
-            body.push_str(",\"outcome\":\"");
-            body.push_str(ending.outcome.name());
-            body.push('"');
-            // A tombstone of an unknown resolve has an id of its own, but names no incident (squadcast.md 6).
-            if let Some(incident) = ending.incident.filter(|incident| incident.generation > 0) {
-                body.push_str(",\"incident_id\":\"");
-                body.push_str(incident.iid.write(&mut [0; 26]));
-                body.push('"');
-            }
-            if let Some(key) = ending.key {
-                body.push_str(",\"event_id\":");
-                push_key(&mut body, key);
-            }
+        let ending = endings.first();
+        // A tombstone of an unknown resolve has an id of its own, but names no incident (squadcast.md 6).
+        let incident = ending.and_then(|ending| ending.incident).filter(|incident| incident.generation > 0);
+        let key = ending.and_then(|ending| ending.key).map(quoted);
+        // Of exactly its length: a body with room to spare would be allocated twice.
+        let length = STATUS.len()
+            + ending.map_or(0, |ending| OUTCOME.len() + ending.outcome.name().len() + QUOTE.len())
+            + incident.map_or(0, |_| INCIDENT_ID.len() + IID_BYTES + QUOTE.len())
+            + key.as_ref().map_or(0, |key| EVENT_ID.len() + key.text.len() + 2 * key.quote.len())
+            + REQUEST_ID.len()
+            + request_id.len()
+            + END.len();
+        let mut body = Vec::with_capacity(length);
+        body.extend_from_slice(STATUS);
+        if let Some(ending) = ending {
+            body.extend_from_slice(OUTCOME);
+            body.extend_from_slice(ending.outcome.name().as_bytes());
+            body.extend_from_slice(QUOTE);
         }
-        body.push_str(",\"request_id\":\"");
-        body.push_str(request_id);
-        body.push_str("\"}");
+        if let Some(incident) = incident {
+            body.extend_from_slice(INCIDENT_ID);
+            let mut iid = [0; IID_BYTES];
+            incident.iid.write(&mut iid);
+            body.extend_from_slice(&iid);
+            body.extend_from_slice(QUOTE);
+        }
+        if let Some(Quoted { text, quote }) = key {
+            body.extend_from_slice(EVENT_ID);
+            body.extend_from_slice(quote);
+            body.extend_from_slice(text.as_bytes());
+            body.extend_from_slice(quote);
+        }
+        body.extend_from_slice(REQUEST_ID);
+        body.extend_from_slice(request_id.as_bytes());
+        body.extend_from_slice(END);
+        debug_assert_eq!(body.len(), length);
         (success, body.into())
     }
 }
 
+const STATUS: &[u8] = b"{\"status\":\"accepted\"";
+const OUTCOME: &[u8] = b",\"outcome\":\"";
+const INCIDENT_ID: &[u8] = b",\"incident_id\":\"";
+const EVENT_ID: &[u8] = b",\"event_id\":";
+const REQUEST_ID: &[u8] = b",\"request_id\":\"";
+const QUOTE: &[u8] = b"\"";
+const END: &[u8] = b"\"}";
+const IID_BYTES: usize = 26;
+
+/// A key as an answer shows it.
+struct Quoted<'k> {
+    text: Cow<'k, str>,
+    quote: &'static [u8],
+}
+
 /// Echoes the JSON type received: a number as it was written, a string quoted.
-fn push_key(body: &mut String, key: &Key) {
-    let plain = key.canon().bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+fn quoted(key: &Key) -> Quoted<'_> {
+    let canon = key.canon();
     match key.kind {
-        KeyKind::Integer => body.push_str(key.canon()),
-        _ if plain => {
-            body.push('"');
-            body.push_str(key.canon());
-            body.push('"');
+        KeyKind::Integer => Quoted { text: Cow::Borrowed(canon), quote: b"" },
+        _ if needs_escapes(canon) => {
+            Quoted { text: Cow::Owned(serde_json::Value::from(canon).to_string()), quote: b"" }
         }
-        _ => body.push_str(&serde_json::Value::from(key.canon()).to_string()),
+        _ => Quoted { text: Cow::Borrowed(canon), quote: QUOTE },
     }
+}
+
+/// Whether a JSON string cannot show the text as it is.
+fn needs_escapes(text: &str) -> bool {
+    // Without a branch, many bytes are looked at at once.
+    let odd = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    text.bytes().fold(0, |any, byte| any | odd(byte)) != 0
 }
 
 /// The top-level members; of a repeated name the last (contracts 2.4).
@@ -176,7 +226,11 @@ struct Reading<'d> {
     judge_only: bool,
     faults: Faults,
     content: Content<'d>,
+    /// To be the content's; the two that judging needs take no memory.
+    tags: Tags<'d>,
 }
+
+type Tags<'d> = SmallVec<[(Cow<'d, str>, Tag<'d>); 2]>;
 
 impl<'d> Reading<'d> {
     fn fault(&mut self, member: &str, reason: &str) {
@@ -287,7 +341,7 @@ impl<'d> Reading<'d> {
         // Judging needs two tags, unless others could crowd them out or be lifted beside them.
         let only_severity = self.judge_only && !may_lift && tags.len() <= TAGS_MAX;
         if !only_severity {
-            self.content.tags.reserve(tags.len().min(TAGS_MAX));
+            self.tags.reserve(tags.len().min(TAGS_MAX));
         }
         for (name, value) in tags.members() {
             if only_severity && !["severity", "priority"].iter().any(|known| known.eq_ignore_ascii_case(name)) {
@@ -299,22 +353,22 @@ impl<'d> Reading<'d> {
                 self.content.warn("tag_dropped", path());
                 continue;
             }
-            let known = self.content.tags.iter().position(|(known, _)| *known == name);
+            let known = self.tags.iter().position(|(known, _)| *known == name);
             if value.is_null() {
                 self.content.warn("tag_dropped", path());
                 if let Some(at) = known {
-                    self.content.tags.remove(at);
+                    self.tags.remove(at);
                 }
                 continue;
             }
-            if known.is_none() && self.content.tags.len() == TAGS_MAX {
+            if known.is_none() && self.tags.len() == TAGS_MAX {
                 self.content.warn("tag_dropped", path());
                 continue;
             }
             let tag = self.tag(value, &["tags", name]);
             match known {
-                Some(at) => self.content.tags[at].1 = tag,
-                None => self.content.tags.push((clean(name), tag)),
+                Some(at) => self.tags[at].1 = tag,
+                None => self.tags.push((clean(name), tag)),
             }
         }
     }
@@ -326,10 +380,10 @@ impl<'d> Reading<'d> {
             let is_tag = value.is_object()
                 && value.member("value").is_some()
                 && (value.member("color").is_some() || value.member("colour").is_some());
-            let taken = self.content.tags.iter().any(|(known, _)| known == name);
-            if is_tag && !taken && self.content.tags.len() < TAGS_MAX {
+            let taken = self.tags.iter().any(|(known, _)| known == name);
+            if is_tag && !taken && self.tags.len() < TAGS_MAX {
                 let tag = self.tag(*value, &[name]);
-                self.content.tags.push((clean(name), tag));
+                self.tags.push((clean(name), tag));
             } else {
                 extra.push(*name);
             }
@@ -396,7 +450,7 @@ impl<'d> Reading<'d> {
             self.content.warn("priority_ignored", "priority");
         }
         let tag = |wanted: &str, level: fn(&str) -> Option<_>| {
-            let (_, tag) = self.content.tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+            let (_, tag) = self.tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
             Some((level(&tag.value), tag.value.clone()))
         };
         let candidates =
@@ -523,6 +577,76 @@ mod tests {
         fn judging_decides_what_the_full_reading_decides(body in some_body()) {
             let read = |judge_only| decode_at(V2, &body, judge_only, |said| (said.action, said.key, said.content.severity));
             prop_assert_eq!(read(true), read(false), "{}", body);
+        }
+
+        /// A glance says what the full reading says, or nothing; of what is no body at all it says nothing.
+        #[test]
+        fn a_glance_never_disagrees_with_the_full_reading(
+            body in prop_oneof![some_body(), usual_body()],
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0x20_u8..0x7f), 0..3),
+            require_description: bool,
+        ) {
+            let mut bytes = body.into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let rules = Rules { require_description, judge_only: true };
+            let Some(judged) = Squadcast.judge(V2, &bytes, rules) else { return Ok(()) };
+            let mut said = None;
+            let read = with_document(&bytes, |document| {
+                Squadcast.decode(V2, document, rules, &mut |decoded| {
+                    let Decoded { action, key, content, notes, .. } = decoded;
+                    said = Some(Judged { action, key, severity: content.severity, notes });
+                })
+            });
+            let text = bytes.escape_ascii();
+            prop_assert!(matches!(read, Ok(Ok(()))), "{}: {:?}", text, read);
+            prop_assert_eq!(Some(judged), said, "{}", text);
+        }
+    }
+
+    /// As senders write them, with every place where a change could matter.
+    fn usual_body() -> impl Strategy<Value = String> {
+        let word =
+            prop::sample::select(vec!["", " ", "high", "P1", "Critical", "x y", "ü", "lt-1", "trigger", "resolve"]);
+        let value = prop_oneof![
+            4 => word.clone().prop_map(|word| format!("\"{word}\"")),
+            1 => prop::sample::select(vec!["1", "-2", "0", "-0", "01", "1.5", "null", "true", "{}", "[]", "[1, \"a\"]"])
+                .prop_map(str::to_owned),
+        ];
+        let tag = (prop::sample::select(vec!["severity", "Priority", "priority", "team", ""]), value.clone())
+            .prop_map(|(name, value)| format!("\"{name}\":{value}"));
+        let tags = prop::collection::vec(tag, 0..4).prop_map(|tags| format!("{{{}}}", tags.join(",")));
+        let names = ["message", "description", "event_id", "status", "tags", "message", "dedup_key", "priority"];
+        let member = |(name, word, tags): (&str, String, String)| match name {
+            "tags" => format!("\"tags\": {tags}"),
+            name => format!("\"{name}\": {word}"),
+        };
+        let member = (prop::sample::select(names.to_vec()), value, tags).prop_map(member);
+        let texts = "\"message\":\"disk full\",\"description\":\"d\"";
+        prop::collection::vec(member, 0..4).prop_map(move |members| match members.as_slice() {
+            [] => format!("{{{texts}}}"),
+            members => format!("{{{texts}, {}}}", members.join(" , ")),
+        })
+    }
+
+    #[test]
+    fn the_usual_event_is_judged_by_a_glance() {
+        let long = "volume /data at 99 % ".repeat(20);
+        let body = format!(
+            r##"{{"message":"disk full","event_id":"lt-1","status":"trigger","tags":{{"severity":"high","team":{{"value":"a","color":"#f00"}},"n":[1,true]}},"description":"{long}"}}"##
+        );
+        let rules = Rules { require_description: true, judge_only: true };
+        let judged = Squadcast.judge(V2, body.as_bytes(), rules).unwrap();
+        assert_eq!((judged.action, judged.key.unwrap().canon()), (Action::Trigger, "lt-1"));
+        assert_eq!(judged.severity.map(|severity| severity.level()), Some(4));
+        let resolve = Squadcast.judge(V2, br#"{"status": "resolve", "event_id": "x"}"#, rules).unwrap();
+        assert_eq!(resolve.action, Action::Resolve);
+        for left in
+            [with(r#""x":1"#), with(r#""message":"again""#), with("\"status\":\"a\\nb\""), "{}".into(), "[]".into()]
+        {
+            assert_eq!(Squadcast.judge(V2, left.as_bytes(), rules), None, "{left}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Integration keys: held as SHA-256, found by hash, compared in constant time. Two live keys an
 //! integration allow a rotation without a gap.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ pub(super) fn hash_of(key: &str) -> [u8; 32] {
 #[derive(Default)]
 pub struct Keys {
     /// By the hash's first 8 bytes. What a look-up's time tells of them is of no use without the key.
-    by_head: HashMap<u64, Vec<(Words, Arc<Integration>)>>,
+    by_head: std::collections::HashMap<u64, Vec<(Words, Arc<Integration>)>, foldhash::fast::RandomState>,
 }
 
 impl Keys {

@@ -31,9 +31,8 @@ pub(super) struct RequestId([u8; 32]);
 impl RequestId {
     pub(super) fn new() -> Self {
         let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(fastrand::u128(..).to_le_bytes()) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 0xF)];
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(fastrand::u128(..).to_le_bytes()) {
+            *pair = HEX[usize::from(byte)];
         }
         Self(text)
     }
@@ -43,7 +42,17 @@ impl RequestId {
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The two digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xF]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// What the sender reads when the log could not take the event.
 pub(super) fn why(reason: Reason) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Action, Key, Micros, Uid};
+use crate::event::{Action, Event, Key, Micros, Uid};
 use crate::outcome::{Outcome, Reason};
 use crate::tap::{Decision, Tap};
 
@@ -10,6 +10,7 @@ use crate::tap::{Decision, Tap};
 struct Seen {
     action: Action,
     key: Option<Key>,
+    uid: Uid,
     /// With its name where the log has it.
     ended: Option<(Outcome, Option<Uid>)>,
 }
@@ -31,13 +32,14 @@ impl Watched {
         self.integration = Some(Arc::clone(integration));
     }
 
-    pub(super) fn begins(&mut self, action: Action, key: Option<&Key>) {
-        self.events.push(Seen { action, key: key.cloned(), ended: None });
+    pub(super) fn begins(&mut self, event: &Event) {
+        self.events.push(Seen { action: event.action, key: event.key.clone(), uid: event.uid, ended: None });
     }
 
-    pub(super) fn ends(&mut self, outcome: Outcome, event_uid: Option<Uid>) {
+    /// `is_stored`: the log has the event, by its uid.
+    pub(super) fn ends(&mut self, outcome: Outcome, is_stored: bool) {
         if let Some(last) = self.events.last_mut() {
-            last.ended = Some((outcome, event_uid));
+            last.ended = Some((outcome, is_stored.then_some(last.uid)));
         }
     }
 
@@ -68,7 +70,7 @@ impl Watched {
         if events.is_empty() {
             return tap.tell(refused);
         }
-        for Seen { action, key, ended } in events {
+        for Seen { action, key, ended, .. } in events {
             let (outcome, event_uid) = ended.map_or((None, None), |(outcome, uid)| (Some(outcome), uid));
             let reason = reason.filter(|_| outcome.is_none());
             if let Some(outcome) = outcome {

@@ -12,6 +12,8 @@
 
 use thiserror::Error;
 
+use crate::octets::{HIGHS, below, equal, run};
+
 /// What opens an HTTP/2 connection; such a connection is not watched.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HTTP_1_1: u64 = u64::from_be_bytes(*b"HTTP/1.1");
@@ -148,6 +150,16 @@ impl Field {
             _ => Self::Other,
         }
     }
+
+    fn of_name(name: &[u8]) -> Self {
+        match name {
+            // As nearly every client writes them.
+            b"Content-Length" | b"content-length" => Self::Length,
+            _ if name.eq_ignore_ascii_case(Self::Length.name()) => Self::Length,
+            _ if name.eq_ignore_ascii_case(Self::Coding.name()) => Self::Coding,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Default for Framing {
@@ -215,41 +227,32 @@ impl Framing {
     /// Takes a whole head at once, as nearly every one comes. Anything that could be a fault, or that is rare,
     /// is `None`: the byte-wise watch begins at the head's start and judges it.
     fn clean_head(&mut self, rest: &[u8]) -> Option<usize> {
-        let line_end = |from: usize| {
-            let end = from + memchr::memchr(b'\r', rest.get(from..)?)?;
-            (rest.get(end + 1) == Some(&b'\n')).then_some(end)
-        };
-        let mut end = line_end(0)?;
-        if !rest.get(..end)?.ends_with(b"HTTP/1.1") {
+        let request = rest.get(..memchr::memchr(b'\r', rest)?)?;
+        if !request.ends_with(b"HTTP/1.1") || has_control(request) {
             return None;
         }
-        let (mut lines, mut length) = (1, None);
+        // Of the CR that ends the last line.
+        let mut end = request.len();
+        let mut length = None;
         loop {
-            let line = rest.get(end + 2..)?;
+            let (b"\r\n", line) = rest.get(end..)?.split_at_checked(2)? else { return None };
             let name = name_len(line);
-            lines += 1;
-            match line.get(name)? {
-                b':' if name > 0 => {}
-                b'\r' if line.starts_with(b"\r\n") => break,
+            let Some((name, value)) = line.split_at_checked(name).filter(|(_, value)| value.first() == Some(&b':'))
+            else {
+                if line.starts_with(b"\r\n") {
+                    break;
+                }
+                return None;
+            };
+            let value = value.get(1..)?;
+            // What ends it is a CR, or else a control byte.
+            let value = value.get(..run(value, control_marks, is_control))?;
+            match Field::of_name(name) {
+                Field::Other if !name.is_empty() => {}
+                Field::Length if length.is_none() => length = Some(digits(value)?),
                 _ => return None,
             }
-            let begin = end + 2;
-            end = line_end(begin + name)?;
-            let is = |field: Field| line.get(..name).is_some_and(|said| said.eq_ignore_ascii_case(field.name()));
-            if name == Field::Coding.name().len() && is(Field::Coding) {
-                return None;
-            }
-            if name == Field::Length.name().len() && is(Field::Length) {
-                if length.is_some() {
-                    return None;
-                }
-                length = Some(digits(rest.get(begin + name + 1..end)?)?);
-            }
-        }
-        let taken = end + 4;
-        // The ends of the lines are the only control bytes.
-        if controls(rest.get(..taken)?) != 2 * lines {
-            return None;
+            end += 2 + name.len() + 1 + value.len();
         }
         self.is_1_1 = true;
         self.has_length = length.is_some();
@@ -257,7 +260,7 @@ impl Framing {
         self.in_trailers = false;
         self.number = length.unwrap_or(0);
         self.state = if self.number > 0 { State::Body } else { State::Start };
-        Some(taken)
+        Some(end + 4)
     }
 
     /// Takes one or more bytes of `rest`, which begins with `byte`, and says how many.
@@ -515,47 +518,33 @@ impl From<Fault> for Stop {
     }
 }
 
-const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-
-/// Marks, in the high bit of each byte, the bytes below `limit` (at most 128). Marks above the lowest may be wrong.
-const fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(ONES * limit as u64) & !word & HIGHS
-}
-
-/// As [`below`], the bytes equal to `byte`.
-const fn equal(word: u64, byte: u8) -> u64 {
-    below(word ^ (ONES * byte as u64), 1)
-}
-
-/// Bytes before the first that `marks` marks in a word, or that `stops` where no whole word is left.
-fn run(bytes: &[u8], marks: impl Fn(u64) -> u64, stops: impl Fn(u8) -> bool) -> usize {
-    let mut taken = 0;
-    for word in bytes.chunks_exact(8) {
-        let word = word.first_chunk::<8>().map_or(0, |word| u64::from_le_bytes(*word));
-        let marked = marks(word);
-        if marked != 0 {
-            return taken + (marked.trailing_zeros() / 8) as usize;
-        }
-        taken += 8;
-    }
-    let rest = bytes.get(taken..).unwrap_or_default();
-    taken + rest.iter().position(|&byte| stops(byte)).unwrap_or(rest.len())
-}
-
 /// The number that a length's value is: 1 to 19 digits with blanks around.
 fn digits(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
-    let fits = (1..=usize::from(LENGTH_DIGITS_MAX)).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    fits.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+    if !(1..=usize::from(LENGTH_DIGITS_MAX)).contains(&digits.len()) {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        // So few digits always fit.
+        (digit < 10).then(|| number.wrapping_mul(10).wrapping_add(u64::from(digit)))
+    })
 }
 
-/// How many control bytes there are, tabs included.
-fn controls(bytes: &[u8]) -> usize {
-    // In blocks whose count fits a byte: that is counted many bytes at a time.
-    let is_one = |byte: u8| u8::from((byte < 0x20) | (byte == 0x7f));
-    let count = |block: &[u8]| block.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(is_one(byte)));
-    bytes.chunks(255).map(|block| usize::from(count(block))).sum()
+/// A tab is one.
+fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f
+}
+
+fn control_marks(word: u64) -> u64 {
+    below(word, 0x20) | equal(word, 0x7f)
+}
+
+/// Without a branch, several words are looked at at once.
+fn has_control(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let marks = words.iter().fold(0, |marks, word| marks | control_marks(u64::from_le_bytes(*word)));
+    marks != 0 || rest.iter().any(|&byte| is_control(byte))
 }
 
 /// Bytes before the first control byte; a tab is text.
@@ -563,7 +552,7 @@ fn text_len(bytes: &[u8]) -> usize {
     let mut taken = 0;
     loop {
         let rest = bytes.get(taken..).unwrap_or_default();
-        taken += run(rest, |word| below(word, 0x20) | equal(word, 0x7f), |byte| byte < 0x20 || byte == 0x7f);
+        taken += run(rest, control_marks, is_control);
         if bytes.get(taken) != Some(&b'\t') {
             return taken;
         }

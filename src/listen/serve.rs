@@ -202,7 +202,7 @@ struct InWork<'h>(&'h Handler);
 impl<'h> InWork<'h> {
     fn begin(handler: &'h Handler, version: Version) -> Self {
         handler.watched.begin(version == Version::HTTP_2);
-        handler.shared.intake.metrics.requests_in_flight.inc();
+        handler.shared.intake.metrics.request_begins(handler.worker);
         Self(handler)
     }
 }
@@ -210,6 +210,6 @@ impl<'h> InWork<'h> {
 impl Drop for InWork<'_> {
     fn drop(&mut self) {
         self.0.watched.end();
-        self.0.shared.intake.metrics.requests_in_flight.dec();
+        self.0.shared.intake.metrics.request_ends(self.0.worker);
     }
 }

@@ -35,7 +35,7 @@ struct Connections {
     running: HashMap<u64, (Arc<Watched>, AbortHandle)>,
 }
 
-/// What one connection notes of itself.
+/// What one connection notes of itself. Only its worker's thread does, so nothing here is a locked instruction.
 pub(super) struct Watched {
     clock_ms: Arc<AtomicU64>,
     /// When the head under way began to arrive; 0: none is.
@@ -101,7 +101,7 @@ impl Watched {
 
     /// A request's head is complete: the connection is not idle until its [`end`](Self::end).
     pub(super) fn begin(&self, is_h2: bool) {
-        self.requests.fetch_add(1, Relaxed);
+        self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
         self.head_since_ms.store(0, Relaxed);
         if is_h2 {
             self.is_h2.store(true, Relaxed);
@@ -111,7 +111,7 @@ impl Watched {
     /// A request has ended.
     pub(super) fn end(&self) {
         self.active_ms.store(self.now(), Relaxed);
-        self.requests.fetch_sub(1, Relaxed);
+        self.requests.store(self.requests.load(Relaxed) - 1, Relaxed);
     }
 
     /// Registers the connection's task once, to be woken when it is asked to close.

@@ -18,6 +18,8 @@ use crate::outcome::Outcome;
 /// What of an event a test wants to choose.
 #[derive(Clone)]
 pub(super) struct Event {
+    /// A new one each time where it is `None`.
+    pub(super) uid: Option<Uid>,
     pub(super) key: Option<String>,
     pub(super) tracked: bool,
     pub(super) incident: bool,
@@ -32,6 +34,7 @@ pub(super) struct Event {
 impl Event {
     pub(super) fn keyed(key: &str) -> Self {
         Self {
+            uid: None,
             key: Some(key.to_owned()),
             tracked: true,
             incident: true,
@@ -71,7 +74,7 @@ impl Ledger for Notes {
 
 pub(super) fn admitted(sample: &Event) -> Admitted {
     let event = Inner {
-        uid: Uid::new(sample.received_at),
+        uid: sample.uid.unwrap_or_else(|| Uid::new(sample.received_at)),
         received_at: sample.received_at,
         integration: "fleet".into(),
         dialect: Cow::Borrowed("squadcast"),

@@ -24,7 +24,7 @@ use crate::event::Micros;
 const TICK: Duration = Duration::from_millis(100);
 /// A checkpoint is made when so much was written since the last one, or twice as much as that took, whichever is
 /// more: a start then reads little, and checkpoints cost at most half of what the log does.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
+const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// The same by time, where anything was written.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(300);
 /// After one that failed.

@@ -577,7 +577,7 @@ impl World {
             }
             Append::Waits(answer) => {
                 (known.sequence, known.at) = running.store_placed();
-                running.waits.push((event, answer));
+                running.waits.push((event, answer.0));
                 note!(self, "event {event} of {size} B: sequence {} at {:x}", known.sequence, known.at.0);
             }
         }

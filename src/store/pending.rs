@@ -12,7 +12,7 @@ use super::reader::join;
 use super::record::{self, Need, Reassigned, Touched, VERSION};
 use super::standing::{Cut, Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued};
-use crate::claim::{Accepted, Admitted, Position};
+use crate::claim::{Accepted, Admitted, Left, Placed, Position};
 use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
 use crate::outcome::Reason;
@@ -27,7 +27,7 @@ const PAGE: u32 = 4096;
 
 /// A request that waits for its record to be durable.
 pub(super) struct Waiting {
-    pub(super) admitted: Admitted,
+    pub(super) placed: Placed,
     pub(super) sequence: u64,
     pub(super) at: Position,
     pub(super) lane: LaneKey,
@@ -396,8 +396,8 @@ impl Pending {
             None => {}
         }
         self.failures += 1;
-        for Waiting { sequence, admitted, .. } in &refused {
-            self.standing.void(*sequence, &admitted.event.integration, admitted.claim.targets.iter());
+        for Waiting { sequence, placed, .. } in &refused {
+            self.standing.void(*sequence, &placed.integration, placed.claim.targets.iter());
         }
         if reason == Reason::SpoolFull {
             self.take_smaller();
@@ -424,14 +424,7 @@ impl Pending {
 }
 
 /// What the forwarder gets of an event.
-pub(super) fn queued(admitted: &Admitted, sequence: u64, at: Position, lane: LaneKey) -> Option<Queued> {
-    let Admitted { claim, event, pacing, .. } = admitted;
-    (!claim.targets.is_empty()).then(|| Queued {
-        sequence,
-        at,
-        lane,
-        integration: Arc::clone(&event.integration),
-        targets: Arc::clone(&claim.targets),
-        pacing: *pacing,
-    })
+pub(super) fn queued(left: Left, sequence: u64, at: Position, lane: LaneKey) -> Option<Queued> {
+    let Left { integration, targets, pacing } = left;
+    (!targets.is_empty()).then_some(Queued { sequence, at, lane, integration, targets, pacing })
 }

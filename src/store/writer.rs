@@ -203,9 +203,9 @@ impl Writer {
         self.core.written(&mut batch);
         self.core.recent.put(&mut batch);
         self.queued.append(&mut batch.queued);
-        for Waiting { admitted, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
-            self.queued.extend(queued(&admitted, sequence, at, lane));
-            let accepted = admitted.accept(at);
+        for Waiting { placed, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
+            let (accepted, left) = placed.accept(at);
+            self.queued.extend(queued(left, sequence, at, lane));
             self.answer(worker, (answer, Ok(accepted)));
         }
         if let Some(outlet) = &self.outlet
@@ -233,8 +233,8 @@ impl Writer {
     }
 
     fn refuse(&mut self, refused: Vec<Waiting>, reason: Reason) {
-        for Waiting { admitted, worker, answer, .. } in refused {
-            super::refuse(admitted, reason);
+        for Waiting { placed, worker, answer, .. } in refused {
+            placed.refuse(reason);
             self.answer(worker, (answer, Err(reason)));
         }
         self.deliver();

@@ -7,7 +7,6 @@ use tempfile::TempDir;
 
 use super::keeping::{DEAD, unretained};
 use super::{Rig, config, segments};
-use crate::claim::Accepted;
 use crate::event::{Micros, Uid};
 use crate::outcome::DropReason;
 use crate::store::doubles::Event;
@@ -18,12 +17,14 @@ const ALL: Bounds = Bounds { bytes_max: u64::MAX, time_max: Duration::from_secs(
 impl Rig {
     /// An event of now: its stamp tells where it stands.
     fn now(&self, key: &str) -> Event {
-        Event { received_at: Micros::now(), raw: vec![b'x'; 1000], ..self.event(key) }
+        let received_at = Micros::now();
+        Event { uid: Some(Uid::new(received_at)), received_at, raw: vec![b'x'; 1000], ..self.event(key) }
     }
 
     fn takes(&self, key: &str) -> Uid {
-        let Accepted { event_uid, .. } = self.append(&self.now(key)).unwrap();
-        event_uid
+        let event = self.now(key);
+        self.append(&event).unwrap();
+        event.uid.unwrap()
     }
 
     fn by_uid(&self, uid: Uid, bounds: Bounds) -> Trace {
@@ -172,8 +173,9 @@ fn an_event_that_was_refused_never_was() {
     assert!(rig.faults.hit.load(Ordering::SeqCst) > 0, "the fault was met");
     // The sender's retry.
     let uid = loop {
-        if let Ok(accepted) = rig.append(&rig.now("wanted")) {
-            break accepted.event_uid;
+        let event = rig.now("wanted");
+        if rig.append(&event).is_ok() {
+            break event.uid.unwrap();
         }
     };
     let (sequences, complete) = rig.on_key("wanted", 9);
