@@ -4,11 +4,11 @@
 mod answer;
 mod headers;
 mod told;
+mod wait;
 mod watched;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -20,9 +20,10 @@ use tokio::time::Instant;
 use answer::RequestId;
 pub use answer::{Answer, panicked};
 use told::{Facts, Told};
+use wait::{Contended, On, Rest, Underway};
 use watched::Watched;
 
-use crate::body::{self, Budget, CappedBody, Expected, Reserved};
+use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Dialect, Ending, Judged, Matched, Route, Rules, json};
@@ -30,11 +31,8 @@ use crate::event::{Event, Incident, Key, Micros, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
-use crate::store::{Append, Store, Waits};
+use crate::store::{Append, Store};
 use crate::tap::Tap;
-
-/// Longest time an event stands in its key's line (DESIGN 5.1).
-const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What requests are held to; changed as a whole when the configuration is reloaded.
 pub struct Terms {
@@ -71,36 +69,6 @@ struct Ended {
     outcome: Outcome,
     incident: Option<Incident>,
     key: Option<Key>,
-}
-
-/// What an event waits for.
-enum On {
-    /// Its record's way to the disk; with its key for the answer.
-    Log(Waits, Option<Key>),
-    /// Another change of its key.
-    Line(Box<Contended>),
-}
-
-/// An event whose key another one holds.
-struct Contended {
-    line: dedup::Line,
-    event: Event,
-    rules: dedup::Rules,
-    ticket: Ticket,
-}
-
-/// A request that cannot be answered yet. It holds its place in the budget of body bytes.
-struct Underway {
-    on: Option<On>,
-    rest: Option<Box<Rest>>,
-    _reserved: Reserved,
-}
-
-/// The events of a request behind its first.
-struct Rest {
-    raw: Bytes,
-    tolerated: Tolerated,
-    heard: smallvec::IntoIter<[Judged; 1]>,
 }
 
 /// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
@@ -335,42 +303,6 @@ impl Intake {
         Ok(Some(Underway { on, rest, _reserved: reserved }))
     }
 
-    /// Waits for what is under way; then come the events behind it, in order.
-    async fn wait(&self, came: &Came, known: &Known, underway: Underway, trail: &mut Trail) -> Result<(), Refusal> {
-        let Underway { on, rest, _reserved } = underway;
-        if let Some(on) = on {
-            self.wait_for(came.worker, known, on, trail).await?;
-        }
-        match rest {
-            // Boxed: what few requests need must not make every connection larger.
-            Some(rest) => Box::pin(self.accept_rest(came, known, *rest, trail)).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn accept_rest(&self, came: &Came, known: &Known, rest: Rest, trail: &mut Trail) -> Result<(), Refusal> {
-        let Rest { raw, tolerated, heard } = rest;
-        for heard in heard {
-            let ticket = self.metrics.receive(came.worker);
-            if let Some(on) = self.accept(came, known, raw.clone(), tolerated, heard, ticket, trail)? {
-                self.wait_for(came.worker, known, on, trail).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits for one event's end.
-    async fn wait_for(&self, worker: usize, known: &Known, on: On, trail: &mut Trail) -> Result<(), Refusal> {
-        let on = match on {
-            On::Line(contended) => self.stand_in_line(worker, known, contended, trail).await?,
-            log => Some(log),
-        };
-        if let Some(On::Log(waits, key)) = on {
-            trail.end(Ended::stored(waits.await, key)?, true);
-        }
-        Ok(())
-    }
-
     /// Steps 1 to 3: path, method, key.
     fn know(&self, method: &Method, uri: &Uri, now: Instant, trail: &mut Trail) -> Result<Known, Refusal> {
         let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
@@ -469,26 +401,6 @@ impl Intake {
         match self.dedup.claim(&event, &integration.targets, rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
             claimed => self.admit(came.worker, came.at, known, claimed, event, ticket, trail),
-        }
-    }
-
-    /// Another change of the key is in flight: waits for the turn and claims again. Who waited in vain claims
-    /// once more, and is refused if that fails too.
-    async fn stand_in_line(
-        &self,
-        worker: usize,
-        known: &Known,
-        waits: Box<Contended>,
-        trail: &mut Trail,
-    ) -> Result<Option<On>, Refusal> {
-        let Contended { mut line, event, rules, ticket } = *waits;
-        let deadline = Instant::now() + LINE_WAIT_MAX;
-        loop {
-            let in_time = line.wait(deadline.saturating_duration_since(Instant::now())).await;
-            match self.dedup.claim(&event, &known.integration.targets, rules) {
-                Claimed::Contended(next) if in_time => line = next,
-                claimed => return self.admit(worker, Instant::now(), known, claimed, event, ticket, trail),
-            }
         }
     }
 
