@@ -298,6 +298,8 @@ fn what_only_a_start_can_change_is_said_and_the_rest_is_taken() {
         .filter_map(|row| row["message"].as_str()?.split(' ').next())
         .collect();
     assert_eq!(waits, ["listen.observe.address", "dedup.open_ttl", "spool.max_bytes"]);
+    // In a line of its own: HUP has no answer.
+    assert!(surgegate.is_said(r#""message":"dedup.open_ttl was changed: that waits for the next start""#));
     // The limit is in force: the usual path is too long for it.
     let long = format!("{PATH}?{}", "x".repeat(64));
     assert_eq!(surgegate.post(&long, trigger("k")).status, 414);
