@@ -148,7 +148,7 @@ fn hup_and_the_api_and_the_file_alone_each_take_a_changed_file() {
     replace(&own(&surgegate), &text(&keys[2]));
     signal("HUP", surgegate.pid());
     wait_until("HUP to be heard", || works(&keys[2]));
-    assert!(surgegate.is_said("trigger\":\"Signal") || surgegate.is_said("trigger\":\"File"));
+    assert!(surgegate.is_said("trigger\":\"signal") || surgegate.is_said("trigger\":\"file"));
 
     change(&surgegate, &text(&keys[3]));
     assert!(works(&keys[3]) && !works(&keys[2]));
