@@ -26,6 +26,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, Flag, Over};
@@ -121,7 +122,7 @@ enum Verb {
 
 /// Reads the process's arguments and does what they say.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| with_tip(error).exit());
     match arguments.verb.unwrap_or(Verb::Run(arguments.run)) {
         Verb::Run(files) => run::run(&files),
         Verb::Demo => demo::run(),
@@ -140,6 +141,19 @@ pub fn run() -> ExitCode {
         Verb::Man => man::run(),
         Verb::Version(arguments) => version::run(&arguments),
     }
+}
+
+/// Two slips whose usage text would not say what to write.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let tip = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) if word.contains('.') => {
+            "a configuration is named with --config FILE"
+        }
+        (ErrorKind::ArgumentConflict, _) => "options stand behind the verb: surgegate VERB --config FILE",
+        _ => return error,
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.to_owned().into()]));
+    error
 }
 
 /// The command line as clap knows it: for the manual page, the completions and docs/command-line.md.

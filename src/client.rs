@@ -207,6 +207,9 @@ impl Client {
         let other = match (status, body["reason"].as_str()) {
             (StatusCode::NOT_FOUND, Some("no_route")) => Some("ingest"),
             (StatusCode::NOT_FOUND, _) if message.contains("/livez") => Some("observe"),
+            // The admin API names the method a path takes; the observe listener takes one alone.
+            (StatusCode::METHOD_NOT_ALLOWED, None) if message == "use GET" => Some("observe"),
+            (StatusCode::METHOD_NOT_ALLOWED, Some("wrong_method")) => Some("ingest"),
             _ => None,
         };
         match other {

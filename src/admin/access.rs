@@ -75,7 +75,8 @@ impl Access {
         if token.is_some() && bool::from(hash.ct_eq(&expected)) {
             return Ok(());
         }
-        let mut refused = error(StatusCode::UNAUTHORIZED, "send Authorization: Bearer <token>");
+        let mut refused =
+            error(StatusCode::UNAUTHORIZED, "no token, or a wrong one: send Authorization: Bearer <token>");
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Err(refused)
     }

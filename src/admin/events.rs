@@ -19,6 +19,8 @@ use crate::store::{Bounds, Ending, Happened, Sought, Stand, Trace, Traced, What}
 const BOUNDS: Bounds = Bounds { bytes_max: 1 << 30, time_max: Duration::from_secs(10) };
 /// Events of a key unless it is asked for more.
 const EVENTS_USUAL: usize = 20;
+/// Senders are answered with an `incident_id`, which looks alike.
+const NOT_AN_INCIDENT: &str = "an incident_id is no event_uid: look for the key";
 
 pub(super) async fn one(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
@@ -42,9 +44,11 @@ fn not_found(uid: Uid, trace: &Trace) -> String {
     match trace.searched_since {
         _ if !trace.complete => "not found in the part of the log that one search may read".to_owned(),
         Some(since) if made < since => {
-            format!("no such event: the log goes back to {since}, and the id was made at {made}")
+            format!("no such event: the log goes back to {since}, and the id was made at {made}; {NOT_AN_INCIDENT}")
         }
-        Some(since) => format!("no such event in the log, which goes back to {since}; duplicates are not kept"),
+        Some(since) => format!(
+            "no such event in the log, which goes back to {since}; duplicates are not kept, and {NOT_AN_INCIDENT}"
+        ),
         None => "no such event: the log is empty".to_owned(),
     }
 }

@@ -43,6 +43,18 @@ pub enum Trigger {
     File,
 }
 
+impl Trigger {
+    /// As the API and the log write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Api => "api",
+            Self::File => "file",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReloadStatus {

@@ -205,7 +205,11 @@ impl Reloader {
     /// Upstreams before integrations: an event that is accepted finds the way it is to go.
     async fn take(&self, config: Config, tls: Option<tls::Loaded>, current: &mut Current) -> Vec<Finding> {
         let mut findings = config.warnings.clone();
-        findings.extend(self.fixed.differing(&Fixed::of(&config)).map(Finding::needs_restart));
+        for finding in self.fixed.differing(&Fixed::of(&config)).map(Finding::needs_restart) {
+            // HUP and a changed file have no answer that could say it.
+            tracing::warn!("{}", finding.message);
+            findings.push(finding);
+        }
         let settings = settings(&config);
         let integrations = crate::delivery::integrations(&config.integrations, &self.metrics, &current.integrations);
         let terms = terms(&config, &integrations);
@@ -227,11 +231,11 @@ impl Reloader {
 
     fn tell(&self, reload: &Reload) {
         self.metrics.config_last_reload_successful.set(i64::from(reload.status == ReloadStatus::Reloaded));
-        let (trigger, findings) = (reload.trigger, reload.findings.len());
+        let (trigger, findings) = (reload.trigger.name(), reload.findings.len());
         match &reload.message {
-            None => tracing::info!(?trigger, findings, "the configuration was read again and is in force"),
+            None => tracing::info!(trigger, findings, "the configuration was read again and is in force"),
             Some(why) => {
-                tracing::error!(?trigger, findings, why, "the configuration was read again and not taken");
+                tracing::error!(trigger, findings, why, "the configuration was read again and not taken");
             }
         }
         *lock(&self.last) = reload.clone();

@@ -22,7 +22,7 @@ Examples:
 Exit codes: 0 fine, 1 failed or refused, 2 usage, 75 the admin listener cannot be reached.")]
 pub(super) struct Arguments {
     /// error, warn, info, debug or trace; without it, it is only shown.
-    #[arg(value_name = "LEVEL")]
+    #[arg(value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"], hide_possible_values = true)]
     level: Option<String>,
     #[command(flatten)]
     admin: Admin,

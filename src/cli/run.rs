@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -105,13 +106,11 @@ async fn until_told(app: App, mut signals: Signals) {
             _ = signals.hangup.recv() => app.reload(),
         }
     };
-    tracing::info!("stopping");
+    let drain = if skip_drain { Duration::ZERO } else { app.drain_time() };
+    tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
     app.begin_drain();
-    let drain = app.drain_time();
     let stop = async {
-        if !skip_drain {
-            tokio::time::sleep(drain).await;
-        }
+        tokio::time::sleep(drain).await;
         app.stop().await;
     };
     tokio::select! {

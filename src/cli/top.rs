@@ -20,8 +20,8 @@ use terminal::Terminal;
 
 /// How often it is drawn.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Columns and rows of a plain frame.
-const PLAIN_WIDTH: usize = 100;
+/// Columns of a plain frame where no terminal says how many: nothing is cut.
+const PLAIN_WIDTH: usize = 1000;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\

@@ -80,8 +80,16 @@ async fn open(base: &Base, tls: &Tls) -> Result<Box<dyn Duplex>, Error> {
     let failed = |why: String| Error::Stranger(format!("no TLS with {base}: {why}"));
     let name = ServerName::try_from(base.host().to_owned()).map_err(|error| failed(error.to_string()))?;
     let connector = tls.connector().map_err(|error| failed(error.to_string()))?;
-    let stream = connector.connect(name, tcp).await.map_err(|error| failed(error.to_string()))?;
+    let stream = connector.connect(name, tcp).await.map_err(|error| failed(spoken(&error)))?;
     Ok(Box::new(stream))
+}
+
+/// Why a handshake failed; a plain HTTP listener's answer is told as what it is.
+fn spoken(error: &std::io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS; http:// may be meant".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 fn unreachable(base: &Base, why: String) -> Error {

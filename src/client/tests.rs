@@ -102,6 +102,13 @@ async fn a_refusal_is_the_servers_own_word_and_other_listeners_are_told_by_name(
         let stranger = get(404, body).await;
         assert!(matches!(&stranger, Error::Stranger(text) if text.contains(words)), "{stranger}");
     }
+    for (body, words) in [
+        (r#"{"status":"error","message":"use GET"}"#, "is the observe listener"),
+        (r#"{"status":"error","reason":"wrong_method","message":"use POST"}"#, "is the ingest listener"),
+    ] {
+        let stranger = get(405, body).await;
+        assert!(matches!(&stranger, Error::Stranger(text) if text.contains(words)), "{stranger}");
+    }
     // A page of somebody's, with 200.
     assert!(matches!(get(200, "<html>").await, Error::Stranger(_)));
 }

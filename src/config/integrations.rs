@@ -139,14 +139,28 @@ fn key(entry: &Section, keys: &mut Taken<[u8; 32]>) -> Option<[u8; 32]> {
 /// A key must fit into a path or a header; other than the issued form it is only warned about.
 fn judge(entry: &Section, from: &str, text: &str) {
     if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
-        entry.error(from, Wrong::value("a key with white space in it").hint("keys stand in a path or a header"));
+        entry.error(
+            from,
+            Wrong::value("a key with white space in it").hint("remove it: a key stands in a path or a header"),
+        );
         return;
     }
     let issued =
         text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) && KEY_LENGTHS.contains(&text.len());
     if !issued {
         let wrong = Wrong::value("not of the recommended form").code("key_form");
-        entry.warning(from, wrong.hint("use 40 lower-case hex characters: openssl rand -hex 20"));
+        entry.warning(from, wrong.hint(form_hint(text)));
+    }
+}
+
+/// What was most likely meant by a key of another form.
+fn form_hint(text: &str) -> &'static str {
+    match text.as_bytes() {
+        [b'"' | b'\'', ..] | [.., b'"' | b'\''] => {
+            "the quotes are part of the key: remove them from the variable or the file"
+        }
+        [b'$', ..] => "a variable is written with braces: ${NAME}",
+        _ => "use 40 lower-case hex characters: surgegate keys generate",
     }
 }
 

@@ -366,6 +366,20 @@ fn what_is_seldom_meant_is_a_warning() {
 }
 
 #[test]
+fn a_key_that_was_pasted_wrongly_is_told_what_to_change() {
+    for (key, words) in [
+        ("short", "surgegate keys generate"),
+        (r#"'"a1"'"#, "remove them"),
+        ("\"'a1'\"", "remove them"),
+        ("$PAYMENTS_KEY", "${NAME}"),
+    ] {
+        let warnings = read(&text("", "", "").replace(KEY, key)).unwrap().warnings;
+        let hint = warnings[0].hint.as_deref().unwrap_or_default();
+        assert!(hint.contains(words) && !hint.contains("a1"), "{key}: {hint}");
+    }
+}
+
+#[test]
 fn written_values_arrive_as_they_were_meant() {
     let config = read(&text(
         "rate_limit: { events_per_second: 5, burst: 50, requests_per_second: 7 }\non_limit: spool\nenabled: false\n\

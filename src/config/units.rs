@@ -150,7 +150,7 @@ fn first(address: IpAddr, length: u8) -> IpAddr {
 
 /// An absolute http or https URL. Messages do not repeat it: a path can be a secret.
 pub(super) fn url(text: &str) -> Result<hyper::Uri, Wrong> {
-    let example = "write it whole: https://incidents.example.com/hook";
+    let example = "write it whole, with https:// or http://: https://incidents.example.com/hook";
     let uri: hyper::Uri = text.parse().map_err(|_| Wrong::value("not a URL").hint(example))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}

@@ -26,6 +26,8 @@ pub enum JsonError {
     Empty,
     #[error("the body is not valid JSON")]
     Syntax,
+    #[error("the body is not valid JSON: line {line}, column {column}")]
+    SyntaxAt { line: usize, column: usize },
     #[error("the body is not UTF-8")]
     NotUtf8,
     #[error("the body is nested deeper than {DEPTH_MAX} levels")]
@@ -85,7 +87,15 @@ fn classify(error: &simd_json::Error, original: &[u8]) -> JsonError {
         }
         _ if std::str::from_utf8(original).is_err() => JsonError::NotUtf8,
         _ if nests_too_deep(original) => JsonError::TooDeep,
-        _ => JsonError::Syntax,
+        _ => syntax(original),
+    }
+}
+
+/// Only to word an error well: where a second parser stops, if it does.
+fn syntax(original: &[u8]) -> JsonError {
+    match serde_json::from_slice::<&RawValue>(original) {
+        Err(error) => JsonError::SyntaxAt { line: error.line(), column: error.column() },
+        Ok(_) => JsonError::Syntax,
     }
 }
 
@@ -424,6 +434,17 @@ mod tests {
     fn a_number_beyond_f64_is_refused_as_such() {
         assert_eq!(parse("{\"n\":1e400}"), Err(JsonError::NumberRange));
         assert_eq!(parse(&format!("{{\"n\":{}}}", "9".repeat(400))), Err(JsonError::NumberRange));
+    }
+
+    #[test]
+    fn a_fault_is_told_with_its_place() {
+        for (body, line, column) in [("{'a':1}", 1, 2), ("{\n \"a\": 1,\n}", 3, 1), ("{} x", 1, 4), ("{\"a\":", 1, 5)] {
+            assert_eq!(parse(body), Err(JsonError::SyntaxAt { line, column }), "{body}");
+        }
+        assert_eq!(
+            JsonError::SyntaxAt { line: 3, column: 1 }.to_string(),
+            "the body is not valid JSON: line 3, column 1"
+        );
     }
 
     #[test]

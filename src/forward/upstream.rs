@@ -136,16 +136,17 @@ impl Upstream {
         let waiting = self.meter.book().spool_events;
         match (before, after) {
             (State::Closed, _) => {
-                let next_try_in = self.next_try_in(now);
-                tracing::warn!(%upstream, error, waiting, ?next_try_in, "the upstream fails: its circuit is open");
+                let next_try_in_s = self.next_try_in(now).map(|wait| wait.as_secs_f64());
+                tracing::warn!(%upstream, error, waiting, next_try_in_s, "the upstream fails: its circuit is open");
             }
             (_, State::Open) => {
-                let next_try_in = self.next_try_in(now);
-                tracing::debug!(%upstream, error, ?next_try_in, "the upstream fails still: its circuit is open again");
+                let next_try_in_s = self.next_try_in(now).map(|wait| wait.as_secs_f64());
+                tracing::debug!(%upstream, error, next_try_in_s, "the upstream fails still: its circuit is open again");
             }
             (_, State::HalfOpen) => tracing::debug!(%upstream, "the upstream is tried: its circuit is half open"),
             (_, State::Closed) => {
-                tracing::info!(%upstream, waiting, after = ?open_for, "the upstream answers again: its circuit is closed");
+                let after_s = open_for.map(|open| open.as_secs_f64());
+                tracing::info!(%upstream, waiting, after_s, "the upstream answers again: its circuit is closed");
             }
         }
         told

@@ -143,7 +143,7 @@ impl Wire for Http {
             let response = timeout_at(deadline, exchange)
                 .await
                 .map_err(|_| late(timeout))?
-                .map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(&error) })?;
+                .map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(cause(&error)) })?;
             let (head, body) = response.into_parts();
             // The head has the verdict: a body that hangs cannot turn a success into a failure.
             let deadline = deadline.min(Instant::now() + BODY_WAIT_MAX);
@@ -168,6 +168,11 @@ async fn read(mut body: Incoming) -> (Bytes, bool) {
         }
     }
     (read.freeze(), true)
+}
+
+/// What a client's error is about: its own words say only that it is one.
+fn cause(error: &hyper_util::client::legacy::Error) -> &dyn std::error::Error {
+    std::error::Error::source(error).unwrap_or(error)
 }
 
 /// An error and its causes in one line; none of them names the address.

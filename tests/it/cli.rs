@@ -53,6 +53,16 @@ fn a_generated_key_works_when_its_line_is_pasted() {
 }
 
 #[test]
+fn a_file_without_its_flag_and_a_flag_before_its_verb_are_told_what_to_write() {
+    let file = ran(&["surgegate.yaml"]);
+    assert!(file.code == Some(2) && file.err.contains("tip: a configuration is named with --config FILE"), "{file:?}");
+    let before = ran(&["--config", "surgegate.yaml", "validate"]);
+    assert!(before.code == Some(2) && before.err.contains("surgegate VERB --config FILE"), "{before:?}");
+    let other = ran(&["dead-letter"]);
+    assert!(other.err.contains("'dead-letters'") && !other.err.contains("--config FILE"), "{other:?}");
+}
+
+#[test]
 fn a_key_is_hashed_from_standard_input_and_never_taken_as_an_argument() {
     let directory = TempDir::new().unwrap();
     for (input, key) in [("abc", "abc"), ("abc\n", "abc"), ("abc\r\n", "abc"), ("abc\n\n", "abc\n")] {

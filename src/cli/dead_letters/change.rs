@@ -127,7 +127,7 @@ pub(super) async fn drop(arguments: &Drop, client: &Client, out: Out<'_>) -> End
     let query = filters.on(Query::new(PATH)).with("confirm", Some(confirmed));
     let answer = client.ask(Method::DELETE, &query, None).await.map_err(|error| match error {
         Error::Refused { status: StatusCode::CONFLICT, message } => {
-            let next = "nothing was dropped: look at them, and confirm their number".to_owned();
+            let next = "look at them, and confirm their number".to_owned();
             Failure::Text(message, next, FAILED)
         }
         error => Failure::Client(error),

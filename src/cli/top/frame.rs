@@ -25,6 +25,14 @@ pub(super) struct Status {
     spool_bytes: i64,
     spool_damaged_records: u64,
     warnings: Vec<String>,
+    configuration: Configuration,
+}
+
+/// How reading the configuration ended the last time.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Configuration {
+    status: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -159,6 +167,10 @@ impl Frame<'_> {
         }
         if status.spool_damaged_records > 0 {
             return warn(format!("DAMAGE: {} in the spool.", count(status.spool_damaged_records, "damaged record")));
+        }
+        if status.configuration.status.as_deref().is_some_and(|status| status != "reloaded") {
+            let what = "CONFIGURATION NOT TAKEN: what changed in its files is not in force";
+            return bad(format!("{what}; run surgegate validate."));
         }
         match status.upstreams.iter().map(|upstream| upstream.dead_letters).sum() {
             0 => Line { text: "All is well: accepting and delivering.".to_owned(), colour: Some(Color::Green) },

@@ -110,6 +110,10 @@ async fn each_trouble_has_its_headline() {
     assert!(upstream(json!({ "configured": false }), 2, 0).contains("HELD: pager (removed)"));
     assert!(upstream(json!({ "configured": true, "circuit": "half_open" }), 2, 0).contains("probing"));
     assert!(alone(json!({ "ready": true, "spool_damaged_records": 1 })).contains("1 damaged record in the spool"));
+    let not_taken = json!({ "ready": true, "configuration": { "status": "invalid" } });
+    assert!(alone(not_taken).contains("CONFIGURATION NOT TAKEN"));
+    let taken = json!({ "ready": true, "configuration": { "status": "reloaded" } });
+    assert!(alone(taken).contains("All is well"));
     let now = look(json!({ "ready": true }));
     tokio::time::advance(Duration::from_secs(12)).await;
     let frame = Frame { base: String::new(), now: &now, before: None, trouble: Some("gone") };
