@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::faults::{Fault, Upstream, first_arrivals};
 use crate::harness::{
-    Answer, PATH, Raw, Recorder, Surgegate, alone, ask, request, resolve, say, signal, standard, trigger, wait_for,
-    wait_until,
+    Answer, PATH, Raw, Recorder, Surgegate, alone, ask, binary, request, resolve, say, signal, standard, trigger,
+    wait_for, wait_until,
 };
 
 const OLD: &str = "01dkey0000000000000000000000000000000000";
@@ -412,4 +412,33 @@ fn the_level_of_the_log_changes_by_hand_and_with_the_file() {
     assert_eq!(level(&surgegate), "debug");
     change(&surgegate, &text("warn"));
     assert_eq!(level(&surgegate), "warn");
+}
+
+#[test]
+fn a_hup_while_the_configuration_is_read_for_the_first_time_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    assert!(std::process::Command::new("mkfifo").arg(&key).status().unwrap().success());
+    let listen = "listen:\n  ingest: { address: '127.0.0.1:0' }\n  observe: { address: '127.0.0.1:0' }\n  \
+                  admin: { address: '127.0.0.1:0' }\nshutdown: { drain: 0s }\n";
+    let rest = integration(&[], "", "http://127.0.0.1:9/").replace("keys: []", "keys: [{ key_file: key }]");
+    std::fs::write(folder.path().join("surgegate.yaml"), format!("{listen}{rest}")).unwrap();
+    let mut process = binary(folder.path(), &["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Opening it waits until the process reads it.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&key).unwrap();
+    signal("HUP", process.id());
+    std::thread::sleep(Duration::from_millis(300));
+    let ended = process.try_wait().unwrap();
+    std::io::Write::write_all(&mut pipe, OLD.as_bytes()).unwrap();
+    replace(&key, OLD);
+    drop(pipe);
+    let mut said = std::io::BufReader::new(process.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening") {
+        line.clear();
+        let read = std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert!(read > 0, "it ended: {ended:?}");
+    }
+    signal("TERM", process.id());
+    assert!(process.wait().unwrap().success());
 }
