@@ -16,6 +16,7 @@ mod schemas;
 mod status;
 mod tap;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 pub use access::Access;
 pub use operate::{Operator, Reload, ReloadStatus, Trigger};
@@ -103,8 +105,8 @@ pub enum Door {
 /// Serves one of the two listeners until its task is dropped.
 pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut held = VecDeque::new();
     loop {
-        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -113,8 +115,14 @@ pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
                 continue;
             }
         };
+        // Whoever asks for health gets its answer, whatever holds the others: the oldest gives way.
+        if door == Door::Observe && free.available_permits() == 0 {
+            held.pop_front().as_ref().inspect(|oldest: &&AbortHandle| oldest.abort());
+        }
+        let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
         let desk = Arc::clone(&desk);
-        tokio::spawn(async move {
+        held.retain(|connection| !connection.is_finished());
+        let connection = tokio::spawn(async move {
             let pulse = Arc::new(Pulse::new());
             let beats = Arc::clone(&pulse);
             let service = service_fn(move |request| answer(door, Arc::clone(&desk), peer, Arc::clone(&beats), request));
@@ -130,6 +138,7 @@ pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
             }
             drop(permit);
         });
+        held.push_back(connection.abort_handle());
     }
 }
 
@@ -142,6 +151,7 @@ async fn answer(
     pulse: Arc<Pulse>,
     request: Request<Incoming>,
 ) -> Result<Answered, Infallible> {
+    pulse.beats();
     let mut response = match door {
         Door::Observe => observe::answer(&desk, &request),
         Door::Admin => dispatch::answer(&desk, peer, &pulse, request).await,

@@ -153,8 +153,7 @@ impl App {
     /// Has the configuration read again and taken, or nothing changed; the log says which. Does not wait: a file that
     /// cannot be read just now must not keep a signal from ending the process.
     pub fn reload(&self) {
-        let reloader = Arc::clone(&self.reloader);
-        tokio::spawn(async move { reloader.reload(Trigger::Signal).await });
+        drop(Arc::clone(&self.reloader).reload(Trigger::Signal));
     }
 
     /// Takes readiness down; the listener goes on, so that balancers notice before anything is refused.

@@ -35,6 +35,7 @@
 
 // In reading order: from the event to those who run it. A room imports only rooms of a lower height (tests/tidy.rs).
 pub mod event;
+pub mod file;
 pub mod machine;
 pub mod octets;
 pub mod outcome;

@@ -53,10 +53,15 @@ impl Control {
 }
 
 /// Our own lines from this level on; who changed something always; of the libraries' only what is wrong, but for `trace`,
-/// which is everything there is.
+/// which is everything there is, less what tells of files that changed: the log may be one, and would tell of itself
+/// for ever.
 fn filter(level: Level) -> Targets {
     let libraries = if level == Level::TRACE { level } else { level.min(Level::WARN) };
-    Targets::new().with_default(libraries).with_target("surgegate", level).with_target("audit", Level::INFO)
+    Targets::new()
+        .with_default(libraries)
+        .with_target("notify", level.min(Level::WARN))
+        .with_target("surgegate", level)
+        .with_target("audit", Level::INFO)
 }
 
 /// Whether its lines are JSON, so that nothing else should stand between them.
@@ -82,4 +87,17 @@ pub fn start(log: Log) -> Logging {
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     Logging { _flush: flush, control: Control { level: Arc::new(Mutex::new(log.level)), filter: handle, dropped } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_stands_in_a_watched_folder_does_not_tell_of_itself() {
+        let all = filter(Level::TRACE);
+        assert!(all.would_enable("hyper::proto", &Level::TRACE) && all.would_enable("surgegate::app", &Level::TRACE));
+        assert!(!all.would_enable("notify::inotify", &Level::TRACE) && all.would_enable("notify", &Level::WARN));
+        assert!(!filter(Level::ERROR).would_enable("notify", &Level::WARN));
+    }
 }

@@ -50,7 +50,9 @@ impl Access {
                 && address.parse::<IpAddr>().is_err()
                 && !host.to_ascii_lowercase().ends_with(".localhost")
         };
-        if self.address.ip().is_loopback() && header(request, &HOST).is_some_and(is_foreign) {
+        let mut hosts = request.headers().get_all(HOST).iter();
+        // One that is no text is no name of this machine either.
+        if self.address.ip().is_loopback() && hosts.any(|host| host.to_str().map_or(true, is_foreign)) {
             return Err(error(StatusCode::FORBIDDEN, "ask for it as localhost or by its address"));
         }
         Ok(())
@@ -110,7 +112,9 @@ fn name_of(authority: &str) -> &str {
 /// The host asked for is this machine by a name that cannot be rebound, and no other origin asks.
 fn is_local(request: &Request<Incoming>) -> bool {
     let host = header(request, &HOST);
-    host.is_some_and(|host| matches!(name_of(host), "localhost" | "127.0.0.1" | "[::1]"))
-        && header(request, &ORIGIN)
-            .is_none_or(|origin| origin.split_once("://").map(|(_, authority)| authority) == host)
+    // Each of them: a second one, or one that is no text, must not pass for none.
+    let mut origins = request.headers().get_all(ORIGIN).iter().map(|origin| origin.to_str().ok());
+    request.headers().get_all(HOST).iter().count() == 1
+        && host.is_some_and(|host| matches!(name_of(host), "localhost" | "127.0.0.1" | "[::1]"))
+        && origins.all(|origin| origin.and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest) == host)
 }

@@ -1,6 +1,8 @@
 //! What an operator may change while it runs: the configuration, read again, and the level of the log. `app` does it;
 //! `routes` leads here.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use serde::Serialize;
@@ -15,8 +17,9 @@ pub(super) const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, L
 
 /// Those who can change the running process; `app` has them.
 pub trait Operator: Send + Sync {
-    /// Reads the configuration again and takes it, or changes nothing.
-    fn reload(&self, trigger: Trigger) -> BoxFuture<'_, Reload>;
+    /// Reads the configuration again and takes it, or changes nothing. Goes on when nobody waits for it any more: a
+    /// configuration is never taken by half.
+    fn reload(self: Arc<Self>, trigger: Trigger) -> BoxFuture<'static, Reload>;
 
     /// The last time the configuration was read.
     fn last_reload(&self) -> Reload;
@@ -79,7 +82,7 @@ pub struct Reload {
 }
 
 pub(super) async fn reload(call: Call<'_>) -> Answered {
-    let reload = call.desk.operator.reload(Trigger::Api).await;
+    let reload = Arc::clone(&call.desk.operator).reload(Trigger::Api).await;
     let status = match reload.status {
         ReloadStatus::Reloaded => StatusCode::OK,
         ReloadStatus::Invalid => StatusCode::UNPROCESSABLE_ENTITY,

@@ -21,7 +21,7 @@ impl Pulse {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reader of a stream took what it got.
+    /// A request has come, or the reader of a stream took what it got.
     pub(super) fn beats(&self) {
         *self.until() = Instant::now() + EXCHANGE_TIMEOUT;
     }

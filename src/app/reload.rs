@@ -46,6 +46,8 @@ pub(super) struct Reloader {
     files: Mutex<Vec<std::path::PathBuf>>,
     drain_ms: AtomicU64,
     read_at: Micros,
+    /// How often it was asked to read again.
+    wishes: AtomicU64,
     /// Held while a configuration is read and taken.
     current: tokio::sync::Mutex<Current>,
 }
@@ -60,6 +62,8 @@ pub(super) struct Rooms {
 
 /// What is in force and what the next configuration is compared with.
 struct Current {
+    /// As many wishes had come before it was read: those that waited meanwhile have it.
+    wishes_met: u64,
     integrations: Vec<Arc<Integration>>,
     log_level: tracing::Level,
 }
@@ -166,7 +170,8 @@ impl Reloader {
             files: Mutex::new(config.files.clone()),
             drain_ms: AtomicU64::new(whole_millis(config.drain)),
             read_at: config.read_at,
-            current: tokio::sync::Mutex::new(Current { integrations, log_level: config.log.level }),
+            wishes: AtomicU64::new(0),
+            current: tokio::sync::Mutex::new(Current { wishes_met: 0, integrations, log_level: config.log.level }),
         })
     }
 
@@ -185,16 +190,29 @@ impl Reloader {
         Duration::from_millis(self.drain_ms.load(Ordering::Relaxed))
     }
 
-    async fn read_and_take(&self) -> (ReloadStatus, Option<String>, Vec<serde_json::Value>) {
+    /// One reading serves all who asked before it began: a storm of wishes is no queue of readings.
+    async fn reload_once(&self, trigger: Trigger) -> Reload {
+        let wish = self.wishes.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut current = self.current.lock().await;
+        if current.wishes_met >= wish {
+            return Reload { trigger, ..self.last_reload() };
+        }
+        current.wishes_met = self.wishes.load(Ordering::SeqCst);
+        let (status, message, findings) = self.read_and_take(&mut current).await;
+        let reload = Reload { status, trigger, at: Micros::now(), message, findings };
+        self.tell(&reload);
+        reload
+    }
+
+    async fn read_and_take(&self, current: &mut Current) -> (ReloadStatus, Option<String>, Vec<serde_json::Value>) {
         let Some(load) = self.load.clone() else {
             let why = "the configuration came from no file: there is nothing to read again".to_owned();
             return (ReloadStatus::Failed, Some(why), Vec::new());
         };
-        let mut current = self.current.lock().await;
         // Files are read: not on the runtime that answers probes.
         match tokio::task::spawn_blocking(move || read(&load)).await {
             Ok(Ok((config, tls))) => {
-                let findings = self.take(config, tls, &mut current).await;
+                let findings = self.take(config, tls, current).await;
                 (ReloadStatus::Reloaded, None, rows(&findings))
             }
             Ok(Err(errors)) => (ReloadStatus::Invalid, Some(errors.in_a_line()), rows(&errors.findings)),
@@ -225,7 +243,8 @@ impl Reloader {
             log.set_level(config.log.level);
         }
         *lock(&self.files) = config.files;
-        *current = Current { integrations, log_level: config.log.level };
+        current.integrations = integrations;
+        current.log_level = config.log.level;
         findings
     }
 
@@ -243,14 +262,19 @@ impl Reloader {
 }
 
 impl Operator for Reloader {
-    fn reload(&self, trigger: Trigger) -> BoxFuture<'_, Reload> {
-        async move {
-            let (status, message, findings) = self.read_and_take().await;
-            let reload = Reload { status, trigger, at: Micros::now(), message, findings };
-            self.tell(&reload);
-            reload
-        }
-        .boxed()
+    fn reload(self: Arc<Self>, trigger: Trigger) -> BoxFuture<'static, Reload> {
+        // A task of its own: a client that goes away drops its request's future, wherever that stands.
+        let reloader = Arc::clone(&self);
+        let reloading = tokio::spawn(async move { reloader.reload_once(trigger).await });
+        let ended = move |ended: Result<Reload, tokio::task::JoinError>| {
+            ended.unwrap_or_else(|error| {
+                let (status, message) = (ReloadStatus::Failed, Some(error.to_string()));
+                let reload = Reload { status, trigger, at: Micros::now(), message, findings: Vec::new() };
+                self.tell(&reload);
+                reload
+            })
+        };
+        reloading.map(ended).boxed()
     }
 
     fn last_reload(&self) -> Reload {

@@ -85,7 +85,10 @@ pub(super) async fn run(reloader: Arc<Reloader>) {
         }
         let now = settled(&seen).await;
         if changed || now != seen {
-            reloader.reload(Trigger::File).await;
+            Arc::clone(&reloader).reload(Trigger::File).await;
+        } else {
+            // Something else in these folders, maybe a log: one look for all that is written meanwhile.
+            tokio::time::sleep(SETTLE).await;
         }
         changed = false;
         // The files may be others now. Those that are not keep the look they had before they were read.

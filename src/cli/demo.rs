@@ -33,7 +33,7 @@ fn run_in(spool: &Path) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = config::load_text("demo", &text, &|_| None)?;
     runtime.spawn(stub.run(super::print_line));
     let [ingest, observe, admin] = addresses;
-    Ok(super::run::serve(config, None, Some(demo::lines(ingest, observe, admin))))
+    Ok(super::run::serve(super::run::Ready::new(), config, None, Some(demo::lines(ingest, observe, admin))))
 }
 
 /// The usual port on loopback, or another where it is taken.

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILED, Files, INVALID_CONFIGURATION};
@@ -31,14 +32,35 @@ pub(super) fn run(files: &Files) -> ExitCode {
     };
     let over = files.over();
     let load = move || config::load_with(&paths, &over, &super::environment);
+    let ready = Ready::new();
     match load() {
-        Ok(config) => serve(config, Some(Box::new(load)), None),
+        Ok(config) => serve(ready, config, Some(Box::new(load)), None),
         Err(errors) => super::invalid(&errors),
     }
 }
 
+/// What must stand before the configuration is read, which may take its time.
+pub(super) struct Ready {
+    runtime: Runtime,
+    /// Wishes for a reload, which would end the process otherwise.
+    hangup: Signal,
+}
+
+impl Ready {
+    pub(super) fn new() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let hangup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+        Ok(Self { runtime, hangup })
+    }
+}
+
 /// Runs until told to stop. `load` reads the configuration again. `greeting` is printed once everything listens.
-pub(super) fn serve(config: Config, load: Option<Load>, greeting: Option<String>) -> ExitCode {
+pub(super) fn serve(
+    ready: std::io::Result<Ready>,
+    config: Config,
+    load: Option<Load>,
+    greeting: Option<String>,
+) -> ExitCode {
     let logging = logging::start(config.log);
     let again = Again { load, log: Some(logging.control.clone()) };
     let json = logging::is_json(config.log);
@@ -51,13 +73,13 @@ pub(super) fn serve(config: Config, load: Option<Load>, greeting: Option<String>
         }
         ExitCode::from(FAILED)
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let Ready { runtime, hangup } = match ready {
+        Ok(ready) => ready,
         Err(error) => return failed(&error, None),
     };
     let code = runtime.block_on(async {
         // Before anything starts: a signal that comes during recovery must end it in order, too.
-        let signals = match Signals::new() {
+        let signals = match Signals::new(hangup) {
             Ok(signals) => signals,
             Err(error) => return failed(&error, None),
         };
@@ -88,12 +110,8 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+    fn new(hangup: Signal) -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
     }
 }
 

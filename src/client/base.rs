@@ -1,7 +1,6 @@
 //! Where the admin listener stands, as it was typed, and the token's file.
 
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 
 use hyper::Uri;
@@ -99,9 +98,7 @@ impl Token {
     /// `Usage`: cannot be read, is empty, too long, or not of visible ASCII characters.
     pub fn read(file: &Path) -> Result<Self, Error> {
         let wrong = |why: &dyn fmt::Display| Error::Usage(format!("the token file {}: {why}", file.display()));
-        let mut text = Vec::new();
-        let opened = std::fs::File::open(file).map_err(|error| wrong(&error))?;
-        opened.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| wrong(&error))?;
+        let text = crate::file::read(file, TOKEN_BYTES_MAX).map_err(|error| wrong(&error))?;
         let token = text.trim_ascii();
         if token.is_empty() {
             return Err(wrong(&"it is empty"));

@@ -1,6 +1,6 @@
 //! Reads the configuration's own files and the secrets that it names.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,14 +17,13 @@ pub(super) fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Wrong> {
     let unreadable = |error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::IsADirectory => "name the file in it",
+            io::ErrorKind::TimedOut => "name a file; a pipe must be written and closed within 10 s",
             io::ErrorKind::PermissionDenied => "let the user that the process runs as read it",
             _ => "relative paths begin at the working directory",
         };
         Wrong::value(format!("cannot be read: {error}")).code("file").hint(hint)
     };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = crate::file::read(path, most).map_err(unreadable)?;
     if bytes.len() as u64 > most {
         return Err(Wrong::value(format!("larger than {}", super::units::show_size(most))).code("file"));
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Arrival, Shared, Worker};
 use crate::metrics::Metrics;
@@ -38,13 +39,13 @@ impl Cap {
         let mut surplus = before.saturating_sub(*most);
         surplus -= self.free.forget_permits(surplus);
         if surplus > 0 {
-            let free = Arc::clone(&self.free);
-            tokio::spawn(async move {
-                for _ in 0..surplus {
-                    let Ok(permit) = free.acquire().await else { return };
-                    permit.forget();
-                }
-            });
+            // All in one, and in the row at once: one after another the acceptor would get places in between.
+            let count = u32::try_from(surplus).unwrap_or(u32::MAX);
+            let mut ended = Box::pin(Arc::clone(&self.free).acquire_many_owned(count));
+            match ended.as_mut().now_or_never() {
+                Some(permits) => drop(permits.map(OwnedSemaphorePermit::forget)),
+                None => drop(tokio::spawn(async move { ended.await.map(OwnedSemaphorePermit::forget) })),
+            }
         }
     }
 }
@@ -136,5 +137,27 @@ impl Door {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn places_of_those_that_end_go_to_nobody_while_there_are_too_many() {
+        let cap = Cap::new(8);
+        let mut held: Vec<_> = (0..8).map(|_| Arc::clone(&cap.free).try_acquire_owned().unwrap()).collect();
+        cap.resize(3);
+        // Several at once, before anything else has run.
+        for _ in 0..5 {
+            held.pop();
+            assert!(cap.free.try_acquire().is_err(), "{} are there", held.len());
+        }
+        tokio::task::yield_now().await;
+        held.pop();
+        assert_eq!(cap.free.available_permits(), 1);
+        cap.resize(10);
+        assert_eq!(cap.free.available_permits(), 8);
     }
 }

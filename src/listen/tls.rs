@@ -5,7 +5,6 @@
 //! keys that change every six hours and at each load, no early data (it could be replayed). With a client CA a client
 //! must show a certificate of it.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -165,9 +164,7 @@ pub fn load(config: &Config) -> Result<Loaded, TlsError> {
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |source| TlsError::Unreadable { path: path.into(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = crate::file::read(path, FILE_BYTES_MAX).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX { Err(TlsError::TooLarge { path: path.into() }) } else { Ok(bytes) }
 }
 

@@ -2,11 +2,13 @@
 //! nothing that waits for whoever reads it.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{PATH, Raw, Recorder, Scrape, Surgegate, standard, trigger, try_scrape, wait_for, wait_until};
+use crate::harness::{
+    PATH, Raw, Recorder, Scrape, Surgegate, binary, standard, trigger, try_scrape, wait_for, wait_until,
+};
 
 /// Every line as JSON.
 fn lines(surgegate: &Surgegate) -> Vec<Value> {
@@ -82,6 +84,16 @@ fn at_debug_each_event_has_one_line_with_fixed_keys() {
     assert!(!surgegate.said().contains(crate::harness::KEY));
 }
 
+/// Ended with the test, also with one that fails.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_reader_of_the_log_that_hangs_holds_up_no_request_and_lost_lines_are_counted() {
     const REQUESTS: usize = 20_000;
@@ -98,14 +110,8 @@ fn a_reader_of_the_log_that_hangs_holds_up_no_request_and_lost_lines_are_counted
     let file = directory.path().join("surgegate.yaml");
     std::fs::write(&file, text).unwrap();
     // Nobody reads the pipe: it is full after 64 KiB.
-    let mut child = Command::new(env!("CARGO_BIN_EXE_surgegate"))
-        .args(["run", "--config"])
-        .arg(&file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = binary(directory.path(), &["run", "--config", "surgegate.yaml"]);
+    let mut child = Ends(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     wait_until("readiness", || {
         crate::harness::ask(observe, "GET", "/readyz", &[]).is_ok_and(|answer| answer.status == 200)
     });
@@ -115,9 +121,9 @@ fn a_reader_of_the_log_that_hangs_holds_up_no_request_and_lost_lines_are_counted
     }
     let dropped = |scrape: Scrape| scrape.count("log_lines_dropped_total", &[]);
     wait_for("lost lines to be counted", || try_scrape(observe).map(dropped).filter(|lines| *lines > 0));
-    let hangs = child.stderr.take();
-    crate::harness::signal("TERM", child.id());
-    let status = wait_for("its end", || child.try_wait().unwrap());
+    let hangs = child.0.stderr.take();
+    crate::harness::signal("TERM", child.0.id());
+    let status = wait_for("its end", || child.0.try_wait().unwrap());
     drop(hangs);
     assert_eq!(status.code(), Some(0));
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{Fault, Upstream, first_arrivals};
 use crate::harness::{
-    Answer, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, request, resolve, say, signal, standard, trigger,
+    Answer, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, binary, request, resolve, say, signal, standard, trigger,
     wait_for, wait_until,
 };
 
@@ -172,6 +172,50 @@ fn a_swapped_link_as_kubernetes_makes_it_is_noticed_for_the_file_and_for_a_key_b
     version("..2", NEW);
     wait_until("the swap to be noticed", || surgegate.post(&path(NEW), trigger("k")).status == 202);
     assert_eq!(surgegate.post(&path(OLD), trigger("k")).status, 404);
+}
+
+/// One integration whose key stands in this file, which is a pipe from now on.
+fn with_key_in_a_pipe(recorder: &Recorder) -> (Surgegate, PathBuf, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, OLD).unwrap();
+    let surgegate = Surgegate::start(&[&integration(&[], "", &recorder.url())
+        .replace("keys: []", &format!("keys: [{{ key_file: '{}' }}]", key.display()))]);
+    std::fs::remove_file(&key).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&key).status().unwrap().success());
+    (surgegate, key, folder)
+}
+
+#[test]
+fn a_key_that_is_a_pipe_nobody_writes_holds_up_no_later_reload() {
+    let recorder = Recorder::start();
+    let (mut surgegate, key, _folder) = with_key_in_a_pipe(&recorder);
+    (0..3).for_each(|_| signal("HUP", surgegate.pid()));
+    wait_until("the pipe is refused", || configuration(&surgegate)["status"] == "invalid");
+    assert!(configuration(&surgegate)["message"].as_str().unwrap().contains("a pipe that nobody writes"));
+    assert_eq!(surgegate.connect().post(&path(OLD), trigger("a")).unwrap().status, 202, "the old one is in force");
+    replace(&key, NEW);
+    wait_until("the new key", || surgegate.connect().post(&path(NEW), trigger("b")).unwrap().status == 202);
+    assert!(surgegate.stop().success());
+}
+
+#[test]
+fn a_reload_is_taken_whole_when_its_client_goes_away() {
+    let recorder = Recorder::start();
+    let (surgegate, key, _folder) = with_key_in_a_pipe(&recorder);
+    // The watch finds the pipe, too: what is asked for by the API must be what is read.
+    wait_until("the watch has seen it", || configuration(&surgegate)["trigger"] == "file");
+    let mut client = std::net::TcpStream::connect(surgegate.admin_address()).unwrap();
+    std::io::Write::write_all(&mut client, b"POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    // Opening it waits until the process reads it.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&key).unwrap();
+    drop(client);
+    std::thread::sleep(Duration::from_millis(300));
+    std::io::Write::write_all(&mut pipe, NEW.as_bytes()).unwrap();
+    drop(pipe);
+    wait_until("it is taken", || configuration(&surgegate)["trigger"] == "api");
+    assert_eq!(configuration(&surgegate)["status"], "reloaded");
+    assert_eq!(surgegate.connect().post(&path(NEW), trigger("a")).unwrap().status, 202);
 }
 
 #[test]
@@ -361,4 +405,33 @@ fn the_level_of_the_log_changes_by_hand_and_with_the_file() {
     assert_eq!(level(&surgegate), "debug");
     change(&surgegate, &text("warn"));
     assert_eq!(level(&surgegate), "warn");
+}
+
+#[test]
+fn a_hup_while_the_configuration_is_read_for_the_first_time_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    assert!(std::process::Command::new("mkfifo").arg(&key).status().unwrap().success());
+    let listen = "listen:\n  ingest: { address: '127.0.0.1:0' }\n  observe: { address: '127.0.0.1:0' }\n  \
+                  admin: { address: '127.0.0.1:0' }\nshutdown: { drain: 0s }\n";
+    let rest = integration(&[], "", "http://127.0.0.1:9/").replace("keys: []", "keys: [{ key_file: key }]");
+    std::fs::write(folder.path().join("surgegate.yaml"), format!("{listen}{rest}")).unwrap();
+    let mut process = binary(folder.path(), &["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Opening it waits until the process reads it.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&key).unwrap();
+    signal("HUP", process.id());
+    std::thread::sleep(Duration::from_millis(300));
+    let ended = process.try_wait().unwrap();
+    std::io::Write::write_all(&mut pipe, OLD.as_bytes()).unwrap();
+    replace(&key, OLD);
+    drop(pipe);
+    let mut said = std::io::BufReader::new(process.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening") {
+        line.clear();
+        let read = std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert!(read > 0, "it ended: {ended:?}");
+    }
+    signal("TERM", process.id());
+    assert!(process.wait().unwrap().success());
 }

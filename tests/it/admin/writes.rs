@@ -1,7 +1,8 @@
 //! Who may write, and what the audit says of it; who may read from a browser.
 
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -110,4 +111,49 @@ fn a_listener_on_loopback_is_not_read_through_a_name_of_the_web() {
     audited(&everywhere, "replayDeadLetters", 403);
     write(&surgegate, "POST", "/api/v1/dead-letters/replay", 200);
     audited(&surgegate, "replayDeadLetters", 200);
+}
+
+#[test]
+fn a_second_origin_or_one_that_is_no_text_does_not_pass_for_none() {
+    let upstream = Upstream::scripted(|_| Fault::Answer(200));
+    let surgegate = Surgegate::start(&[&to(&upstream, &["pager"])]);
+    let status = |fields: &[u8]| {
+        let mut connection = Raw::connect(surgegate.admin_address());
+        let head = [b"POST /api/v1/dead-letters/replay HTTP/1.1\r\n", fields, b"Content-Length: 0\r\n\r\n"].concat();
+        connection.send(head).unwrap();
+        connection.answer().unwrap().status
+    };
+    assert_eq!(status(b"Host: localhost\r\n"), 200);
+    assert_eq!(status(b"Host: localhost\r\nOrigin: http://localhost\r\n"), 200);
+    for fields in [
+        &b"Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n"[..],
+        b"Host: localhost\r\nOrigin: http://ev\xeel\r\n",
+        b"Host: localhost\r\nHost: evil.example\r\n",
+        b"Host: localhost\r\nOrigin: null\r\n",
+    ] {
+        assert_eq!(status(fields), 403, "{}", String::from_utf8_lossy(fields));
+    }
+}
+
+#[test]
+fn health_is_told_however_many_clients_take_no_answer() {
+    let upstream = Upstream::scripted(|_| Fault::Answer(200));
+    let surgegate = Surgegate::start(&[&to(&upstream, &["pager"])]);
+    // As many as it holds at once, and some. Each asks for more than sockets hold, and reads none of it.
+    let ask_much = "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1000);
+    let held: Vec<TcpStream> = (0..140)
+        .map(|_| {
+            let mut client = TcpStream::connect(surgegate.observe_address()).unwrap();
+            client.write_all(ask_much.as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    let mut probe = TcpStream::connect(surgegate.observe_address()).unwrap();
+    // Half of the time that one exchange may take.
+    probe.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    probe.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).expect("no answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(held);
 }
