@@ -111,6 +111,13 @@ pub fn precheck(declared: Option<u64>, cap: usize) -> Result<(), Refusal> {
     if over { Err(too_large(cap)) } else { Ok(()) }
 }
 
+/// What holds every body. Asked for when it is needed: copies would cost every slow connection.
+pub trait Bounds: Sync {
+    /// As they are now.
+    fn limits(&self) -> Limits;
+    fn budget(&self) -> &Arc<Budget>;
+}
+
 /// A body that is to be read. One value by reference: what a reading holds, every slow connection holds.
 pub struct Expected<'l> {
     /// The length it declares.
@@ -118,8 +125,7 @@ pub struct Expected<'l> {
     pub encoding: Encoding,
     /// Most decoded bytes.
     pub cap: usize,
-    pub limits: &'l Limits,
-    pub budget: &'l Arc<Budget>,
+    pub bounds: &'l dyn Bounds,
 }
 
 impl Expected<'_> {
@@ -141,13 +147,14 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let reserved = expected
-        .budget
+        .bounds
+        .budget()
         .reserve(expected.bytes())
         .ok_or_else(|| Refusal::new(Reason::BodyBudget, "too many request bodies are being read"))?;
     let mut gathered = Gathered::new(expected);
     let mut pace = Pace { started: None, received: 0, timer: None };
     loop {
-        let frame = poll_fn(|cx| pace.poll_frame(&mut body, expected.limits, cx)).await?;
+        let frame = poll_fn(|cx| pace.poll_frame(&mut body, expected.bounds, cx)).await?;
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {
                 pace.received = pace.received.saturating_add(data.len());
@@ -183,7 +190,12 @@ struct Pace {
 }
 
 impl Pace {
-    fn poll_frame<B>(&mut self, body: &mut B, limits: &Limits, cx: &mut Context<'_>) -> Poll<Result<Came<B>, Refusal>>
+    fn poll_frame<B>(
+        &mut self,
+        body: &mut B,
+        bounds: &dyn Bounds,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Came<B>, Refusal>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -192,7 +204,7 @@ impl Pace {
             return Poll::Ready(Ok(frame));
         }
         let mut deadline = || {
-            let started = *self.started.get_or_insert_with(Instant::now);
+            let (limits, started) = (bounds.limits(), *self.started.get_or_insert_with(Instant::now));
             // The moment at which what has come is less than the pace demands.
             let paid_for = Duration::from_secs_f64(self.received as f64 / limits.body_bytes_per_second.max(1) as f64);
             started + limits.body_timeout.min(limits.slow_grace + paid_for)
@@ -315,16 +327,33 @@ mod tests {
         }
     }
 
-    fn expected<'l>(encoding: Encoding, limits: &'l Limits, budget: &'l Arc<Budget>) -> Expected<'l> {
-        Expected { declared: None, encoding, cap: CAP, limits, budget }
+    /// Limits of a test, and its budget.
+    struct Held(Limits, Arc<Budget>);
+
+    impl Bounds for Held {
+        fn limits(&self) -> Limits {
+            self.0
+        }
+
+        fn budget(&self) -> &Arc<Budget> {
+            &self.1
+        }
+    }
+
+    fn held() -> Held {
+        Held(limits(), Budget::new(250))
+    }
+
+    fn expected(encoding: Encoding, bounds: &Held) -> Expected<'_> {
+        Expected { declared: None, encoding, cap: CAP, bounds }
     }
 
     async fn read_frames(frames: Vec<Vec<u8>>, encoding: Encoding) -> Result<Vec<u8>, Reason> {
         let frames = frames.into_iter().map(|data| Ok::<_, Infallible>(Frame::data(Bytes::from(data))));
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let budget = Budget::new(250);
-        let read = read(body, &expected(encoding, &limits(), &budget)).await;
-        assert_eq!(budget.used.load(Ordering::Relaxed), if read.is_ok() { CAP } else { 0 });
+        let held = held();
+        let read = read(body, &expected(encoding, &held)).await;
+        assert_eq!(held.1.used.load(Ordering::Relaxed), if read.is_ok() { CAP } else { 0 });
         read.map(|body| body.bytes().to_vec()).map_err(|refusal| refusal.reason)
     }
 
@@ -359,13 +388,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_fit_the_budget_is_refused_and_gives_back_what_it_took() {
-        let budget = Budget::new(150);
-        let held = budget.reserve(100).unwrap();
+        let bounds = Held(limits(), Budget::new(150));
+        let held = bounds.1.reserve(100).unwrap();
         let body = || StreamBody::new(futures_util::stream::iter(Vec::<Result<Frame<Bytes>, Infallible>>::new()));
-        let refused = read(body(), &expected(Encoding::Identity, &limits(), &budget)).await;
+        let refused = read(body(), &expected(Encoding::Identity, &bounds)).await;
         assert_eq!(refused.unwrap_err().reason, Reason::BodyBudget);
         drop(held);
-        assert!(read(body(), &expected(Encoding::Identity, &limits(), &budget)).await.is_ok());
+        assert!(read(body(), &expected(Encoding::Identity, &bounds)).await.is_ok());
     }
 
     /// A body that gives one byte each `interval`.
@@ -380,14 +409,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_below_the_least_pace_ends_after_the_grace_and_any_body_after_its_time_out() {
         let began = Instant::now();
-        let budget = Budget::new(10_000_000);
-        let slow = read(dripping(Duration::from_millis(500)), &expected(Encoding::Identity, &limits(), &budget)).await;
+        let usual = held();
+        let slow = read(dripping(Duration::from_millis(500)), &expected(Encoding::Identity, &usual)).await;
         assert_eq!(slow.unwrap_err().reason, Reason::BodyTimeout);
         assert!(began.elapsed() < Duration::from_millis(2100), "{:?}", began.elapsed());
         let began = Instant::now();
-        let mut limits = limits();
-        limits.body_bytes_per_second = 1;
-        let long = read(dripping(Duration::from_millis(500)), &expected(Encoding::Identity, &limits, &budget)).await;
+        let patient = Held(Limits { body_bytes_per_second: 1, ..limits() }, Budget::new(250));
+        let long = read(dripping(Duration::from_millis(500)), &expected(Encoding::Identity, &patient)).await;
         assert_eq!(long.unwrap_err().reason, Reason::BodyTimeout);
         assert_eq!(began.elapsed(), Duration::from_secs(10));
     }

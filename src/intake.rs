@@ -82,11 +82,11 @@ struct Came {
 #[derive(Default)]
 struct Trail {
     /// Place of its dialect in the list.
-    matched: Option<usize>,
+    matched: Option<u8>,
     /// What its events came to, in order.
     ended: Few<Ended>,
     /// Who it was refused for, and the limit that refused it.
-    refused: Option<(Arc<Integration>, Option<Rate>)>,
+    refused: Option<Box<(Arc<Integration>, Option<Rate>)>>,
     /// Body bytes were left unread, or the sender is to lose its connection.
     close: bool,
     /// For those who watch; `None` while nobody does.
@@ -103,7 +103,7 @@ impl Trail {
     }
 
     fn refused_for(&mut self, integration: &Arc<Integration>, refusal: &Refusal) {
-        self.refused = Some((Arc::clone(integration), integration.limit_of(refusal.reason)));
+        self.refused = Some(Box::new((Arc::clone(integration), integration.limit_of(refusal.reason))));
     }
 }
 
@@ -112,8 +112,6 @@ struct Known {
     dialect: &'static dyn Dialect,
     route: &'static Route,
     integration: Arc<Integration>,
-    /// Copied: the configuration may change while the body comes.
-    limits: body::Limits,
 }
 
 /// What a head announces of its body, within the limits.
@@ -181,14 +179,14 @@ impl Intake {
     fn respond(&self, came: &Came, trail: Trail, taken: Result<StatusCode, Refusal>) -> Answer {
         let request_id = RequestId::new();
         let request_id = request_id.as_str();
-        let index = trail.matched.unwrap_or(self.meters.len() - 1);
+        let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
         let dialect = dialect::DIALECTS.get(index).copied();
         let response = match (&taken, dialect) {
             (Ok(success), Some(dialect)) => {
                 answer::accepted(&self.headers, dialect, &trail.ended, *success, request_id)
             }
             (Err(refusal), _) => {
-                let limit = trail.refused.as_ref().and_then(|(_, limit)| *limit);
+                let limit = trail.refused.as_ref().and_then(|refused| refused.1);
                 answer::refused(dialect, limit, refusal, request_id)
             }
             (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
@@ -197,7 +195,7 @@ impl Intake {
         if let Err(refusal) = &taken {
             let facts = Facts {
                 dialect: dialect.map(Dialect::name),
-                integration: trail.refused.as_ref().map(|(integration, _)| &*integration.config.name),
+                integration: trail.refused.as_ref().map(|refused| &*refused.0.config.name),
                 source: came.source,
                 status,
                 request_id,
@@ -240,7 +238,7 @@ impl Intake {
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
         let read = {
-            let expected = announced.expected(&known.limits, &self.budget);
+            let expected = announced.expected(self);
             body::read(request.body_mut(), &expected).await
         };
         // A body that was not read to its end leaves the connection unusable.
@@ -271,11 +269,12 @@ impl Intake {
     /// Steps 4 to 6: what the head says of the body, and the request limit.
     fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced, Refusal> {
         let integration = &known.integration;
-        let cap = integration.config.body_bytes.unwrap_or(known.limits.body_bytes);
+        let limits = self.terms.load().limits;
+        let cap = integration.config.body_bytes.unwrap_or(limits.body_bytes);
         let said = headers::Said::of(headers);
         integration.allows(known.dialect.name(), came.source)?;
         body::precheck(said.length, cap)?;
-        let content = said.content(known.limits.gzip)?;
+        let content = said.content(limits.gzip)?;
         integration.take_request(came.at)?;
         Ok(Announced { declared: said.length, content, cap })
     }
@@ -313,7 +312,7 @@ impl Intake {
         }
         let no_route = || Refusal::new(Reason::NoRoute, "no such path");
         let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
-        trail.matched = Some(index);
+        trail.matched = u8::try_from(index).ok();
         if method != route.method {
             return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
         }
@@ -322,7 +321,7 @@ impl Intake {
             trail.close |= !terms.unauthenticated.take(now);
             return Err(Refusal::new(Reason::UnknownKey, "unknown key or path"));
         };
-        Ok(Known { dialect, route, integration: Arc::clone(integration), limits: terms.limits })
+        Ok(Known { dialect, route, integration: Arc::clone(integration) })
     }
 
     /// An answer before the body was wanted: takes what is here, else the connection closes after it.
@@ -463,10 +462,20 @@ impl Intake {
     }
 }
 
+impl body::Bounds for Intake {
+    fn limits(&self) -> body::Limits {
+        self.terms.load().limits
+    }
+
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+}
+
 impl Announced {
-    fn expected<'l>(&self, limits: &'l body::Limits, budget: &'l Arc<Budget>) -> Expected<'l> {
+    fn expected<'l>(&self, bounds: &'l dyn body::Bounds) -> Expected<'l> {
         let Self { declared, content, cap } = *self;
-        Expected { declared, encoding: content.encoding, cap, limits, budget }
+        Expected { declared, encoding: content.encoding, cap, bounds }
     }
 }
 

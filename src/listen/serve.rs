@@ -30,6 +30,9 @@ use crate::intake;
 
 /// Streams one HTTP/2 connection may have open at once.
 const H2_STREAMS_MAX: u32 = 256;
+/// Most that a request in work holds: the allocator is quick, and 512 of them stay in the cache. Each member of the
+/// futures in `intake` counts.
+const REQUEST_BYTES_MAX: usize = 1024;
 /// Receive window of one stream: an over-size body is refused after few of these.
 const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -99,7 +102,11 @@ impl Connection {
                 unread: Arc::clone(&unread),
             });
             // Boxed: an idle connection must not hold the room of a request in work.
-            service_fn(move |request| Box::pin(Arc::clone(&handler).answer(request)))
+            service_fn(move |request| {
+                let answer = Arc::clone(&handler).answer(request);
+                debug_assert!(size_of_val(&answer) <= REQUEST_BYTES_MAX, "{} B a request", size_of_val(&answer));
+                Box::pin(answer)
+            })
         };
         if is_h2 {
             let mut h2 = http2::Builder::new(TokioExecutor::new());
@@ -165,6 +172,13 @@ struct Handler {
 }
 
 impl Handler {
+    fn source_of(&self, request: &Request<Incoming>) -> IpAddr {
+        match self.is_forwarded {
+            true => self.shared.config.load().proxies.source_of(request.headers(), self.source),
+            false => self.source,
+        }
+    }
+
     /// No `async fn`: that would hold its arguments twice, in each connection.
     #[allow(clippy::manual_async_fn)]
     fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> impl Future<Output = Answered> {
@@ -172,11 +186,7 @@ impl Handler {
             let version = request.version();
             self.watched.until_it_reads().await;
             let in_work = InWork::begin(&self, version);
-            let source = match self.is_forwarded {
-                true => self.shared.config.load().proxies.source_of(request.headers(), self.source),
-                false => self.source,
-            };
-            let mut work = pin!(self.shared.intake.answer(self.worker, source, &mut request));
+            let mut work = pin!(self.shared.intake.answer(self.worker, self.source_of(&request), &mut request));
             let answer = poll_fn(|cx| {
                 // A defect in one request must not end the others of its connection, nor lose their answers.
                 let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
