@@ -25,7 +25,7 @@ use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, St
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub open_ttl: Duration,
     pub resolved_ttl: Duration,

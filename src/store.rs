@@ -143,7 +143,7 @@ pub enum Durability {
     Memory,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub directory: PathBuf,
     pub durability: Durability,

@@ -20,7 +20,7 @@ Examples:
   surgegate reload --admin https://gate.example.com --token-file ./token
   surgegate reload --json | jq '.findings[]'
 
-Exit codes: 0 reloaded or nothing new, 1 failed or refused, 2 usage, 75 the admin listener cannot be reached,
+Exit codes: 0 reloaded, 1 failed or refused, 2 usage, 75 the admin listener cannot be reached,
 78 the configuration is invalid.")]
 pub(super) struct Arguments {
     /// As JSON.

@@ -6,13 +6,9 @@ use std::process::ExitCode;
 
 use hyper::StatusCode;
 
-use super::FAILED;
 use super::output::{Out, printable};
+use super::{FAILED, UNREACHED, USAGE};
 use crate::client::{Base, Client, Error, Tls, Token};
-
-/// Exit codes of INTERFACE 2.
-pub(super) const USAGE: u8 = 2;
-const NOT_REACHED: u8 = 75;
 
 /// Where the admin listener stands unless the configuration moves it.
 const USUAL: &str = "http://127.0.0.1:9465";
@@ -98,7 +94,7 @@ fn ended(verb: &str, admin: &Admin, ended: Ended) -> ExitCode {
         Err(Failure::Client(error)) => {
             let code = match error {
                 Error::Usage(_) => USAGE,
-                Error::Unreachable { .. } => NOT_REACHED,
+                Error::Unreachable { .. } => UNREACHED,
                 Error::Refused { .. } | Error::Stranger(_) | Error::Broken(_) => FAILED,
             };
             (error.to_string(), next_step(&error, named(admin.token_file.as_deref())), code)

@@ -12,8 +12,9 @@ use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::USAGE;
 use super::output::{Out, Screen};
-use super::remote::{self, Admin, Ended, Failure, USAGE};
+use super::remote::{self, Admin, Ended, Failure};
 use crate::client::{Client, Error, Query};
 use frame::{Frame, Look, Status};
 use terminal::Terminal;

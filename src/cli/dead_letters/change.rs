@@ -6,8 +6,9 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::super::FAILED;
+use super::super::USAGE;
 use super::super::output::{Out, count};
-use super::super::remote::{Ended, Failure, USAGE, say};
+use super::super::remote::{Ended, Failure, say};
 use super::{Filters, PATH, about, odd};
 use crate::client::{Client, Error, Query};
 
