@@ -181,7 +181,7 @@ pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
 /// What a stored event says, with the members its decoder did not consume, as the sender wrote them.
 pub struct Reread<'e> {
     pub content: Content<'static>,
-    pub extra: Vec<(Cow<'e, str>, &'e RawValue)>,
+    pub extra: Vec<(Cow<'e, str>, Cow<'e, RawValue>)>,
 }
 
 /// Decodes a stored event's body once more. `None` when it does not decode any longer: a newer version may
@@ -202,7 +202,11 @@ pub fn reread(event: &Event) -> Option<Reread<'_>> {
     if !names.is_empty() {
         let text = std::str::from_utf8(&event.raw).ok()?;
         let mut members = json::members_as_text(text.strip_prefix('\u{FEFF}').unwrap_or(text))?;
-        extra = names.into_iter().filter_map(|name| members.remove_entry(name.as_str())).collect();
+        extra = names
+            .into_iter()
+            .filter_map(|name| members.remove_entry(name.as_str()))
+            .map(|(name, value)| (name, Cow::Borrowed(value)))
+            .collect();
     }
     Some(Reread { content: content?, extra })
 }

@@ -252,18 +252,56 @@ pub struct Event {
     /// Dedup family of contracts 5.1, e.g. `squadcast`.
     pub family: Cow<'static, str>,
     pub action: Action,
+    /// The sender's key. Of an event that addresses an incident by id: the key of that incident, if it has one.
     pub key: Option<Key>,
+    /// The id by which the sender addresses an incident, as it wrote it.
+    pub target: Option<Target>,
     /// The sender's, else the integration's default.
     pub severity: Option<Severity>,
     pub tolerated: Tolerated,
-    /// The body as received, credentials overwritten with `*` of equal length.
+    /// The body as received, credentials overwritten with `*` of equal length; of a batch the slice of this event.
     pub raw: Bytes,
+    /// What a batch says of all its events: the body without their list. Shared by the events of a request.
+    pub envelope: Option<Bytes>,
+    /// What the answers of a dialect with ids show of the incident after this event: a JSON object of that dialect's own.
+    /// It stands in the incident's last record, so one read finds it.
+    pub view: Option<Bytes>,
 }
 
 impl Event {
     pub fn state_key(&self) -> Option<StateKey> {
         self.key.as_ref().map(|key| StateKey::of(&self.integration, &self.family, key.canon()))
     }
+}
+
+/// What an id in a request names (contracts 3.1). The numbers are stored: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum TargetKind {
+    InstanceId = 1,
+    IncidentId = 2,
+    AlertId = 3,
+    TinyId = 4,
+    Alias = 5,
+}
+
+impl TargetKind {
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::InstanceId, Self::IncidentId, Self::AlertId, Self::TinyId, Self::Alias]
+            .into_iter()
+            .find(|kind| *kind as u8 == code)
+    }
+}
+
+/// Longest id in a request, in bytes (contracts 3.1).
+pub const TARGET_BYTES_MAX: usize = 512;
+
+/// An incident addressed by id; `value` is at most [`TARGET_BYTES_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    pub kind: TargetKind,
+    pub value: Box<str>,
 }
 
 /// Type of a tag's value in the sender's JSON (contracts 3.2).
@@ -323,8 +361,109 @@ pub struct Content<'a> {
     /// In order of appearance, names unique.
     #[serde(serialize_with = "tags_as_map", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<(Cow<'a, str>, Tag<'a>)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Box<Assignment>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<Cow<'a, str>>,
+    /// Arguments of `admin` and `update` operations.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub params: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning<'a>>,
+}
+
+/// Most links, and most images, kept for one event (contracts 3.1).
+pub const LINKS_MAX: usize = 16;
+/// Longest `href` of a link, in bytes (contracts 3.1); a longer one is dropped.
+pub const HREF_BYTES_MAX: usize = 2_048;
+/// Longest `source`, `component`, `group`, `class` and `service`, in characters (contracts 3.1).
+pub const FIELD_CHARS_MAX: usize = 256;
+/// Longest note, in characters (contracts 3.1).
+pub const NOTE_CHARS_MAX: usize = 25_000;
+/// Most entries of each list of an assignment (contracts 3.1).
+pub const ASSIGNED_MAX: usize = 50;
+
+/// What a link leads to (contracts 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rel {
+    Source,
+    Runbook,
+    Dashboard,
+    Silence,
+    Panel,
+    Image,
+    Client,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Link<'a> {
+    pub href: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rel: Option<Rel>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image<'a> {
+    pub src: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub href: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alt: Option<Cow<'a, str>>,
+}
+
+/// Who is to be called; at most [`ASSIGNED_MAX`] of each (contracts 3.1).
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Assignment {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_ref: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policy_refs: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_refs: Vec<String>,
+    /// As the sender wrote them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responders: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    Public,
+    Private,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Real,
+    Test,
+    Tutorial,
+    Retrospective,
 }
 
 impl<'a> Content<'a> {
@@ -340,6 +479,8 @@ impl Content<'_> {
     /// The same content, borrowing nothing.
     pub fn into_owned(self) -> Content<'static> {
         let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        let links = self.links.into_iter();
+        let images = self.images.into_iter();
         Content {
             title: own(self.title),
             description: own(self.description),
@@ -347,6 +488,28 @@ impl Content<'_> {
             severity_raw: own(self.severity_raw),
             status_raw: own(self.status_raw),
             tags: self.tags.into_iter().map(|(name, tag)| (Cow::Owned(name.into_owned()), tag.into_owned())).collect(),
+            source: own(self.source),
+            component: own(self.component),
+            group: own(self.group),
+            class: own(self.class),
+            service: own(self.service),
+            links: links
+                .map(|link| Link { href: Cow::Owned(link.href.into_owned()), text: own(link.text), rel: link.rel })
+                .collect(),
+            images: images
+                .map(|image| Image {
+                    src: Cow::Owned(image.src.into_owned()),
+                    href: own(image.href),
+                    alt: own(image.alt),
+                })
+                .collect(),
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            assignment: self.assignment,
+            visibility: self.visibility,
+            mode: self.mode,
+            note: own(self.note),
+            params: self.params,
             warnings: self
                 .warnings
                 .into_iter()
@@ -421,9 +584,12 @@ pub(crate) mod tests {
             family: "squadcast".into(),
             action: Action::Trigger,
             key: Key::parse(key, KeyKind::String),
+            target: None,
             severity: None,
             tolerated: Tolerated::default(),
             raw: Bytes::from(format!(r#"{{"message":"m","description":"d","event_id":"{key}"}}"#)),
+            envelope: None,
+            view: None,
         }
     }
 

@@ -390,9 +390,12 @@ impl Intake {
             family: dialect.family().into(),
             action: heard.action,
             key: heard.key,
+            target: None,
             severity: heard.severity,
             tolerated,
             raw,
+            envelope: None,
+            view: None,
         };
         if let Some(watched) = &mut trail.watched {
             watched.begins(&event);

@@ -87,8 +87,8 @@ pub trait Reader: Send + Sync {
 #[derive(Clone, Debug, Default)]
 pub struct Said<'a> {
     pub content: Content<'a>,
-    /// Members without a home in the model, verbatim JSON, in order of appearance.
-    pub extra: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Members without a home in the model, as JSON, verbatim where they stand in the body; in order of appearance.
+    pub extra: Vec<(Cow<'a, str>, Cow<'a, RawValue>)>,
 }
 
 /// Upstream kinds that exist.

@@ -2,6 +2,9 @@
 
 use crate::event::Severity;
 
+/// The family whose keys create once (contracts 5.3): incident.io incidents, v1 and v2 together.
+pub const CREATE_ONCE_FAMILY: &str = "incidentio_incident";
+
 /// Longest word of [`severity_of_word`], in bytes.
 const WORD_BYTES_MAX: usize = 13;
 

@@ -46,6 +46,9 @@ pub(crate) fn event(action: Action, key: Option<&str>, raw: &str) -> Event {
         action,
         key: key.and_then(|key| Key::parse(key, KeyKind::String)),
         severity: Severity::new(4),
+        target: None,
+        envelope: None,
+        view: None,
         tolerated: Tolerated::default(),
         raw: Bytes::copy_from_slice(raw.as_bytes()),
     }

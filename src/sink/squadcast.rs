@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_trigger_of_another_dialect_gets_the_vendors_form() {
         let extra = serde_json::value::RawValue::from_string(r#"{"b":1.50}"#.to_owned()).unwrap();
-        let said = Said { extra: vec![("a".into(), &*extra)], ..samples::said() };
+        let said = Said { extra: vec![("a".into(), Cow::Borrowed(&*extra))], ..samples::said() };
         let event = || Event { dialect: "generic".into(), family: "generic".into(), ..trigger_of("{}") };
         let golden = concat!(
             r#"{"message":"disk full on db-7","status":"trigger","event_id":"payments:generic:disk-db-7","priority":"P2","#,
@@ -445,7 +445,7 @@ mod tests {
                 serde_json::value::RawValue::from_string(format!("\"{}\"", "v".repeat(*length))).unwrap()
             }).collect();
             let extra = extra.iter().zip(&texts).enumerate()
-                .map(|(index, ((name, _), value))| (Cow::Owned(format!("{index}{}", "m".repeat(*name))), &**value)).collect();
+                .map(|(index, ((name, _), value))| (Cow::Owned(format!("{index}{}", "m".repeat(*name))), Cow::Borrowed(&**value))).collect();
             let content = Content { title: Some(title.clone().into()), description: Some(description.clone().into()), tags, ..Content::default() };
             let event = Event { dialect: "generic".into(), ..samples::event(Action::Trigger, Some(&key), "{}") };
             let whole: usize = content.tags.iter().map(|(name, tag)| name.len() + 6 * tag.value.len()).sum();

@@ -13,8 +13,12 @@ use serde_json::value::RawValue;
 use sha2::Sha256;
 
 use super::{Answer, Encoded, Failed, Kind, NotExpressible, Parcel, Said, Sink, UpstreamConfig, Verdict};
-use crate::event::{Action, Incident, Micros, Severity, State, Tag, Tolerated, Uid, Warning};
+use crate::event::{
+    Action, Assignment, Image, Incident, Link, Micros, Mode, Severity, State, Tag, Target, Tolerated, Uid, Visibility,
+    Warning,
+};
 use crate::store::Stored;
+use crate::vendor;
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -146,6 +150,10 @@ struct Normalized<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a Target>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
@@ -157,12 +165,40 @@ struct Normalized<'a> {
     status_raw: Option<&'a str>,
     #[serde(serialize_with = "as_map", skip_serializing_if = "<[_]>::is_empty")]
     tags: &'a [(Cow<'a, str>, Tag<'a>)],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    links: &'a [Link<'a>],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    images: &'a [Image<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignment: Option<&'a Assignment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visibility: Option<Visibility>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<Mode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    params: &'a serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Warnings::is_empty")]
     warnings: Warnings<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     incident: Option<Snapshot>,
     #[serde(serialize_with = "as_map")]
-    extra: &'a [(Cow<'a, str>, &'a RawValue)],
+    extra: &'a [(Cow<'a, str>, Cow<'a, RawValue>)],
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +251,10 @@ pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, No
     let event = &stored.event;
     let content = &said.content;
     let raw = std::str::from_utf8(&event.raw).ok();
+    // Create-once keys are never merged with the others (contracts 3.1).
+    let (idempotency_key, key) = event.key.as_ref().map(crate::event::Key::canon).map_or((None, None), |canon| {
+        if event.family == vendor::CREATE_ONCE_FAMILY { (Some(canon), None) } else { (None, Some(canon)) }
+    });
     let object = Normalized {
         schema: 1,
         event_uid: event.uid,
@@ -223,13 +263,29 @@ pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, No
         dialect: &event.dialect,
         endpoint: &event.endpoint,
         action: event.action,
-        key: event.key.as_ref().map(crate::event::Key::canon),
+        key,
+        idempotency_key,
+        target: event.target.as_ref(),
         title: content.title.as_deref(),
         description: content.description.as_deref(),
         severity: event.severity.or(content.severity),
         severity_raw: content.severity_raw.as_deref(),
         status_raw: content.status_raw.as_deref(),
         tags: &content.tags,
+        source: content.source.as_deref(),
+        component: content.component.as_deref(),
+        group: content.group.as_deref(),
+        class: content.class.as_deref(),
+        service: content.service.as_deref(),
+        links: &content.links,
+        images: &content.images,
+        started_at: content.started_at,
+        ended_at: content.ended_at,
+        assignment: content.assignment.as_deref(),
+        visibility: content.visibility,
+        mode: content.mode,
+        note: content.note.as_deref(),
+        params: &content.params,
         warnings: Warnings { decoded: &content.warnings, content_type: event.tolerated.has(Tolerated::CONTENT_TYPE) },
         incident: stored.incident.map(Snapshot::from),
         extra: &said.extra,
@@ -283,7 +339,7 @@ mod tests {
         event.severity = None;
         event.tolerated = Tolerated::CONTENT_TYPE;
         let number = serde_json::value::RawValue::from_string("1.50".to_owned()).unwrap();
-        let mut said = Said { extra: vec![("note".into(), &*number)], ..Said::default() };
+        let mut said = Said { extra: vec![("note".into(), Cow::Borrowed(&*number))], ..Said::default() };
         said.content.warn("tag_coerced", "tags.a");
         let text = object(&samples::stored(1, event, None), &said);
         let value: Value = serde_json::from_str(&text).unwrap();

@@ -83,6 +83,9 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
         action: Action::Trigger,
         key: sample.key.as_deref().and_then(|key| Key::parse(key, KeyKind::String)),
         severity: Severity::new(4),
+        target: None,
+        envelope: None,
+        view: None,
         tolerated: Tolerated::CONTENT_TYPE,
         raw: Bytes::from(sample.raw.clone()),
     };

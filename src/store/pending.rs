@@ -281,7 +281,9 @@ impl Pending {
 
     /// Encodes an event; its sequence and position.
     pub(super) fn place_event(&mut self, admitted: &Admitted, lane: LaneKey) -> Result<(u64, Position), Reason> {
-        let size = frame::span(admitted.event.raw.len());
+        let event = &admitted.event;
+        let beside = [&event.envelope, &event.view].into_iter().flatten().map(bytes::Bytes::len).sum::<usize>();
+        let size = frame::span(event.raw.len() + beside);
         if size > frame::PAYLOAD_MAX {
             return Err(Reason::Internal);
         }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use super::frame::Kind;
 use super::{Ending, LaneKey, Stored};
 use crate::claim::{Admitted, Claim, Pacing};
-use crate::event::{Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
+use crate::event::{
+    Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
+};
 use crate::outcome::{DeadReason, DropReason, Outcome};
 
 /// Version of every payload below; stands in the frame.
@@ -19,6 +21,12 @@ pub(super) const VERSION: u8 = 1;
 const HAS_INCIDENT: u8 = 1;
 /// The claim held the key in the state table.
 const TRACKED: u8 = 2;
+/// The event addresses an incident by id, which stands behind its upstreams.
+const HAS_TARGET: u8 = 4;
+/// What its batch says of all its events stands behind the body.
+const HAS_ENVELOPE: u8 = 8;
+/// What answers show of the incident stands behind that.
+const HAS_VIEW: u8 = 16;
 
 /// The lane of an event (DESIGN 5.2), also where its key is not tracked.
 pub(super) fn lane(event: &Event, claim: &Claim) -> LaneKey {
@@ -59,10 +67,13 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
     let Admitted { claim, event, pacing, .. } = admitted;
     let tracked = if claim.key().is_some() { TRACKED } else { 0 };
     let has_incident = if claim.next.is_some() { HAS_INCIDENT } else { 0 };
+    let has_target = if event.target.is_some() { HAS_TARGET } else { 0 };
+    let has_envelope = if event.envelope.is_some() { HAS_ENVELOPE } else { 0 };
+    let has_view = if event.view.is_some() { HAS_VIEW } else { 0 };
     out.reserve(512 + event.raw.len());
     let mut head = [0; 56];
     head[..8].copy_from_slice(&[
-        tracked | has_incident,
+        tracked | has_incident | has_target | has_envelope | has_view,
         event.action as u8,
         claim.outcome as u8,
         pacing.0,
@@ -88,7 +99,17 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
     for target in claim.targets.iter() {
         put_text(out, target.name.as_bytes());
     }
+    if let Some(target) = &event.target {
+        out.push(target.kind as u8);
+        put_text(out, target.value.as_bytes());
+    }
     put_text(out, &event.raw);
+    if let Some(envelope) = &event.envelope {
+        put_text(out, envelope);
+    }
+    if let Some(view) = &event.view {
+        put_text(out, view);
+    }
 }
 
 /// Bounds-checked steps over a payload.
@@ -153,7 +174,10 @@ pub(super) struct Accepted<'a> {
     key: Option<(&'a str, KeyKind)>,
     targets: Steps<'a>,
     target_count: u32,
+    target: Option<(TargetKind, &'a str)>,
     raw: &'a [u8],
+    envelope: Option<&'a [u8]>,
+    view: Option<&'a [u8]>,
     /// What stands behind the event: in a copy, who needs it.
     pub(super) rest: &'a [u8],
 }
@@ -187,7 +211,11 @@ impl<'a> Accepted<'a> {
         for _ in 0..target_count {
             steps.text()?;
         }
+        let target =
+            if flags & HAS_TARGET == 0 { None } else { Some((TargetKind::from_code(steps.u8()?)?, steps.text()?)) };
         let raw = steps.bytes()?;
+        let envelope = if flags & HAS_ENVELOPE == 0 { None } else { Some(steps.bytes()?) };
+        let view = if flags & HAS_VIEW == 0 { None } else { Some(steps.bytes()?) };
         let key = if key_kind == 0 { None } else { Some((canon, KeyKind::from_code(key_kind)?)) };
         Some(Self {
             uid,
@@ -207,7 +235,10 @@ impl<'a> Accepted<'a> {
             key,
             targets,
             target_count,
+            target,
             raw,
+            envelope,
+            view,
             rest: steps.0,
         })
     }
@@ -241,9 +272,12 @@ impl<'a> Accepted<'a> {
                 family: Cow::Owned(self.family.to_owned()),
                 action: self.action,
                 key,
+                target: self.target.map(|(kind, value)| Target { kind, value: value.into() }),
                 severity: self.severity,
                 tolerated: self.tolerated,
                 raw: Bytes::copy_from_slice(self.raw),
+                envelope: self.envelope.map(Bytes::copy_from_slice),
+                view: self.view.map(Bytes::copy_from_slice),
             },
             incident: self.incident,
             outcome: self.outcome,
@@ -451,8 +485,15 @@ mod tests {
 
     #[test]
     fn an_accepted_event_reads_back_as_it_was() {
-        for sample in [Sample::keyed("disk-full"), Sample::keyless()] {
-            let admitted = admitted(&sample);
+        for (sample, whole) in
+            [(Sample::keyed("disk-full"), false), (Sample::keyless(), false), (Sample::keyless(), true)]
+        {
+            let mut admitted = admitted(&sample);
+            if whole {
+                admitted.event.target = Some(Target { kind: TargetKind::TinyId, value: "17".into() });
+                admitted.event.envelope = Some(Bytes::from_static(b"{\"receiver\":\"r\"}"));
+                admitted.event.view = Some(Bytes::from_static(b"{}"));
+            }
             let mut payload = vec![];
             let lane = lane(&admitted.event, &admitted.claim);
             put_accepted(&mut payload, &admitted, lane, 0);
