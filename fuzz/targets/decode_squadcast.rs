@@ -176,6 +176,9 @@ fn rereads(endpoint: &'static str, body: &[u8], read: &Read) {
         action: read.action,
         key: read.key.clone(),
         severity: read.content.severity,
+        target: None,
+        envelope: None,
+        view: None,
         tolerated: Tolerated::default(),
         raw: Bytes::copy_from_slice(body),
     };

@@ -115,6 +115,9 @@ fn append(store: &Store, number: u32) -> Uid {
         action: Action::Trigger,
         key: Key::parse(&format!("k{number}"), KeyKind::String),
         severity: None,
+        target: None,
+        envelope: None,
+        view: None,
         tolerated: Tolerated::default(),
         raw: Bytes::from_static(br#"{"message":"m","description":"d"}"#),
     };
