@@ -27,10 +27,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const WARM_UP: u64 = 200;
 
 fn decode_once(body: &Bytes) -> bool {
-    let matched = dialect::route("/v2/incidents/api/k").unwrap();
-    let rules = Rules { require_description: true, judge_only: true };
+    let matched = dialect::route("POST", "/v2/incidents/api/k").unwrap();
+    let rules = Rules { require_description: true, judge_only: true, settings: None };
     let decoded = json::with_document(body, |document| {
-        matched.dialect.decode(matched.route.endpoint, document, rules, &mut |said| {
+        matched.dialect.decode(&dialect::Asked::at(matched.route.endpoint, rules), document, &mut |said| {
             black_box(said);
         })
     });

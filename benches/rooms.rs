@@ -91,14 +91,13 @@ impl Desk {
         }
     }
 
-    pub(crate) const RULES: dedup::Rules = dedup::Rules {
-        life: KeyLife::OpenUntilResolved,
-        policy: Policy {
+    pub(crate) const RULES: dedup::Rules = dedup::Rules::keyed(
+        KeyLife::OpenUntilResolved,
+        Policy {
             forward_duplicates: surgegate::machine::ForwardDuplicates::SeverityIncrease,
             unknown_resolve: surgegate::machine::UnknownResolve::ForwardIfKeyed,
         },
-        notes: false,
-    };
+    );
 
     /// A table in which the first `keys` keys are open.
     pub(crate) fn dedup(&self, keys: u64) -> Arc<Dedup> {

@@ -30,8 +30,8 @@ use tokio::time::Instant;
 
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
-    let matched = dialect::route("/v2/incidents/api/k").unwrap();
-    let rules = Rules { require_description: true, judge_only: true };
+    let matched = dialect::route("POST", "/v2/incidents/api/k").unwrap();
+    let rules = Rules { require_description: true, judge_only: true, settings: None };
     for (name, bytes) in SIZES {
         let body = rooms::body(&rooms::event_id(1), bytes);
         group.throughput(Throughput::Bytes(bytes as u64));
@@ -41,7 +41,7 @@ fn decode(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("parse and decode", name), |bencher| {
             bencher.iter(|| {
                 json::with_document(black_box(&body), |document| {
-                    matched.dialect.decode(matched.route.endpoint, document, rules, &mut |said| {
+                    matched.dialect.decode(&dialect::Asked::at(matched.route.endpoint, rules), document, &mut |said| {
                         black_box(said);
                     })
                 })

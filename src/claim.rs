@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Event, Incident, StateKey};
+use crate::event::{Event, Incident, StateKey, Uid};
 use crate::metrics::{Ticket, UpstreamMeter};
 use crate::outcome::{Outcome, Reason};
 
@@ -14,10 +14,32 @@ pub struct Position(pub u64);
 
 /// What holds the states: implemented by `dedup`, called when a claim ends.
 pub trait Ledger: Send + Sync {
-    /// The transition is durable: it holds from now on, and the line behind it moves.
-    fn commit(&self, key: StateKey, next: Incident, at: Position);
+    /// The transition is durable: it holds from now on, and the line behind it moves. `scope`: of an incident that its
+    /// senders address by id.
+    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>);
     /// The transition did not happen: as if the event had never come.
     fn release(&self, key: StateKey);
+}
+
+/// Integration and family, as one number: whose ids a number or an iid is looked up among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope(pub u64);
+
+impl Scope {
+    /// Two scopes of one process are alike by chance once in 2^64 pairs.
+    pub fn of(integration: &str, family: &str) -> Self {
+        Self(StateKey::of(integration, family, "").0 as u64)
+    }
+}
+
+/// An incident that its senders address by number or id, and where its state stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ById {
+    pub scope: Scope,
+    pub number: u64,
+    pub iid: Uid,
+    /// Its key's, or what stands for it where it has none.
+    pub key: StateKey,
 }
 
 /// The right to change one key's state, and the change. At most one lives per key.
@@ -29,6 +51,10 @@ pub struct Claim {
     pub outcome: Outcome,
     /// Upstreams the event goes to; empty when it changes the proxy's state alone.
     pub targets: Targets,
+    /// Where the incident's record before this one stands; of an incident with a view.
+    pub before: Option<Position>,
+    /// Of an incident that its senders address by id.
+    pub scope: Option<Scope>,
 }
 
 /// The key, until it is committed. `None`: an event without key, or a key the full table does not track.
@@ -44,7 +70,7 @@ impl Claim {
         outcome: Outcome,
         targets: Targets,
     ) -> Self {
-        Self { held: Held(held), next, outcome, targets }
+        Self { held: Held(held), next, outcome, targets, before: None, scope: None }
     }
 
     pub fn key(&self) -> Option<StateKey> {
@@ -53,9 +79,9 @@ impl Claim {
 
     /// The record is durable at `at`.
     fn commit(self, at: Position) -> Targets {
-        let Self { mut held, next, targets, .. } = self;
+        let Self { mut held, next, targets, scope, .. } = self;
         if let (Some((ledger, key)), Some(next)) = (held.0.take(), next) {
-            ledger.commit(key, next, at);
+            ledger.commit(key, next, at, scope);
         }
         targets
     }

@@ -4,6 +4,7 @@
 //! A key's transition is decided under its shard's lock and marked in flight there; it takes effect when the
 //! log holds it. Whoever comes meanwhile stands in the key's line and is decided anew.
 
+mod index;
 mod line;
 mod places;
 mod table;
@@ -15,11 +16,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use index::Index;
 pub use line::Line;
 use line::Lines;
 use table::{Entry, HAS_LINE, IN_FLIGHT, Slot, TOUCHED, Table, UNDELIVERED};
 
-use crate::claim::{Claim, Ledger, Pacing, Position, Targets};
+use crate::claim::{ById, Claim, Ledger, Pacing, Position, Scope, Targets};
 use crate::event::{Event, Incident, Micros, State, StateKey, Uid};
 use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, Statement, UnknownRefused};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -49,6 +51,21 @@ pub struct Rules {
     pub life: KeyLife,
     pub policy: Policy,
     pub notes: bool,
+    /// The statement means nothing to a resolved incident.
+    pub needs_open: bool,
+    /// An `admin` statement that ends the incident here.
+    pub closes: bool,
+    /// Its incidents are addressed by id: one without a key has a state too.
+    pub has_ids: bool,
+    /// The state of the incident that the statement addresses by id.
+    pub addressed: Option<StateKey>,
+}
+
+impl Rules {
+    /// Of a dialect whose incidents have keys alone.
+    pub const fn keyed(life: KeyLife, policy: Policy) -> Self {
+        Self { life, policy, notes: false, needs_open: false, closes: false, has_ids: false, addressed: None }
+    }
 }
 
 /// What became of a claim.
@@ -62,6 +79,8 @@ pub enum Claimed {
     Contended(Line),
     /// The integration refuses unknown resolves.
     Refused,
+    /// The incident is resolved, and the statement needs an open one.
+    NotOpen,
 }
 
 /// Upstreams where a generation's trigger is a dead letter.
@@ -86,6 +105,7 @@ pub struct Dedup {
     /// Keys that were seen again since the log was told.
     touched: Mutex<Vec<StateKey>>,
     number: AtomicU64,
+    index: Mutex<Index>,
     nowhere: Targets,
     metrics: Arc<Metrics>,
 }
@@ -112,6 +132,7 @@ impl Dedup {
             resolved: Mutex::default(),
             touched: Mutex::default(),
             number: AtomicU64::new(0),
+            index: Mutex::default(),
             nowhere: Arc::from([]),
             metrics,
         })
@@ -120,9 +141,19 @@ impl Dedup {
     /// Decides an event and, where that must become durable, claims its key. `targets` are the upstreams
     /// of the event's integration.
     pub fn claim(self: &Arc<Self>, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
-        let Some(key) = event.state_key() else {
+        let Some(key) = rules.addressed.or_else(|| event.state_key()) else {
             return self.claim_nothing(event, targets, rules, false);
         };
+        match self.claim_key(key, event, targets, rules) {
+            Claimed::Owned(mut claim, pacing) if rules.has_ids => {
+                claim.scope = Some(Scope::of(&event.integration, &event.family));
+                Claimed::Owned(claim, pacing)
+            }
+            claimed => claimed,
+        }
+    }
+
+    fn claim_key(self: &Arc<Self>, key: StateKey, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
         match self.table.entry(key) {
             Slot::Occupied(mut slot) => {
                 let entry = &mut *slot;
@@ -147,7 +178,7 @@ impl Dedup {
                         self.metrics.dedup_untracked.inc();
                         return self.claim_nothing(event, targets, rules, true);
                     }
-                    return self.claim(event, targets, rules);
+                    return self.claim_key(key, event, targets, rules);
                 }
                 let decision = match self.decide(None, event, rules) {
                     Ok(decision) => decision,
@@ -175,6 +206,9 @@ impl Dedup {
         rules: Rules,
     ) -> Claimed {
         let before = entry.incident().filter(|_| !self.is_expired(entry, event.received_at));
+        if rules.needs_open && before.is_some_and(|incident| incident.state == State::Resolved) {
+            return Claimed::NotOpen;
+        }
         let known = before.map(|incident| Known {
             state: incident.state,
             severity: incident.severity,
@@ -199,11 +233,18 @@ impl Dedup {
             return self.without_state(decision, next, targets);
         }
         entry.set(IN_FLIGHT, true);
-        self.owned(Some(key), decision, next, self.targets_of(decision, targets, key))
+        let same = before.is_some_and(|before| next.is_some_and(|next| next.iid == before.iid));
+        let at = entry.at;
+        let mut claimed = self.owned(Some(key), decision, next, self.targets_of(decision, targets, key));
+        if let Claimed::Owned(claim, _) = &mut claimed {
+            claim.before = (same && rules.has_ids).then_some(at);
+        }
+        claimed
     }
 
     fn decide(&self, known: Option<Known>, event: &Event, rules: Rules) -> Result<Decision, UnknownRefused> {
-        let statement = Statement { action: event.action, severity: event.severity, notes: rules.notes };
+        let Rules { notes, closes, .. } = rules;
+        let statement = Statement { action: event.action, severity: event.severity, notes, closes };
         let mut decision = machine::decide(known, statement, rules.life, rules.policy)?;
         let room = self.config.max_keys / UNKNOWN_PART;
         if decision.change == Change::Tombstone && self.unknowns.load(Ordering::Relaxed) >= room {
@@ -227,11 +268,41 @@ impl Dedup {
         };
         // A tombstone that nobody keeps would only invent an incident.
         let next = self.next(None, decision, event).filter(|incident| incident.generation > 0);
+        if let (true, false, Some(incident)) = (rules.has_ids, untracked, next) {
+            return self.claim_by_id(incident, decision, event, targets);
+        }
         match self.without_state(decision, next, targets) {
             // While the table is full, resolves of untracked keys pass outside their pace (contracts 5.5).
             Claimed::Owned(claim, _) if untracked => Claimed::Owned(claim, Pacing::default()),
             claimed => claimed,
         }
+    }
+
+    /// A new incident without a key that is addressed by its id: its state stands under that.
+    fn claim_by_id(
+        self: &Arc<Self>,
+        incident: Incident,
+        decision: Decision,
+        event: &Event,
+        targets: &Targets,
+    ) -> Claimed {
+        let key = StateKey(incident.iid.0);
+        if self.entries.load(Ordering::Relaxed) >= self.config.max_keys && !self.evict() {
+            self.metrics.dedup_untracked.inc();
+            return self.without_state(decision, Some(incident), targets);
+        }
+        let mut entry = Entry::ABSENT;
+        entry.set(IN_FLIGHT, true);
+        // A fresh id: nobody can know it yet.
+        if let Slot::Vacant(slot) = self.table.entry(key) {
+            slot.insert(entry);
+            self.entries.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut claimed = self.owned(Some(key), decision, Some(incident), Arc::clone(targets));
+        if let Claimed::Owned(claim, _) = &mut claimed {
+            claim.scope = Some(Scope::of(&event.integration, &event.family));
+        }
+        claimed
     }
 
     fn without_state(self: &Arc<Self>, decision: Decision, next: Option<Incident>, targets: &Targets) -> Claimed {
@@ -422,6 +493,42 @@ impl Dedup {
             !goes
         });
         self.metrics.dedup_entries.set(i64::try_from(self.entries()).unwrap_or(i64::MAX));
+        self.forget_ids();
+    }
+
+    /// Ids go with the state of their key; of those that another incident followed at most as many stay as keys may.
+    fn forget_ids(&self) {
+        let mut index = lock(&self.index);
+        if index.len() > 0 {
+            index.retain(|key| self.table.get(key).is_none());
+            index.hold_to(self.config.max_keys);
+        }
+    }
+
+    /// Puts back an incident that its senders address by id; before anything runs.
+    pub fn restore_row(&self, row: ById) {
+        lock(&self.index).insert(row);
+    }
+
+    /// Gives every incident that its senders address by id.
+    pub fn each_row(&self, visit: &mut dyn FnMut(ById)) {
+        lock(&self.index).each(visit);
+    }
+
+    /// The incident of that number among those of one integration and family.
+    pub fn by_number(&self, scope: Scope, number: u64) -> Option<ById> {
+        lock(&self.index).by_number(scope, number)
+    }
+
+    /// The same by the incident's id.
+    pub fn by_iid(&self, scope: Scope, iid: Uid) -> Option<ById> {
+        lock(&self.index).by_iid(scope, iid)
+    }
+
+    /// At most `count` incidents with numbers below `before`, newest first, and how many there are in all.
+    pub fn list(&self, scope: Scope, before: Option<u64>, count: usize) -> (Vec<ById>, usize) {
+        let index = lock(&self.index);
+        (index.list(scope, before.unwrap_or(u64::MAX), count), index.count(scope))
     }
 
     /// Keys whose state is held.
@@ -483,7 +590,11 @@ impl Dedup {
 }
 
 impl Ledger for Dedup {
-    fn commit(&self, key: StateKey, next: Incident, at: Position) {
+    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>) {
+        // A tombstone of an unknown resolve names no incident.
+        if let Some(scope) = scope.filter(|_| next.generation > 0) {
+            lock(&self.index).insert(ById { scope, number: next.number, iid: next.iid, key });
+        }
         let Some(mut entry) = self.table.get_mut(key) else { return };
         let was_unknown = entry.is_unknown();
         let same_generation = entry.incident().is_some_and(|before| before.iid == next.iid);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::claim::Position;
+use crate::claim::{ById, Position};
 use crate::dedup::{self, Dedup};
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
 use crate::gate::{Integration, IntegrationConfig};
@@ -207,6 +207,14 @@ impl store::States for Kept {
 
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
         self.0.each(visit);
+    }
+
+    fn restore_by_id(&self, row: ById) {
+        self.0.restore_row(row);
+    }
+
+    fn each_by_id(&self, visit: &mut dyn FnMut(ById)) {
+        self.0.each_row(visit);
     }
 }
 

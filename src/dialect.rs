@@ -2,74 +2,192 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
-use crate::event::{Action, Content, Event, Incident, Key, Severity};
+use crate::event::{Action, Content, Event, Incident, Key, Micros, Severity, Target};
+use crate::gate::{Rate, Settings};
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
 pub mod json;
+mod records;
+mod route;
 mod squadcast;
+
+pub use records::{Record, Records, VIEW_BYTES_MAX, View};
+pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
 pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast];
 
-/// A path a dialect serves (contracts 1). The key is the last segment; a slash after it is tolerated.
-pub struct Route {
-    /// The only method; others get 405.
-    pub method: &'static str,
-    /// Path up to the key, with both slashes.
-    pub prefix: &'static str,
-    /// Stored with the event: needed to decode and re-encode it.
-    pub endpoint: &'static str,
+/// What a decoder is told beside the body.
+#[derive(Clone, Copy)]
+pub struct Asked<'r> {
+    /// Of the route that took it.
+    pub endpoint: &'r str,
+    /// The texts of the path's braces but the key's, as they were sent; none of an event that was stored.
+    pub args: &'r [Box<str>],
+    /// As it was sent, without its question mark; empty of an event that was stored.
+    pub query: &'r str,
+    /// Of a route that wants them; else empty.
+    pub headers: Option<&'r HeaderMap>,
+    /// Of an element of a batch: what the body says of all.
+    pub envelope: Option<json::Document<'r>>,
+    pub rules: Rules<'r>,
+}
+
+impl<'r> Asked<'r> {
+    /// By a route of which nothing but the endpoint matters.
+    pub const fn at(endpoint: &'r str, rules: Rules<'r>) -> Self {
+        Self { endpoint, args: &[], query: "", headers: None, envelope: None, rules }
+    }
 }
 
 /// What an integration asks of a decoder.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct Rules<'r> {
     pub require_description: bool,
     /// Only what deciding needs: action, key, severity and all faults. The rest of the content stays empty.
     pub judge_only: bool,
+    /// `None`: the body was accepted before, and nothing is demanded any more.
+    pub settings: Option<&'r Settings>,
 }
 
-impl Rules {
-    /// For a body that was accepted before: nothing is demanded any more.
-    pub const ACCEPTED: Self = Self { require_description: false, judge_only: false };
+impl Rules<'_> {
+    /// For a body that was accepted before.
+    pub const ACCEPTED: Self = Self { require_description: false, judge_only: false, settings: None };
 }
 
 /// One statement read from a body.
 #[derive(Debug)]
 pub struct Decoded<'d> {
-    pub action: Action,
-    pub key: Option<Key>,
+    pub judged: Judged,
     pub content: Content<'d>,
-    /// Names of the members that the decoder did not consume.
-    pub extra: Vec<&'d str>,
-    /// An update that adds a note.
-    pub notes: bool,
+    /// The members that have no home in the content.
+    pub extra: Vec<Extra<'d>>,
+}
+
+/// A member without a home.
+#[derive(Debug)]
+pub enum Extra<'d> {
+    /// A top-level member of the event's own body: taken from there as the sender wrote it.
+    Member(Cow<'d, str>),
+    /// A top-level member of its batch's envelope.
+    Envelope(Cow<'d, str>),
+    /// JSON text that the decoder took or made.
+    Made(Cow<'d, str>, Box<RawValue>),
+}
+
+impl Extra<'_> {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Member(name) | Self::Envelope(name) | Self::Made(name, _) => name,
+        }
+    }
+
+    fn into_owned(self) -> Extra<'static> {
+        let own = |name: Cow<'_, str>| Cow::Owned(name.into_owned());
+        match self {
+            Self::Member(name) => Extra::Member(own(name)),
+            Self::Envelope(name) => Extra::Envelope(own(name)),
+            Self::Made(name, value) => Extra::Made(own(name), value),
+        }
+    }
 }
 
 /// What deciding needs of a statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     pub action: Action,
     pub key: Option<Key>,
+    /// An incident addressed by id instead. An alias is no target, it is a key.
+    pub target: Option<Target>,
     pub severity: Option<Severity>,
     /// An update that adds a note.
     pub notes: bool,
+    /// It means nothing to an incident that is resolved: refused as [`crate::outcome::Reason::NotOpen`].
+    pub needs_open: bool,
+    /// An `admin` statement that ends the incident here (a merge).
+    pub closes: bool,
+    /// What it changes of the incident's view; only of dialects that keep one.
+    pub view: Option<Box<View>>,
+}
+
+impl Judged {
+    /// A statement that needs no more than an action.
+    pub fn of(action: Action) -> Self {
+        Self {
+            action,
+            key: None,
+            target: None,
+            severity: None,
+            notes: false,
+            needs_open: false,
+            closes: false,
+            view: None,
+        }
+    }
 }
 
 /// The faults of a body, `member: reason` each (contracts 2.7).
 pub type Faults = Vec<String>;
 
+/// A batch body, taken apart.
+#[derive(Debug, Default)]
+pub struct Split {
+    /// The body without the list of its elements, as JSON; at most one event's limit.
+    pub envelope: Bytes,
+    /// Where each element stands in the body.
+    pub elements: Vec<Range<usize>>,
+}
+
 /// How one event of a request ended, for the answer.
+#[derive(Clone, Copy)]
 pub struct Ending<'a> {
-    pub outcome: Outcome,
+    /// `None`: this element of a batch was no event; it is kept as a dead letter.
+    pub outcome: Option<Outcome>,
     pub incident: Option<&'a Incident>,
     pub key: Option<&'a Key>,
+    /// The incident's view after it; of dialects that keep one.
+    pub view: Option<&'a [u8]>,
+}
+
+/// What an answer is made of.
+pub struct Replying<'a> {
+    pub endpoint: &'static str,
+    /// In the order of the events.
+    pub endings: &'a [Ending<'a>],
+    /// The integration's status where it may choose.
+    pub success: StatusCode,
+    /// As [`Dialect::request_id`] has it.
+    pub request_id: &'a str,
+    pub integration: &'a str,
+    pub settings: &'a Settings,
+}
+
+/// What a question is about.
+pub struct Question<'a> {
+    pub asked: Asked<'a>,
+    /// Its body; of a route that takes one.
+    pub document: Option<json::Document<'a>>,
+    pub records: &'a dyn Records,
+    pub integration: &'a str,
+    pub settings: &'a Settings,
+    pub request_id: &'a str,
+    pub now: Micros,
+}
+
+/// How a dialect names a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestIdForm {
+    /// 32 hexadecimal digits.
+    Hex,
+    /// The same with hyphens.
+    Uuid,
 }
 
 /// A sender's language (DESIGN 3).
@@ -79,8 +197,8 @@ pub trait Dialect: Sync {
 
     fn routes(&self) -> &'static [Route];
 
-    /// Dedup family of contracts 5.1.
-    fn family(&self) -> &'static str;
+    /// Dedup family of contracts 5.1; `args` as in [`Asked`].
+    fn family(&self, args: &[Box<str>]) -> Cow<'static, str>;
 
     fn key_life(&self) -> KeyLife {
         KeyLife::OpenUntilResolved
@@ -89,47 +207,121 @@ pub trait Dialect: Sync {
     /// Whether its senders come back after an overload answer (contracts 2.6).
     fn retries_overload(&self) -> bool;
 
+    /// Its incidents are addressed by `number` or `iid`: they are kept by id too, those without a key as well, and each has
+    /// a view ([`Judged::view`]).
+    fn has_ids(&self) -> bool {
+        false
+    }
+
+    /// What a statement makes of the view before it. The default: members are replaced, `null` takes one away.
+    fn fold(&self, before: View, said: View) -> View {
+        let mut after = before;
+        for (name, value) in said {
+            if value.is_null() {
+                after.remove(&name);
+            } else {
+                after.insert(name, value);
+            }
+        }
+        after
+    }
+
+    /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
+    fn takes_unknown_targets(&self) -> bool {
+        false
+    }
+
+    fn request_id(&self) -> RequestIdForm {
+        RequestIdForm::Hex
+    }
+
     /// The one statement of a body, where a glance shows what deciding needs of it. `None`: it must be read whole. Never
     /// says what [`Self::decode`] would not say.
-    fn judge(&self, _endpoint: &str, _body: &[u8], _rules: Rules) -> Option<Judged> {
+    fn judge(&self, _endpoint: &str, _body: &[u8], _rules: Rules<'_>) -> Option<Judged> {
         None
     }
 
-    /// Reads a parsed body; `each` gets every statement in it, in order.
+    /// Reads a parsed body, or one element of a batch; `each` gets the statement in it (of none, the request is answered
+    /// and counted as `ignored`).
     ///
     /// # Errors
     /// All faults of the body at once, when it cannot be read as this dialect.
     fn decode(
         &self,
-        endpoint: &str,
+        asked: &Asked<'_>,
         document: json::Document<'_>,
-        rules: Rules,
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults>;
 
-    /// The answer to a request that was accepted; `success` is the integration's status where it may choose.
-    fn reply(&self, endings: &[Ending<'_>], success: StatusCode, request_id: &str) -> (StatusCode, Bytes);
+    /// Takes a batch body apart; of routes that take one.
+    ///
+    /// # Errors
+    /// The body is no JSON, or no batch of this dialect.
+    fn split(&self, _endpoint: &str, _body: &Bytes) -> Result<Split, SplitError> {
+        Err(SplitError::Faults(vec!["body: this route takes one event".into()]))
+    }
+
+    /// The answer to a request that was accepted.
+    fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes);
+
+    /// The answer to a question.
+    ///
+    /// # Errors
+    /// What is asked for is not known, or the question breaks a rule.
+    fn read(&self, _question: &Question<'_>) -> Result<(StatusCode, Bytes), Refusal> {
+        Err(Refusal::new(crate::outcome::Reason::NotFound, "nothing is known of this"))
+    }
 
     /// Status of a refusal (contracts 2.1, 2.2, 2.6).
     fn status(&self, class: Class) -> StatusCode {
-        match class {
-            Class::NoRoute | Class::Unauthenticated => StatusCode::NOT_FOUND,
-            Class::UriTooLong => StatusCode::URI_TOO_LONG,
-            Class::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Class::Forbidden => StatusCode::FORBIDDEN,
-            Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Class::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Class::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Class::Malformed | Class::Invalid => StatusCode::BAD_REQUEST,
-            Class::Overload => StatusCode::TOO_MANY_REQUESTS,
-            Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        usual_status(class)
     }
 
     /// Body of a refusal, in the dialect's own form (contracts 2.7).
     fn error(&self, refusal: &Refusal, request_id: &str) -> Bytes {
         plain_error(refusal, request_id)
+    }
+
+    /// The scheme that a 401 asks for.
+    fn challenge(&self) -> &'static str {
+        "Bearer"
+    }
+
+    /// What else stands in the head of a refusal; `limit` and `retry_after_s` of a 429.
+    fn error_headers(
+        &self,
+        _refusal: &Refusal,
+        _limit: Option<Rate>,
+        _retry_after_s: Option<u32>,
+        _headers: &mut HeaderMap,
+    ) {
+    }
+}
+
+/// Why a batch body cannot be taken apart.
+#[derive(Debug)]
+pub enum SplitError {
+    Json(json::JsonError),
+    Faults(Faults),
+    /// What it says of all its events is larger than one event may be.
+    EnvelopeTooLarge,
+}
+
+/// The status of a refusal where a dialect's senders want no other: its key stands in the path.
+pub fn usual_status(class: Class) -> StatusCode {
+    match class {
+        Class::NoRoute | Class::Unauthenticated | Class::NotFound => StatusCode::NOT_FOUND,
+        Class::UriTooLong => StatusCode::URI_TOO_LONG,
+        Class::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Class::Forbidden => StatusCode::FORBIDDEN,
+        Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Class::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Class::Timeout => StatusCode::REQUEST_TIMEOUT,
+        Class::Malformed | Class::Invalid | Class::Conflict => StatusCode::BAD_REQUEST,
+        Class::Overload => StatusCode::TOO_MANY_REQUESTS,
+        Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Class::NotSupported => StatusCode::NOT_IMPLEMENTED,
     }
 }
 
@@ -147,32 +339,6 @@ pub fn plain_error(refusal: &Refusal, request_id: &str) -> Bytes {
     body.to_string().into()
 }
 
-/// A path that some dialect serves, with the key it carries.
-pub struct Matched<'p> {
-    /// Its place in [`DIALECTS`].
-    pub index: usize,
-    pub dialect: &'static dyn Dialect,
-    pub route: &'static Route,
-    /// Never logged (contracts 2.2).
-    pub key: &'p str,
-}
-
-/// Finds the dialect that serves a path, whatever the method. The query is not part of `path`.
-pub fn route(path: &str) -> Option<Matched<'_>> {
-    DIALECTS.iter().enumerate().find_map(|(index, dialect)| {
-        dialect.routes().iter().find_map(|route| {
-            let rest = path.strip_prefix(route.prefix)?;
-            let key = rest.strip_suffix('/').unwrap_or(rest);
-            (!key.is_empty() && memchr::memchr(b'/', key.as_bytes()).is_none()).then_some(Matched {
-                index,
-                dialect: *dialect,
-                route,
-                key,
-            })
-        })
-    })
-}
-
 /// The dialect of that name: how a stored event finds its decoder again.
 pub fn by_name(name: &str) -> Option<&'static dyn Dialect> {
     DIALECTS.iter().copied().find(|dialect| dialect.name() == name)
@@ -187,26 +353,46 @@ pub struct Reread<'e> {
 /// Decodes a stored event's body once more. `None` when it does not decode any longer: a newer version may
 /// be stricter than the one that accepted it, and the event still has to arrive.
 pub fn reread(event: &Event) -> Option<Reread<'_>> {
+    match &event.envelope {
+        None => reread_in(event, None),
+        Some(envelope) => json::with_document(envelope, |envelope| reread_in(event, Some(envelope))).ok()?,
+    }
+}
+
+fn reread_in<'e>(event: &'e Event, envelope: Option<json::Document<'_>>) -> Option<Reread<'e>> {
     let dialect = by_name(&event.dialect)?;
+    let asked = Asked { envelope, ..Asked::at(&event.endpoint, Rules::ACCEPTED) };
     let (mut content, mut names) = (None, Vec::new());
-    let decoded = json::with_document(&event.raw, |document| {
-        dialect.decode(&event.endpoint, document, Rules::ACCEPTED, &mut |said| {
+    let body: &[u8] = if event.raw.is_empty() { b"{}" } else { &event.raw };
+    let decoded = json::with_document(body, |document| {
+        dialect.decode(&asked, document, &mut |said| {
             content = Some(said.content.into_owned());
-            names = said.extra.iter().map(|name| (*name).to_owned()).collect();
+            names = said.extra.into_iter().map(Extra::into_owned).collect();
         })
     });
     if !matches!(decoded, Ok(Ok(()))) {
         return None;
     }
-    let mut extra = Vec::new();
+    let mut extra = Vec::with_capacity(names.len());
     if !names.is_empty() {
-        let text = std::str::from_utf8(&event.raw).ok()?;
-        let mut members = json::members_as_text(text.strip_prefix('\u{FEFF}').unwrap_or(text))?;
-        extra = names
-            .into_iter()
-            .filter_map(|name| members.remove_entry(name.as_str()))
-            .map(|(name, value)| (name, Cow::Borrowed(value)))
-            .collect();
+        let members = |raw: &'e [u8]| {
+            let text = std::str::from_utf8(raw).ok()?;
+            json::members_as_text(text.strip_prefix('\u{FEFF}').unwrap_or(text))
+        };
+        let mut own = members(&event.raw);
+        let mut shared = event.envelope.as_deref().and_then(members);
+        for name in names {
+            let (from, name) = match name {
+                Extra::Made(name, value) => {
+                    extra.push((name, Cow::Owned(value)));
+                    continue;
+                }
+                Extra::Member(name) => (&mut own, name),
+                Extra::Envelope(name) => (&mut shared, name),
+            };
+            let taken = from.as_mut().and_then(|members| members.remove_entry(&*name));
+            extra.extend(taken.map(|(name, value)| (name, Cow::Borrowed(value))));
+        }
     }
     Some(Reread { content: content?, extra })
 }
@@ -215,28 +401,6 @@ pub fn reread(event: &Event) -> Option<Reread<'_>> {
 mod tests {
     use super::*;
     use crate::outcome::Reason;
-
-    #[test]
-    fn no_two_routes_of_the_list_collide() {
-        let mut prefixes: Vec<_> = DIALECTS.iter().flat_map(|d| d.routes()).map(|r| (r.method, r.prefix)).collect();
-        prefixes.sort_unstable();
-        let before = prefixes.len();
-        prefixes.dedup();
-        assert_eq!(prefixes.len(), before);
-    }
-
-    #[test]
-    fn a_route_takes_one_segment_and_an_optional_slash() {
-        let key = |path| route(path).map(|matched| matched.key.to_owned());
-        assert_eq!(key("/v2/incidents/api/k1").as_deref(), Some("k1"));
-        assert_eq!(key("/v2/incidents/api/k1/").as_deref(), Some("k1"));
-        assert_eq!(key("/v1/incidents/create/k1").as_deref(), Some("k1"));
-        for path in
-            ["/v2/incidents/api/", "/v2/incidents/api", "/v2/incidents/api/a/b", "/v2/incidents/api/k//", "/", ""]
-        {
-            assert_eq!(key(path), None, "{path}");
-        }
-    }
 
     #[test]
     fn a_stored_event_is_read_again_with_its_other_members_verbatim() {

@@ -3,6 +3,7 @@
 
 mod keys;
 mod rate;
+mod settings;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use keys::Keys;
 pub use rate::Rate;
+pub use settings::{AlertSource, Settings, SeverityRow, StatusRow};
 use tokio::time::Instant;
 
 use crate::claim::{Admitted, Claim, Pacing, Targets};
@@ -53,6 +55,7 @@ pub struct IntegrationConfig {
     pub require_description: bool,
     /// Squadcast dialect; 202.
     pub success_status: u16,
+    pub settings: Settings,
 }
 
 /// A configured integration with its live limits; made anew when the configuration changes.
@@ -76,6 +79,11 @@ impl Integration {
             _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
         };
         Self { config, targets, requests, events }
+    }
+
+    /// The upstreams that can be told this event.
+    pub fn targets(&self, _event: &Event) -> &Targets {
+        &self.targets
     }
 
     /// Whether this integration may send in `dialect` from `source` (contracts 2.2).
@@ -211,6 +219,7 @@ pub(crate) mod tests {
             default_severity: None,
             require_description: true,
             success_status: 202,
+            settings: Settings::default(),
         }
     }
 

@@ -2,7 +2,12 @@
 //! it refuses leaves no trace: the sender's retry is new. What is accepted is durable before the answer.
 
 mod answer;
+mod ask;
+mod batch;
 mod headers;
+mod keyed;
+mod know;
+mod records;
 mod told;
 mod wait;
 mod watched;
@@ -13,21 +18,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::body::Body;
-use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
+use hyper::{HeaderMap, Request, Uri};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use answer::RequestId;
 pub use answer::{Answer, panicked};
+use know::{Beside, Found};
 use told::{Facts, Told};
-use wait::{Contended, On, Rest, Underway};
+use wait::{Contended, On, Underway};
 use watched::Watched;
 
 use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Dialect, Ending, Judged, Matched, Route, Rules, json};
-use crate::event::{Event, Incident, Key, Micros, Tolerated, Uid};
+use crate::dialect::{self, Asked, Dialect, Ending, Judged, Route, Rules, Takes, json};
+use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
@@ -66,9 +72,24 @@ type Few<T> = SmallVec<[T; 1]>;
 
 /// How one event ended, with what its answer shows.
 struct Ended {
-    outcome: Outcome,
+    /// `None`: an element of a batch that was no event.
+    outcome: Option<Outcome>,
     incident: Option<Incident>,
+    shows: Shows,
+}
+
+/// What an answer shows of an event beside its incident.
+#[derive(Default)]
+struct Shows {
     key: Option<Key>,
+    /// Of dialects with ids alone; boxed, for few have it.
+    view: Option<Box<Bytes>>,
+}
+
+impl Shows {
+    fn of(event: &Event) -> Self {
+        Self { key: event.key.clone(), view: event.view.clone().map(Box::new) }
+    }
 }
 
 /// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
@@ -96,8 +117,8 @@ struct Trail {
 impl Trail {
     /// An event ended; `is_stored`: the log has it.
     fn end(&mut self, ended: Ended, is_stored: bool) {
-        if let Some(watched) = &mut self.watched {
-            watched.ends(ended.outcome, is_stored);
+        if let (Some(watched), Some(outcome)) = (&mut self.watched, ended.outcome) {
+            watched.ends(outcome, is_stored);
         }
         self.ended.push(ended);
     }
@@ -112,6 +133,47 @@ struct Known {
     dialect: &'static dyn Dialect,
     route: &'static Route,
     integration: Arc<Integration>,
+    /// `None`: nothing but the body says anything.
+    beside: Option<Box<Beside>>,
+}
+
+/// What a request came to.
+enum Taken {
+    /// Its events are in the trail.
+    Events(Known),
+    /// A question was answered.
+    Answer(Box<ask::Read>),
+}
+
+impl Known {
+    fn asked<'a>(&'a self, envelope: Option<json::Document<'a>>) -> Asked<'a> {
+        let config = &self.integration.config;
+        let rules = Rules {
+            require_description: config.require_description,
+            judge_only: true,
+            settings: Some(&config.settings),
+        };
+        let endpoint = self.route.endpoint;
+        match &self.beside {
+            None => Asked { endpoint, args: &[], query: "", headers: None, envelope, rules },
+            Some(beside) => Asked {
+                endpoint,
+                args: &beside.args,
+                query: &beside.query,
+                headers: beside.headers.as_ref(),
+                envelope,
+                rules,
+            },
+        }
+    }
+
+    fn args(&self) -> &[Box<str>] {
+        self.beside.as_ref().map_or(&[], |beside| &beside.args)
+    }
+
+    fn takes_batch(&self) -> bool {
+        self.route.takes == Takes::Batch
+    }
 }
 
 /// What a head announces of its body, within the limits.
@@ -176,20 +238,22 @@ impl Intake {
     }
 
     /// The answer to a request, counted.
-    fn respond(&self, came: &Came, trail: Trail, taken: Result<StatusCode, Refusal>) -> Answer {
-        let request_id = RequestId::new();
-        let request_id = request_id.as_str();
+    fn respond(&self, came: &Came, trail: Trail, taken: Result<Taken, Refusal>) -> Answer {
         let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
         let dialect = dialect::DIALECTS.get(index).copied();
-        let response = match (&taken, dialect) {
-            (Ok(success), Some(dialect)) => {
-                answer::accepted(&self.headers, dialect, &trail.ended, *success, request_id)
-            }
-            (Err(refusal), _) => {
+        let form = dialect.map_or(dialect::RequestIdForm::Hex, |dialect| dialect.request_id());
+        let request_id = match &taken {
+            Ok(Taken::Answer(read)) => read.request_id,
+            _ => RequestId::new(form),
+        };
+        let request_id = request_id.as_str();
+        let response = match &taken {
+            Ok(Taken::Events(known)) => answer::accepted(&self.headers, known, &trail.ended, request_id),
+            Ok(Taken::Answer(read)) => read.response(request_id),
+            Err(refusal) => {
                 let limit = trail.refused.as_ref().and_then(|refused| refused.1);
                 answer::refused(dialect, limit, refusal, request_id)
             }
-            (Ok(_), None) => answer::refused(None, None, &Refusal::new(Reason::Internal, "no dialect"), request_id),
         };
         let status = response.status().as_u16();
         if let Err(refusal) = &taken {
@@ -214,16 +278,23 @@ impl Intake {
     }
 
     /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds.
-    async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<StatusCode, Refusal>
+    async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<Taken, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let known = match self.know(request.method(), request.uri(), came.at, trail) {
-            Ok(known) => known,
+        let known = match self.know(request.method(), request.uri(), request.headers(), came.at, trail) {
+            Ok(Found::Known(known)) => known,
+            // Boxed, as all that few requests need: it must not make every connection larger.
+            Ok(Found::InBody(routed, member)) => {
+                return Box::pin(self.take_in_keyed(came, routed, member, request, trail)).await;
+            }
             Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
         };
         if let Some(watched) = &mut trail.watched {
             watched.knows(&known.integration.config.name);
+        }
+        if known.route.reads {
+            return Box::pin(self.answer_question(came, &known, request, trail)).await;
         }
         // The sender is known: from here on what is refused is counted.
         let ticket = self.metrics.receive(came.worker);
@@ -244,21 +315,43 @@ impl Intake {
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
         let decided = match ticket.check(read) {
+            Ok((ticket, body)) if known.takes_batch() => {
+                Box::pin(self.take_batch(came, &known, announced.content, body, ticket, trail)).await.map(|()| None)
+            }
             Ok((ticket, body)) => self.decide(came, &known, announced.content, body, ticket, trail),
             Err(refusal) => Err(refusal),
         };
+        // What most requests wait for stands here, and nothing else.
+        let decided = match decided {
+            Ok(Some(Underway { on: On::Log(waits, shows), _reserved })) => {
+                Ended::stored(waits.await, shows).map(|ended| {
+                    trail.end(ended, true);
+                    None
+                })
+            }
+            decided => decided,
+        };
+        match decided {
+            Ok(None) => Ok(Taken::Events(known)),
+            decided => Box::pin(self.end(came, known, decided, trail)).await,
+        }
+    }
+
+    /// Waits for what was decided, if there is anything to wait for.
+    async fn end(
+        &self,
+        came: &Came,
+        known: Known,
+        decided: Result<Option<Underway>, Refusal>,
+        trail: &mut Trail,
+    ) -> Result<Taken, Refusal> {
         let taken = match decided {
             Ok(None) => Ok(()),
-            Ok(Some(Underway { on: Some(On::Log(waits, key)), rest: None, _reserved })) => {
-                Ended::stored(waits.await, key).map(|ended| trail.end(ended, true))
-            }
-            // Boxed: what few requests wait for must not make every connection larger.
-            Ok(Some(underway)) => Box::pin(self.wait(came, &known, underway, trail)).await,
+            Ok(Some(Underway { on, _reserved })) => self.wait_for(came, &known, on, trail).await,
             Err(refusal) => Err(refusal),
         };
-        let success = known.integration.config.success_status;
         match taken {
-            Ok(()) => Ok(StatusCode::from_u16(success).unwrap_or(StatusCode::ACCEPTED)),
+            Ok(()) => Ok(Taken::Events(known)),
             Err(refusal) => {
                 trail.refused_for(&known.integration, &refusal);
                 Err(refusal)
@@ -270,11 +363,15 @@ impl Intake {
     fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced, Refusal> {
         let integration = &known.integration;
         let limits = self.terms.load().limits;
-        let cap = integration.config.body_bytes.unwrap_or(limits.body_bytes);
+        let cap = known.body_bytes_max(&limits);
         let said = headers::Said::of(headers);
         integration.allows(known.dialect.name(), came.source)?;
         body::precheck(said.length, cap)?;
-        let content = said.content(limits.gzip)?;
+        let content = match known.route.takes {
+            Takes::Nothing => headers::Content::NONE,
+            Takes::Perhaps if said.is_empty() => headers::Content::NONE,
+            _ => said.content(limits.gzip)?,
+        };
         integration.take_request(came.at)?;
         Ok(Announced { declared: said.length, content, cap })
     }
@@ -292,36 +389,15 @@ impl Intake {
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
         let (raw, reserved) = body.into_parts();
-        let mut heard = heard.into_iter();
-        let Some(first) = heard.next() else { return Ok(None) };
-        let rest = if heard.len() > 0 { Some(Box::new(Rest { raw: raw.clone(), tolerated, heard })) } else { None };
-        let on = self.accept(came, known, raw, tolerated, first, ticket, trail)?;
-        if on.is_none() && rest.is_none() {
+        let Some(heard) = heard else {
+            // It says nothing that this proxy acts on (contracts 8, row 39).
+            ticket.absorb(Outcome::Ignored);
+            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, shows: Shows::default() }, false);
             return Ok(None);
-        }
-        Ok(Some(Underway { on, rest, _reserved: reserved }))
-    }
-
-    /// Steps 1 to 3: path, method, key.
-    fn know(&self, method: &Method, uri: &Uri, now: Instant, trail: &mut Trail) -> Result<Known, Refusal> {
-        let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
-        let terms = self.terms.load();
-        if uri_bytes > terms.uri_bytes_max {
-            let message = format!("the path is longer than {} bytes", terms.uri_bytes_max);
-            return Err(Refusal::new(Reason::UriTooLong, message));
-        }
-        let no_route = || Refusal::new(Reason::NoRoute, "no such path");
-        let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
-        trail.matched = u8::try_from(index).ok();
-        if method != route.method {
-            return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
-        }
-        let Some(integration) = terms.keys.find(key) else {
-            // Same answer to all; only those beyond the global bucket lose their connection (DESIGN 5.8).
-            trail.close |= !terms.unauthenticated.take(now);
-            return Err(Refusal::new(Reason::UnknownKey, "unknown key or path"));
         };
-        Ok(Known { dialect, route, integration: Arc::clone(integration) })
+        let body = Said { raw, tolerated, envelope: None };
+        let on = self.accept(came, known, body, heard, ticket, trail)?;
+        Ok(on.map(|on| Underway { on, _reserved: reserved }))
     }
 
     /// An answer before the body was wanted: takes what is here, else the connection closes after it.
@@ -336,73 +412,65 @@ impl Intake {
         refusal
     }
 
-    /// Steps 8 and 9: parse and validate.
-    fn hear(&self, known: &Known, body: &Bytes) -> Result<Few<Judged>, Refusal> {
+    /// Steps 8 and 9: parse and validate. `None`: a body that says nothing.
+    fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
         let config = &known.integration.config;
-        let rules = Rules { require_description: config.require_description, judge_only: true };
-        if let Some(judged) = known.dialect.judge(known.route.endpoint, body, rules) {
-            let severity = judged.severity.or(config.default_severity);
-            return Ok(Few::from_buf([Judged { severity, ..judged }]));
+        let asked = known.asked(None);
+        let with_default = |judged: Judged| Judged { severity: judged.severity.or(config.default_severity), ..judged };
+        if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
+            return Ok(Some(with_default(judged)));
         }
-        let mut heard = Few::new();
-        let decoded = json::with_document(body, |document| {
-            known.dialect.decode(known.route.endpoint, document, rules, &mut |said| {
-                heard.push(Judged {
-                    action: said.action,
-                    key: said.key,
-                    severity: said.content.severity.or(config.default_severity),
-                    notes: said.notes,
-                });
-            })
+        let is_empty = body.iter().all(u8::is_ascii_whitespace);
+        let text: &[u8] = match known.route.takes {
+            Takes::Nothing => b"{}",
+            Takes::Perhaps if is_empty => b"{}",
+            _ => body,
+        };
+        let mut heard = None;
+        let decoded = json::with_document(text, |document| {
+            known.dialect.decode(&asked, document, &mut |said| heard = Some(with_default(said.judged)))
         });
         match decoded {
             Ok(Ok(())) => Ok(heard),
-            Ok(Err(faults)) => {
-                Err(Refusal::new(Reason::InvalidEvent, "the body breaks the rules of this API").with_errors(faults))
-            }
-            Err(error) => {
-                Err(Refusal::new(Reason::InvalidJson, error.to_string()).with_errors(vec![format!("body: {error}")]))
-            }
+            Ok(Err(faults)) => Err(invalid(faults)),
+            Err(error) => Err(not_json(error)),
         }
     }
 
     /// Steps 10 to 12: claim, event limit, log. What ended is in `trail`; else what it waits for comes back.
-    #[allow(clippy::too_many_arguments)] // Each is another stage's.
     fn accept(
         &self,
         came: &Came,
         known: &Known,
-        raw: Bytes,
-        tolerated: Tolerated,
+        body: Said,
         heard: Judged,
         ticket: Ticket,
         trail: &mut Trail,
     ) -> Result<Option<On>, Refusal> {
-        let Known { dialect, route, integration, .. } = known;
-        let rules = dedup::Rules { life: dialect.key_life(), policy: integration.config.policy, notes: heard.notes };
-        let received_at = Micros::now();
-        let event = Event {
-            uid: Uid::new(received_at),
-            received_at,
-            integration: Arc::clone(&integration.config.name),
-            dialect: dialect.name().into(),
-            endpoint: route.endpoint.into(),
-            family: dialect.family().into(),
-            action: heard.action,
-            key: heard.key,
-            target: None,
-            severity: heard.severity,
-            tolerated,
-            raw,
-            envelope: None,
-            view: None,
+        let Known { integration, .. } = known;
+        let (event, rules) = match self.event(known, body, heard) {
+            Ok(made) => made,
+            Err(Unaddressed::Unknown) => {
+                ticket.absorb(Outcome::Unknown);
+                trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, shows: Shows::default() }, false);
+                return Ok(None);
+            }
+            Err(Unaddressed::Absorbed(outcome)) => {
+                ticket.absorb(outcome);
+                trail.end(Ended { outcome: Some(outcome), incident: None, shows: Shows::default() }, false);
+                return Ok(None);
+            }
+            Err(Unaddressed::Refused(refusal)) => {
+                ticket.reject(refusal.reason);
+                return Err(refusal);
+            }
         };
         if let Some(watched) = &mut trail.watched {
             watched.begins(&event);
         }
-        match self.dedup.claim(&event, &integration.targets, rules) {
+        match self.dedup.claim(&event, integration.targets(&event), rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
-            claimed => self.admit(came.worker, came.at, known, claimed, event, ticket, trail),
+            claimed => self.admit(came, known, claimed, event, rules, ticket, trail),
         }
     }
 
@@ -410,11 +478,11 @@ impl Intake {
     #[allow(clippy::too_many_arguments)] // Each is another stage's.
     fn admit(
         &self,
-        worker: usize,
-        now: Instant,
+        came: &Came,
         known: &Known,
         claimed: Claimed,
-        event: Event,
+        mut event: Event,
+        rules: dedup::Rules,
         ticket: Ticket,
         trail: &mut Trail,
     ) -> Result<Option<On>, Refusal> {
@@ -424,13 +492,16 @@ impl Intake {
                 // The claim is released: a resolve of a key nobody knows changes nothing here.
                 self.metrics.unknown_absorbed.inc();
                 ticket.absorb(claim.outcome);
-                trail.end(Ended { outcome: claim.outcome, incident: None, key: event.key }, false);
+                let shows = Shows { key: event.key, view: None };
+                trail.end(Ended { outcome: Some(claim.outcome), incident: None, shows }, false);
                 return Ok(None);
             }
             Claimed::Owned(claim, pacing) => (claim, pacing),
             Claimed::Absorbed { outcome, incident } => {
                 ticket.absorb(outcome);
-                trail.end(Ended { outcome, incident, key: event.key }, false);
+                let view = if rules.has_ids { self.view_now(&event, rules) } else { None };
+                let shows = Shows { key: event.key, view };
+                trail.end(Ended { outcome: Some(outcome), incident, shows }, false);
                 return Ok(None);
             }
             Claimed::Refused => {
@@ -438,20 +509,30 @@ impl Intake {
                 let refusal = Refusal::new(Reason::UnknownResolve, "no open incident has this key");
                 return Err(refusal.with_errors(vec!["event_id: names no open incident".into()]));
             }
+            Claimed::NotOpen => {
+                ticket.reject(Reason::NotOpen);
+                return Err(Refusal::new(Reason::NotOpen, "the incident is resolved"));
+            }
             Claimed::Contended(_) => {
                 ticket.reject(Reason::KeyContended);
                 return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
             }
         };
-        let key = event.key.clone();
+        if rules.has_ids {
+            let before = claim.before.and_then(|at| self.store.shown(at).ok()).and_then(|shown| shown.view);
+            event.view = records::fold(*dialect, before.as_ref(), &event);
+        }
+        let shows = Shows::of(&event);
+        let worker = came.worker;
+        let now = Instant::now();
         match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
             // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
             Ok(admitted) => match self.store.append(worker, admitted) {
                 Append::Ended(stored) => {
-                    trail.end(Ended::stored(stored, key)?, true);
+                    trail.end(Ended::stored(stored, shows)?, true);
                     Ok(None)
                 }
-                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
+                Append::Waits(waits) => Ok(Some(On::Log(waits, shows))),
             },
             Err((refusal, ticket)) => {
                 ticket.reject(refusal.reason);
@@ -482,14 +563,118 @@ impl Announced {
     }
 }
 
+/// A body as the log keeps it.
+struct Said {
+    raw: Bytes,
+    tolerated: Tolerated,
+    envelope: Option<Bytes>,
+}
+
+/// Why an event that addresses an incident by id goes no further.
+enum Unaddressed {
+    /// The id names nothing, and its dialect's senders are told so later.
+    Unknown,
+    /// Of an incident that another one of its key followed: it is resolved, and stays so.
+    Absorbed(Outcome),
+    Refused(Refusal),
+}
+
+impl Intake {
+    /// The event of a statement, and the rules it is decided by.
+    fn event(&self, known: &Known, body: Said, heard: Judged) -> Result<(Event, dedup::Rules), Unaddressed> {
+        let Known { dialect, route, integration, .. } = known;
+        let Judged { action, key, target, severity, notes, needs_open, closes, view } = heard;
+        let mut rules = dedup::Rules {
+            notes,
+            needs_open,
+            closes,
+            has_ids: dialect.has_ids(),
+            ..dedup::Rules::keyed(dialect.key_life(), integration.config.policy)
+        };
+        let received_at = Micros::now();
+        let mut event = Event {
+            uid: Uid::new(received_at),
+            received_at,
+            integration: Arc::clone(&integration.config.name),
+            dialect: dialect.name().into(),
+            endpoint: route.endpoint.into(),
+            family: dialect.family(known.args()),
+            action,
+            key,
+            target,
+            severity,
+            tolerated: body.tolerated,
+            raw: body.raw,
+            envelope: body.envelope,
+            view: view.and_then(|view| serde_json::to_vec(&*view).ok()).map(Bytes::from),
+        };
+        if event.target.is_some() {
+            rules.addressed = Some(self.address(*dialect, &mut event, needs_open)?);
+        }
+        Ok((event, rules))
+    }
+
+    /// The state of the incident that an event addresses by id; the event takes that incident's key.
+    fn address(&self, dialect: &dyn Dialect, event: &mut Event, needs_open: bool) -> Result<StateKey, Unaddressed> {
+        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+        let Some(row) = event.target.as_ref().and_then(|target| known.find(target)) else {
+            if dialect.takes_unknown_targets() {
+                return Err(Unaddressed::Unknown);
+            }
+            return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
+        };
+        if known.was_followed(&row) {
+            if needs_open {
+                return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the incident is resolved")));
+            }
+            let outcome = if event.action == Action::Resolve { Outcome::DuplicateResolve } else { Outcome::Noop };
+            return Err(Unaddressed::Absorbed(outcome));
+        }
+        event.key = records::key_of(&known, &row);
+        Ok(row.key)
+    }
+
+    /// What answers show of the incident of an event that changed nothing.
+    fn view_now(&self, event: &Event, rules: dedup::Rules) -> Option<Box<Bytes>> {
+        let key = rules.addressed.or_else(|| event.state_key())?;
+        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+        known.shown(key).and_then(|(_, shown)| shown.view).map(Box::new)
+    }
+}
+
+impl Known {
+    /// Most decoded bytes of a body.
+    fn body_bytes_max(&self, limits: &body::Limits) -> usize {
+        if self.takes_batch() { limits.batch_body_bytes } else { self.event_bytes_max(limits) }
+    }
+
+    /// Most decoded bytes of one event.
+    fn event_bytes_max(&self, limits: &body::Limits) -> usize {
+        self.integration.config.body_bytes.unwrap_or(limits.body_bytes)
+    }
+}
+
+fn invalid(faults: dialect::Faults) -> Refusal {
+    Refusal::new(Reason::InvalidEvent, "the body breaks the rules of this API").with_errors(faults)
+}
+
+fn not_json(error: json::JsonError) -> Refusal {
+    Refusal::new(Reason::InvalidJson, error.to_string()).with_errors(vec![format!("body: {error}")])
+}
+
 impl Ended {
     /// How the log ended it.
-    fn stored(stored: Result<Accepted, Reason>, key: Option<Key>) -> Result<Self, Refusal> {
+    fn stored(stored: Result<Accepted, Reason>, shows: Shows) -> Result<Self, Refusal> {
         let Accepted { outcome, incident } = stored.map_err(|reason| Refusal::new(reason, answer::why(reason)))?;
-        Ok(Self { outcome, incident, key })
+        Ok(Self { outcome: Some(outcome), incident, shows })
     }
 
     fn ending(&self) -> Ending<'_> {
-        Ending { outcome: self.outcome, incident: self.incident.as_ref(), key: self.key.as_ref() }
+        Ending {
+            outcome: self.outcome,
+            incident: self.incident.as_ref(),
+            key: self.shows.key.as_ref(),
+            view: self.shows.view.as_ref().map(|view| &***view),
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Statement {
     pub severity: Option<Severity>,
     /// An `update` that adds a note (contracts 5.2).
     pub notes: bool,
+    /// An `admin` statement that ends the incident here (contracts/taskcall.md 3.3, merge).
+    pub closes: bool,
 }
 
 /// Which of an incident's duplicates go upstream (contracts 5.4).
@@ -147,6 +149,7 @@ pub fn decide(
         (Action::Update, State::Resolved) if !statement.notes => say(Outcome::Noop, Change::Nothing, Nowhere),
         (Action::Update, State::Resolved) => say(Outcome::Updated, Change::Apply(None), Everywhere),
         (Action::Update, _) => say(Outcome::Updated, Change::Apply(statement.severity), Everywhere),
+        (Action::Admin, _) if statement.closes => say(Outcome::Forwarded, Change::To(State::Resolved), Everywhere),
         (Action::Admin | Action::Change, _) => say(Outcome::Forwarded, Change::Nothing, Everywhere),
     }
 }
@@ -208,7 +211,7 @@ mod tests {
     use super::*;
 
     fn statement(action: Action, severity: Option<u8>) -> Statement {
-        Statement { action, severity: severity.and_then(Severity::new), notes: false }
+        Statement { action, severity: severity.and_then(Severity::new), notes: false, closes: false }
     }
 
     /// The table of contracts 5.2, written out by hand: outcome and whether it is forwarded.

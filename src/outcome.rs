@@ -87,6 +87,12 @@ pub enum Class {
     Malformed,
     /// JSON that breaks the dialect's own rules.
     Invalid,
+    /// An id that names nothing here.
+    NotFound,
+    /// What is addressed is in no state for it.
+    Conflict,
+    /// Nothing behind this integration can do it.
+    NotSupported,
     /// Too much from this sender: the status that makes *this* sender retry.
     Overload,
     /// Nothing can be accepted just now.
@@ -103,6 +109,7 @@ pub enum Reason {
     WrongMethod,
     UnknownKey,
     AmbiguousCredentials,
+    CredentialsDisagree,
     IntegrationDisabled,
     DialectNotAllowed,
     SourceNotAllowed,
@@ -117,6 +124,9 @@ pub enum Reason {
     InvalidJson,
     InvalidEvent,
     UnknownResolve,
+    NotFound,
+    NotOpen,
+    NotSupported,
     KeyContended,
     EventLimit,
     SpoolFull,
@@ -139,7 +149,7 @@ const fn row(reason: Reason, class: Class, label: &'static str, loud: bool, abou
     Row { reason, class, label, loud, about }
 }
 
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 29] = [
     row(Reason::NoRoute, Class::NoRoute, "no_route", false, "No dialect has such a path: look at the URL."),
     row(
         Reason::UriTooLong,
@@ -162,6 +172,13 @@ const ROWS: [Row; 25] = [
         "ambiguous_credentials",
         false,
         "More than one credential that do not agree.",
+    ),
+    row(
+        Reason::CredentialsDisagree,
+        Class::Forbidden,
+        "credentials_disagree",
+        false,
+        "The key in the path and the one in `Authorization` name different integrations.",
     ),
     row(
         Reason::IntegrationDisabled,
@@ -256,6 +273,27 @@ const ROWS: [Row; 25] = [
         "Nothing open has this key, and the integration's `unknown_resolve` is `reject`.",
     ),
     row(
+        Reason::NotFound,
+        Class::NotFound,
+        "not_found",
+        false,
+        "The id names no incident of this integration: unknown, forgotten, or another integration's.",
+    ),
+    row(
+        Reason::NotOpen,
+        Class::Conflict,
+        "not_open",
+        false,
+        "The incident is resolved, and what was asked needs an open one.",
+    ),
+    row(
+        Reason::NotSupported,
+        Class::NotSupported,
+        "not_supported",
+        false,
+        "No upstream of the integration can be told this.",
+    ),
+    row(
         Reason::KeyContended,
         Class::Overload,
         "key_contended",
@@ -339,6 +377,8 @@ pub struct Why {
     pub errors: Vec<String>,
     /// When to come back; the answer adds jitter. Only for overload and unavailability.
     pub retry_after_s: Option<u32>,
+    /// The methods that the path takes; of a wrong one.
+    pub allow: Option<String>,
 }
 
 impl Refusal {
@@ -347,11 +387,17 @@ impl Refusal {
             Class::Overload | Class::Unavailable => Some(1),
             _ => None,
         };
-        Self(Box::new(Why { reason, message: message.into(), errors: Vec::new(), retry_after_s }))
+        Self(Box::new(Why { reason, message: message.into(), errors: Vec::new(), retry_after_s, allow: None }))
     }
 
     pub fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.0.errors = errors;
+        self
+    }
+
+    #[must_use]
+    pub fn allow(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
         self
     }
 

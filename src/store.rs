@@ -103,6 +103,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -111,6 +112,7 @@ use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use self::files::{Disk, Files, Real, Segment};
@@ -123,8 +125,8 @@ use self::record::Touched;
 use self::shelf::Shelf;
 use self::standing::Cut;
 use self::writer::Writer;
-use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
-use crate::event::{Event, Incident, Micros, StateKey, Uid};
+use crate::claim::{Accepted, Admitted, ById, Pacing, Position, Targets};
+use crate::event::{Event, Incident, Key, Micros, StateKey, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
 
@@ -165,6 +167,10 @@ pub trait States: Send + Sync {
     fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros);
     /// Every key's state as last committed. Keys that change meanwhile may be given as before or after.
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position));
+    /// An incident that is addressed by id, in log order; its state comes beside it.
+    fn restore_by_id(&self, _row: ById) {}
+    /// Every incident that is addressed by id.
+    fn each_by_id(&self, _visit: &mut dyn FnMut(ById)) {}
     /// False: `each` would give nothing.
     fn are_kept(&self) -> bool {
         true
@@ -201,6 +207,16 @@ pub struct Stored {
     pub incident: Option<Incident>,
     pub outcome: Outcome,
     pub pacing: Pacing,
+}
+
+/// What a record shows of an incident, for the answers of a dialect with ids.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub integration: Arc<str>,
+    pub family: Cow<'static, str>,
+    pub key: Option<Key>,
+    pub incident: Option<Incident>,
+    pub view: Option<Bytes>,
 }
 
 /// How an event ended at one upstream, or began again.
@@ -868,6 +884,20 @@ impl Store {
             Err(ReadError::Damaged(_)) if moved(at) != at => self.reader.event(&self.core.disk, moved(at)),
             read => read,
         }
+    }
+
+    /// What the record at a place shows of its incident. One read of the disk, mostly from the system's memory; holds no
+    /// lock meanwhile.
+    ///
+    /// # Errors
+    /// The record is not there, damaged, or cannot be read.
+    pub fn shown(&self, at: Position) -> Result<Shown, ReadError> {
+        let stored = match self.core.recent.event(at) {
+            Some(stored) => stored,
+            None => self.reader.event(&self.core.disk, at)?,
+        };
+        let Stored { event, incident, .. } = stored;
+        Ok(Shown { integration: event.integration, family: event.family, key: event.key, incident, view: event.view })
     }
 
     fn moved(&self, sequence: u64) -> Option<Position> {

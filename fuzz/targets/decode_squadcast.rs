@@ -10,8 +10,9 @@ use hyper::StatusCode;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use surgegate::dialect::json::{self, DEPTH_MAX};
-use surgegate::dialect::{self, Dialect, Ending, Rules};
+use surgegate::dialect::{self, Asked, Dialect, Ending, Replying, Rules};
 use surgegate::event::{Action, Content, Event, Incident, KEY_BYTES_MAX, Key, KeyKind, Micros, State, Tolerated, Uid};
+use surgegate::gate::Settings;
 use surgegate::outcome::Outcome;
 
 const PATHS: [&str; 2] = ["/v2/incidents/api/k", "/v1/incidents/create/k"];
@@ -29,24 +30,24 @@ pub(crate) fn run(body: &[u8]) -> bool {
     let mut accepted = false;
     for path in PATHS {
         for require_description in [true, false] {
-            accepted |= at(path, body, Rules { require_description, judge_only: false });
+            accepted |= at(path, body, Rules { require_description, judge_only: false, settings: None });
         }
     }
     accepted
 }
 
-fn at(path: &str, body: &[u8], rules: Rules) -> bool {
-    let Some(matched) = dialect::route(path) else { panic!("{path} is not served") };
+fn at(path: &str, body: &[u8], rules: Rules<'_>) -> bool {
+    let Ok(matched) = dialect::route("POST", path) else { panic!("{path} is not served") };
     let (dialect, endpoint) = (matched.dialect, matched.route.endpoint);
     let mut read = None;
     let decoded = json::with_document(body, |document| {
-        dialect.decode(endpoint, document, rules, &mut |said| {
+        dialect.decode(&Asked::at(endpoint, rules), document, &mut |said| {
             assert!(read.is_none(), "one body is one statement");
             read = Some(Read {
-                action: said.action,
-                key: said.key,
+                action: said.judged.action,
+                key: said.judged.key,
                 content: said.content.into_owned(),
-                extra: said.extra.iter().map(|name| (*name).to_owned()).collect(),
+                extra: said.extra.iter().map(|extra| extra.name().to_owned()).collect(),
             });
         })
     });
@@ -81,7 +82,7 @@ fn depth(value: &Value) -> usize {
 }
 
 /// The contract's rules (contracts 2.4, 5.1; squadcast.md 2 to 4): action and key, or `None` where it must refuse.
-fn expected(endpoint: &str, body: &[u8], rules: Rules) -> Option<(Action, Option<String>)> {
+fn expected(endpoint: &str, body: &[u8], rules: Rules<'_>) -> Option<(Action, Option<String>)> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let value: Value = serde_json::from_slice(body).ok()?;
     if depth(&value) > DEPTH_MAX {
@@ -144,8 +145,15 @@ fn replies(dialect: &dyn Dialect, key: Option<&Key>) {
         changed_at: now,
     };
     for incident in [None, Some(&incident)] {
-        let ending = Ending { outcome: Outcome::Created, incident, key };
-        let (status, body) = dialect.reply(&[ending], StatusCode::ACCEPTED, "r1");
+        let ending = Ending { outcome: Some(Outcome::Created), incident, key, view: None };
+        let (status, body) = dialect.reply(&Replying {
+            endpoint: "v2/incidents/api",
+            endings: &[ending],
+            success: StatusCode::ACCEPTED,
+            request_id: "r1",
+            integration: "i",
+            settings: &Settings::default(),
+        });
         assert_eq!(status, StatusCode::ACCEPTED);
         let said: HashMap<String, &RawValue> = match serde_json::from_slice(&body) {
             Ok(said) => said,

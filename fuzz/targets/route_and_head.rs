@@ -17,11 +17,20 @@ pub(crate) fn run(input: &[u8]) -> bool {
 }
 
 fn route(path: &str) -> bool {
-    let Some(matched) = dialect::route(path) else { return false };
-    assert!(!matched.key.is_empty() && !matched.key.contains('/'));
-    let whole = format!("{}{}", matched.route.prefix, matched.key);
-    assert!(path == whole || path == format!("{whole}/"), "{path:?} is not {whole:?}");
-    true
+    let mut served = false;
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
+        let Ok(matched) = dialect::route(method, path) else { continue };
+        let mut args = matched.args.iter();
+        let text = |word: &str| match word {
+            "{key}" => matched.key.to_owned(),
+            word if word.starts_with('{') => args.next().map(|text| (*text).to_owned()).unwrap_or_default(),
+            word => word.to_owned(),
+        };
+        let whole = matched.route.path.split('/').map(text).collect::<Vec<_>>().join("/");
+        assert!(path == whole || path == format!("{whole}/"), "{path:?} is not {whole:?}");
+        served = true;
+    }
+    served
 }
 
 /// Feeds `sent` in blocks of these lengths, over and over; offset and kind of the fault, if there is one.

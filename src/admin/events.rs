@@ -59,7 +59,7 @@ pub(super) async fn by_key(call: Call<'_>) -> Answered {
     let key = values.owned("key").unwrap_or_default();
     let newest = values.count("limit").unwrap_or(EVENTS_USUAL);
     // A key may live in several families; each dialect has one.
-    let states = DIALECTS.iter().map(|dialect| StateKey::of(&integration, dialect.family(), &key));
+    let states = DIALECTS.iter().map(|dialect| StateKey::of(&integration, &dialect.family(&[]), &key));
     let known: Vec<_> = states.filter_map(|state| desk.dedup.incident_at(state)).collect();
     let last_at = known.iter().map(|(_, at)| *at).max();
     let incident = known.iter().map(|(incident, _)| incident).max_by_key(|incident| incident.last_seen);

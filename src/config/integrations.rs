@@ -12,7 +12,7 @@ use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
 use super::upstreams::Names;
 use crate::event::Severity;
-use crate::gate::{IntegrationConfig, OnLimit, Rate};
+use crate::gate::{IntegrationConfig, OnLimit, Rate, Settings};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
 
 /// Keys the proxy issues (contracts 2.2): lower-case hex, this many characters on a path or for PagerDuty.
@@ -98,6 +98,7 @@ fn integration(
             .and_then(Severity::new),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
+        settings: Settings::default(),
     };
     name.map(|_| config)
 }

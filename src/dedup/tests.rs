@@ -19,14 +19,13 @@ fn dedup(max_keys: usize) -> (Arc<Dedup>, Targets) {
     (Dedup::new(config, metrics), targets)
 }
 
-const RULES: Rules = Rules {
-    life: KeyLife::OpenUntilResolved,
-    policy: Policy {
+const RULES: Rules = Rules::keyed(
+    KeyLife::OpenUntilResolved,
+    Policy {
         forward_duplicates: machine::ForwardDuplicates::SeverityIncrease,
         unknown_resolve: machine::UnknownResolve::ForwardIfKeyed,
     },
-    notes: false,
-};
+);
 
 fn said(key: &str, action: Action) -> Event {
     Event { action, ..event(key) }
@@ -50,7 +49,7 @@ fn run(dedup: &Arc<Dedup>, targets: &Targets, event: Event) -> (Outcome, Option<
             (outcome, next, true)
         }
         Claimed::Contended(_) => panic!("nobody else claims"),
-        Claimed::Refused => panic!("nothing is refused"),
+        Claimed::Refused | Claimed::NotOpen => panic!("nothing is refused"),
     }
 }
 

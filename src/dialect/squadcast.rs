@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use smallvec::SmallVec;
 
 use super::json::{Document, Kind, Value, clean};
-use super::{Decoded, Dialect, Ending, Faults, Judged, Route, Rules, plain_error};
+use super::{Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Replying, Route, Rules, plain_error};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
     is_blank,
@@ -24,8 +24,8 @@ const V2: &str = "v2/incidents/api";
 const V1: &str = "v1/incidents/create";
 
 static ROUTES: [Route; 2] = [
-    Route { method: "POST", prefix: "/v2/incidents/api/", endpoint: V2 },
-    Route { method: "POST", prefix: "/v1/incidents/create/", endpoint: V1 },
+    Route::post("/v2/incidents/api/{key}", V2, Credentials::Path),
+    Route::post("/v1/incidents/create/{key}", V1, Credentials::Path),
 ];
 
 /// Longest tag name and value, in characters (squadcast.md 4.1).
@@ -43,8 +43,8 @@ impl Dialect for Squadcast {
         &ROUTES
     }
 
-    fn family(&self) -> &'static str {
-        "squadcast"
+    fn family(&self, _args: &[Box<str>]) -> Cow<'static, str> {
+        Cow::Borrowed("squadcast")
     }
 
     /// Most of its senders never come back: what can be accepted must be (contracts 2.6).
@@ -52,17 +52,17 @@ impl Dialect for Squadcast {
         false
     }
 
-    fn judge(&self, endpoint: &str, body: &[u8], rules: Rules) -> Option<Judged> {
+    fn judge(&self, endpoint: &str, body: &[u8], rules: Rules<'_>) -> Option<Judged> {
         judge::judge(endpoint, body, rules)
     }
 
     fn decode(
         &self,
-        endpoint: &str,
+        asked: &Asked<'_>,
         document: Document<'_>,
-        rules: Rules,
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults> {
+        let rules = asked.rules;
         if !document.root.is_object() {
             return Err(vec!["body: must be a JSON object".into()]);
         }
@@ -70,7 +70,7 @@ impl Dialect for Squadcast {
         let judge_only = rules.judge_only;
         let mut reading =
             Reading { document, judge_only, faults: Vec::new(), content: Content::default(), tags: Tags::new() };
-        let action = if endpoint == V1 { Some(Action::Trigger) } else { reading.action(members.status) };
+        let action = if asked.endpoint == V1 { Some(Action::Trigger) } else { reading.action(members.status) };
         let key = reading.key(&members, action);
         reading.texts(&members, action, rules);
         reading.tags(members.tags, !members.unknown.is_empty());
@@ -82,7 +82,13 @@ impl Dialect for Squadcast {
                 if !judge_only {
                     reading.content.tags = reading.tags.into_vec();
                 }
-                each(Decoded { action, key, content: reading.content, extra, notes: false });
+                let severity = reading.content.severity;
+                let extra = extra.into_iter().map(|name| Extra::Member(Cow::Borrowed(name))).collect();
+                each(Decoded {
+                    judged: Judged { key, severity, ..Judged::of(action) },
+                    content: reading.content,
+                    extra,
+                });
                 Ok(())
             }
             _ => Err(reading.faults),
@@ -97,14 +103,16 @@ impl Dialect for Squadcast {
         plain_error(refusal, request_id)
     }
 
-    fn reply(&self, endings: &[Ending<'_>], success: StatusCode, request_id: &str) -> (StatusCode, Bytes) {
+    fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes) {
+        let Replying { endings, success, request_id, .. } = *replying;
         let ending = endings.first();
         // A tombstone of an unknown resolve has an id of its own, but names no incident (squadcast.md 6).
         let incident = ending.and_then(|ending| ending.incident).filter(|incident| incident.generation > 0);
         let key = ending.and_then(|ending| ending.key).map(quoted);
+        let outcome = ending.and_then(|ending| ending.outcome);
         // Of exactly its length: a body with room to spare would be allocated twice.
         let length = STATUS.len()
-            + ending.map_or(0, |ending| OUTCOME.len() + ending.outcome.name().len() + QUOTE.len())
+            + outcome.map_or(0, |outcome| OUTCOME.len() + outcome.name().len() + QUOTE.len())
             + incident.map_or(0, |_| INCIDENT_ID.len() + IID_BYTES + QUOTE.len())
             + key.as_ref().map_or(0, |key| EVENT_ID.len() + key.text.len() + 2 * key.quote.len())
             + REQUEST_ID.len()
@@ -112,9 +120,9 @@ impl Dialect for Squadcast {
             + END.len();
         let mut body = Vec::with_capacity(length);
         body.extend_from_slice(STATUS);
-        if let Some(ending) = ending {
+        if let Some(outcome) = outcome {
             body.extend_from_slice(OUTCOME);
-            body.extend_from_slice(ending.outcome.name().as_bytes());
+            body.extend_from_slice(outcome.name().as_bytes());
             body.extend_from_slice(QUOTE);
         }
         if let Some(incident) = incident {
@@ -288,7 +296,7 @@ impl<'d> Reading<'d> {
     }
 
     /// `message` and `description`: demanded of a trigger, kept on a resolve. No coercion.
-    fn texts(&mut self, members: &Members<'d>, action: Option<Action>, rules: Rules) {
+    fn texts(&mut self, members: &Members<'d>, action: Option<Action>, rules: Rules<'_>) {
         let triggers = action == Some(Action::Trigger);
         match members.message.map(Value::kind) {
             Some(Kind::String(text)) if !is_blank(text) => self.title(text),
@@ -506,16 +514,16 @@ mod tests {
         look: impl FnOnce(Decoded<'_>) -> R,
     ) -> Result<R, Faults> {
         let (mut look, mut seen) = (Some(look), None);
-        let rules = Rules { require_description: true, judge_only };
+        let asked = Asked::at(endpoint, Rules { require_description: true, judge_only, settings: None });
         with_document(body.as_bytes(), |document| {
-            Squadcast.decode(endpoint, document, rules, &mut |decoded| seen = look.take().map(|look| look(decoded)))
+            Squadcast.decode(&asked, document, &mut |decoded| seen = look.take().map(|look| look(decoded)))
         })
         .unwrap()?;
         Ok(seen.unwrap())
     }
 
     fn key_of(body: &str) -> Result<Option<String>, Faults> {
-        decode(body, |decoded| decoded.key.map(|key| key.canon().to_owned()))
+        decode(body, |decoded| decoded.judged.key.map(|key| key.canon().to_owned()))
     }
 
     const TEXTS: &str = r#""message":"m","description":"d""#;
@@ -575,7 +583,7 @@ mod tests {
         /// The short reading at intake and the full one at forwarding must never disagree on what was decided.
         #[test]
         fn judging_decides_what_the_full_reading_decides(body in some_body()) {
-            let read = |judge_only| decode_at(V2, &body, judge_only, |said| (said.action, said.key, said.content.severity));
+            let read = |judge_only| decode_at(V2, &body, judge_only, |said| (said.judged, said.content.severity));
             prop_assert_eq!(read(true), read(false), "{}", body);
         }
 
@@ -591,13 +599,13 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            let rules = Rules { require_description, judge_only: true };
+            let rules = Rules { require_description, judge_only: true, settings: None };
             let Some(judged) = Squadcast.judge(V2, &bytes, rules) else { return Ok(()) };
             let mut said = None;
             let read = with_document(&bytes, |document| {
-                Squadcast.decode(V2, document, rules, &mut |decoded| {
-                    let Decoded { action, key, content, notes, .. } = decoded;
-                    said = Some(Judged { action, key, severity: content.severity, notes });
+                Squadcast.decode(&Asked::at(V2, rules), document, &mut |decoded| {
+                    assert_eq!(decoded.judged.severity, decoded.content.severity);
+                    said = Some(decoded.judged);
                 })
             });
             let text = bytes.escape_ascii();
@@ -637,7 +645,7 @@ mod tests {
         let body = format!(
             r##"{{"message":"disk full","event_id":"lt-1","status":"trigger","tags":{{"severity":"high","team":{{"value":"a","color":"#f00"}},"n":[1,true]}},"description":"{long}"}}"##
         );
-        let rules = Rules { require_description: true, judge_only: true };
+        let rules = Rules { require_description: true, judge_only: true, settings: None };
         let judged = Squadcast.judge(V2, body.as_bytes(), rules).unwrap();
         assert_eq!((judged.action, judged.key.unwrap().canon()), (Action::Trigger, "lt-1"));
         assert_eq!(judged.severity.map(|severity| severity.level()), Some(4));
@@ -678,7 +686,7 @@ mod tests {
     #[test]
     fn a_resolve_is_not_lost_for_a_member_it_does_not_need() {
         let warned = decode(r#"{"status":"Resolved ","event_id":"x","message":5}"#, |decoded| {
-            (decoded.action, decoded.content.warnings.len())
+            (decoded.judged.action, decoded.content.warnings.len())
         });
         assert_eq!(warned, Ok((Action::Resolve, 1)));
     }
@@ -686,7 +694,7 @@ mod tests {
     #[test]
     fn the_legacy_path_triggers_whatever_status_says() {
         let body = with(r#""status":"resolve""#);
-        assert_eq!(decode_at(V1, &body, false, |decoded| decoded.action), Ok(Action::Trigger));
+        assert_eq!(decode_at(V1, &body, false, |decoded| decoded.judged.action), Ok(Action::Trigger));
     }
 
     #[test]
@@ -696,7 +704,10 @@ mod tests {
             decode(&lifted, |d| (d.content.tags.len(), d.content.severity.map(|s| s.level()), d.extra.len())).unwrap();
         assert_eq!((tags, level, extra), (1, Some(4), 0));
         let both = with(r##""tags":{"severity":"low"},"severity":{"colour":"#FF0000","value":"high"}"##);
-        let (level, extra) = decode(&both, |d| (d.content.severity.map(|s| s.level()), d.extra.join(","))).unwrap();
+        let (level, extra) = decode(&both, |d| {
+            (d.content.severity.map(|s| s.level()), d.extra.iter().map(Extra::name).collect::<Vec<_>>().join(","))
+        })
+        .unwrap();
         assert_eq!((level, extra.as_str()), (Some(2), "severity"));
     }
 
@@ -723,8 +734,16 @@ mod tests {
     fn the_answer_echoes_the_type_of_the_key_and_escapes_it() {
         let answer = |canon: &str, kind| {
             let key = Key::parse(canon, kind);
-            let ending = Ending { outcome: crate::outcome::Outcome::Created, incident: None, key: key.as_ref() };
-            let (_, body) = Squadcast.reply(&[ending], StatusCode::ACCEPTED, "r");
+            let outcome = Some(crate::outcome::Outcome::Created);
+            let ending = crate::dialect::Ending { outcome, incident: None, key: key.as_ref(), view: None };
+            let (_, body) = Squadcast.reply(&Replying {
+                endpoint: V2,
+                endings: &[ending],
+                success: StatusCode::ACCEPTED,
+                request_id: "r",
+                integration: "a",
+                settings: &crate::gate::Settings::default(),
+            });
             serde_json::from_slice::<serde_json::Value>(&body).unwrap()["event_id"].clone()
         };
         assert_eq!(answer("6", KeyKind::Integer), 6);

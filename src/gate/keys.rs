@@ -22,6 +22,25 @@ pub(super) fn hash_of(key: &str) -> [u8; 32] {
 pub struct Keys {
     /// By the hash's first 8 bytes. What a look-up's time tells of them is of no use without the key.
     by_head: std::collections::HashMap<u64, Vec<(Words, Arc<Integration>)>, foldhash::fast::RandomState>,
+    /// Alert sources by their ids (contracts/incident-io.md 6).
+    sources: std::collections::HashMap<Arc<str>, Source>,
+}
+
+/// An alert source: its id is no secret.
+pub struct Source {
+    secret: Words,
+    integration: Arc<Integration>,
+}
+
+impl Source {
+    /// Whether this is its secret; constant time.
+    pub fn is_secret(&self, presented: &str) -> bool {
+        presented.len() <= KEY_BYTES_MAX && same(&self.secret, &words(&hash_of(presented)))
+    }
+
+    pub fn integration(&self) -> &Arc<Integration> {
+        &self.integration
+    }
 }
 
 impl Keys {
@@ -32,6 +51,11 @@ impl Keys {
                 let words = words(hash);
                 keys.by_head.entry(words[0]).or_default().push((words, Arc::clone(&integration)));
             }
+            for source in &integration.config.settings.alert_sources {
+                let secret = words(&source.secret_hash);
+                let integration = Arc::clone(&integration);
+                keys.sources.insert(Arc::clone(&source.id), Source { secret, integration });
+            }
         }
         keys
     }
@@ -41,6 +65,17 @@ impl Keys {
         let all = self.by_head.values().flatten().map(|(_, integration)| integration);
         let by_name: BTreeMap<_, _> = all.map(|one| (Arc::clone(&one.config.name), Arc::clone(one))).collect();
         by_name.into_values().collect()
+    }
+
+    /// Most bytes that any integration's event may have, where one says so.
+    pub fn body_bytes_max(&self) -> usize {
+        let all = self.by_head.values().flatten().filter_map(|(_, integration)| integration.config.body_bytes);
+        all.max().unwrap_or(0)
+    }
+
+    /// The alert source of that id.
+    pub fn source(&self, id: &str) -> Option<&Source> {
+        self.sources.get(id)
     }
 
     /// The integration whose key `presented` is; unknown, revoked and malformed keys are alike.

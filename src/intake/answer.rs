@@ -5,9 +5,9 @@ use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
-use super::Ended;
 use super::headers::value;
-use crate::dialect::{self, Dialect, Ending};
+use super::{Ended, Known};
+use crate::dialect::{self, Dialect, Ending, Replying, RequestIdForm};
 use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
 
@@ -24,21 +24,33 @@ pub struct Answer {
     pub close: bool,
 }
 
-/// 32 lower-case hex digits that name a request.
+/// 32 lower-case hex digits that name a request, with or without the hyphens of a UUID.
 #[derive(Clone, Copy)]
-pub(super) struct RequestId([u8; 32]);
+pub(super) struct RequestId {
+    text: [u8; 36],
+    length: u8,
+}
 
 impl RequestId {
-    pub(super) fn new() -> Self {
-        let mut text = [0; 32];
+    pub(super) fn new(form: RequestIdForm) -> Self {
+        let mut text = [0; 36];
         for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(fastrand::u128(..).to_le_bytes()) {
             *pair = HEX[usize::from(byte)];
         }
-        Self(text)
+        if form == RequestIdForm::Hex {
+            return Self { text, length: 32 };
+        }
+        // From the last part to the first, so that none is moved over another.
+        for (part, hyphens) in [(20..32, 4), (16..20, 3), (12..16, 2), (8..12, 1)] {
+            let from = part.start;
+            text.copy_within(part, from + hyphens);
+            text[from + hyphens - 1] = b'-';
+        }
+        Self { text, length: 36 }
     }
 
     pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        self.text.get(..usize::from(self.length)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 }
 
@@ -63,7 +75,7 @@ pub(super) fn why(reason: Reason) -> &'static str {
     }
 }
 
-fn build(status: StatusCode, body: Bytes, request_id: &str) -> Response<Full<Bytes>> {
+pub(super) fn build(status: StatusCode, body: Bytes, request_id: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -91,19 +103,21 @@ impl Headers {
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-pub(super) fn accepted(
-    headers: &Headers,
-    dialect: &dyn Dialect,
-    ended: &[Ended],
-    success: StatusCode,
-    request_id: &str,
-) -> Response<Full<Bytes>> {
+pub(super) fn accepted(headers: &Headers, known: &Known, ended: &[Ended], request_id: &str) -> Response<Full<Bytes>> {
+    let config = &known.integration.config;
+    let reply = |endings: &[Ending<'_>]| {
+        known.dialect.reply(&Replying {
+            endpoint: known.route.endpoint,
+            endings,
+            success: StatusCode::from_u16(config.success_status).unwrap_or(StatusCode::ACCEPTED),
+            request_id,
+            integration: &config.name,
+            settings: &config.settings,
+        })
+    };
     let (status, body) = match ended {
-        [one] => dialect.reply(&[one.ending()], success, request_id),
-        many => {
-            let endings: Vec<Ending<'_>> = many.iter().map(Ended::ending).collect();
-            dialect.reply(&endings, success, request_id)
-        }
+        [one] => reply(&[one.ending()]),
+        many => reply(&many.iter().map(Ended::ending).collect::<Vec<_>>()),
     };
     let Some(outcome) = outcome_word(ended) else { return build(status, body, request_id) };
     let mut response = Response::new(Full::new(body));
@@ -114,9 +128,9 @@ pub(super) fn accepted(
 
 /// The outcome of all events, or `mixed` where they differ.
 fn outcome_word(ended: &[Ended]) -> Option<&'static str> {
-    let first = ended.first()?.outcome;
-    let same = ended.iter().all(|one| one.outcome == first);
-    Some(if same { Outcome::name(first) } else { "mixed" })
+    let mut outcomes = ended.iter().filter_map(|one| one.outcome);
+    let first = outcomes.next()?;
+    Some(if outcomes.all(|outcome| outcome == first) { Outcome::name(first) } else { "mixed" })
 }
 
 pub(super) fn refused(
@@ -134,9 +148,9 @@ pub(super) fn refused(
     };
     let mut response = build(status, body, request_id);
     let headers = response.headers_mut();
-    if let Some(base) = refusal.retry_after_s {
-        // Jitter, so that those refused together do not come back together.
-        let seconds = base.saturating_add(fastrand::u32(0..=(base / 2).max(1)));
+    // Jitter, so that those refused together do not come back together.
+    let retry_after_s = refusal.retry_after_s.map(|base| base.saturating_add(fastrand::u32(0..=(base / 2).max(1))));
+    if let (Some(base), Some(seconds)) = (refusal.retry_after_s, retry_after_s) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         if let Some(rate) = limit {
             let name = refusal.reason.label();
@@ -146,19 +160,23 @@ pub(super) fn refused(
     }
     match class {
         Class::WrongMethod => {
-            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            headers.insert(ALLOW, value(refusal.allow.as_deref().unwrap_or("POST")));
         }
         Class::Unauthenticated if status == StatusCode::UNAUTHORIZED => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            let scheme = dialect.map_or("Bearer", Dialect::challenge);
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
         _ => {}
+    }
+    if let Some(dialect) = dialect {
+        dialect.error_headers(refusal, limit, retry_after_s, headers);
     }
     response
 }
 
 /// The answer when a handler panicked: our own fault, and nothing was accepted.
 pub fn panicked() -> Answer {
-    let request_id = RequestId::new();
+    let request_id = RequestId::new(RequestIdForm::Hex);
     let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
     tracing::error!(request_id = request_id.as_str(), "a request ended in a defect of ours");
     Answer { response: refused(None, None, &refusal, request_id.as_str()), close: false }
@@ -167,6 +185,16 @@ pub fn panicked() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_named_by_32_digits_or_by_a_uuid() {
+        let hex = RequestId::new(RequestIdForm::Hex);
+        assert!(hex.as_str().len() == 32 && hex.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let uuid = RequestId::new(RequestIdForm::Uuid);
+        let parts: Vec<usize> = uuid.as_str().split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert_eq!(uuid.as_str().bytes().filter(u8::is_ascii_hexdigit).count(), 32);
+    }
 
     #[test]
     fn copied_headers_say_what_they_are_named() {

@@ -1,7 +1,7 @@
 //! What the request's headers say of its body: contracts 2.3.
 
 use hyper::HeaderMap;
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 
 use crate::body::Encoding;
 use crate::event::Tolerated;
@@ -30,6 +30,11 @@ impl<'h> Said<'h> {
             }
         }
         said
+    }
+
+    /// Whether no body is announced. A chunked one says nothing of its length.
+    pub(super) fn is_empty(self) -> bool {
+        self.length == Some(0) || (self.length.is_none() && !self.headers.contains_key(TRANSFER_ENCODING))
     }
 
     /// Step 5 of contracts 2.1.
@@ -100,6 +105,9 @@ fn wrong_type() -> Refusal {
 }
 
 impl Content {
+    /// Of a request without a body.
+    pub(super) const NONE: Self = Self { encoding: Encoding::Identity, label: Label::Json };
+
     /// Under a wrong label, what begins like JSON is taken as JSON (contracts 2.3); an empty body is left to
     /// the parser, which says so.
     pub(super) fn tolerate(self, body: &[u8]) -> Result<Tolerated, Refusal> {

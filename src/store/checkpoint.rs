@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 
+use super::States;
 use super::frame::{self, Frame, Head, Kind, Seed};
 use super::record::{Steps, VERSION, incident, note, put_incident, put_note, put_text};
 use super::standing::{Cut, Standing};
-use crate::claim::Position;
-use crate::event::{Incident, Micros, StateKey};
+use crate::claim::{ById, Position, Scope};
+use crate::event::{Micros, StateKey, Uid};
 use crate::metrics::{Metrics, UpstreamBook};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
 
@@ -35,6 +36,7 @@ enum Part {
     Unknown = 8,
     States = 9,
     End = 10,
+    ById = 11,
 }
 
 impl Part {
@@ -50,6 +52,7 @@ impl Part {
             Self::Unknown,
             Self::States,
             Self::End,
+            Self::ById,
         ];
         all.into_iter().find(|part| *part as u8 == code)
     }
@@ -72,9 +75,6 @@ impl Counters {
         }
     }
 }
-
-/// Gives each state to what it is handed.
-pub(super) type States<'a> = &'a mut dyn FnMut(&mut dyn FnMut(StateKey, Incident, Position));
 
 /// Everything but the states.
 pub(super) struct Summary {
@@ -149,7 +149,7 @@ fn put_counts<'a>(out: &mut Vec<u8>, counts: impl ExactSizeIterator<Item = (&'a 
 pub(super) fn write(
     id: u32,
     summary: &Summary,
-    states: States<'_>,
+    states: &dyn States,
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<u64> {
     let salt = fastrand::u64(..);
@@ -208,7 +208,7 @@ pub(super) fn write(
     }
     encoder.put_set(Part::Unknown, &[], &standing.unknown)?;
     let mut some = Vec::with_capacity(STEP + 128);
-    states(&mut |key, incident, at| {
+    states.each(&mut |key, incident, at| {
         some.extend_from_slice(&key.0.to_le_bytes());
         some.extend_from_slice(&at.0.to_le_bytes());
         put_incident(&mut some, &incident);
@@ -217,6 +217,19 @@ pub(super) fn write(
         }
     });
     encoder.put(Part::States, |out| out.append(&mut some));
+    states.each_by_id(&mut |row| {
+        let ById { scope, number, iid, key } = row;
+        some.extend_from_slice(&scope.0.to_le_bytes());
+        some.extend_from_slice(&number.to_le_bytes());
+        some.extend_from_slice(&iid.0.to_le_bytes());
+        some.extend_from_slice(&key.0.to_le_bytes());
+        if some.len() >= STEP {
+            encoder.put(Part::ById, |out| out.append(&mut some));
+        }
+    });
+    if !some.is_empty() {
+        encoder.put(Part::ById, |out| out.append(&mut some));
+    }
     let frames = encoder.frames;
     encoder.put(Part::End, |out| out.extend_from_slice(&frames.to_le_bytes()));
     encoder.flush();
@@ -254,14 +267,14 @@ impl Check {
 /// Puts a checkpoint together from its frames; they were checked before.
 pub(super) struct Loader<'a> {
     metrics: &'a Arc<Metrics>,
-    states: &'a mut dyn FnMut(StateKey, Incident, Position),
+    states: &'a dyn States,
     /// The pieces of a set that has not ended.
     piece: Vec<u8>,
     summary: Summary,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(metrics: &'a Arc<Metrics>, states: &'a mut dyn FnMut(StateKey, Incident, Position)) -> Self {
+    pub(super) fn new(metrics: &'a Arc<Metrics>, states: &'a dyn States) -> Self {
         let cut = Cut { standing: Standing::default(), at: Position(0), next_sequence: 1 };
         let summary = Summary { cut, clean: false, counters: Counters::default(), sealed: vec![] };
         Self { metrics, states, piece: vec![], summary }
@@ -342,7 +355,14 @@ impl<'a> Loader<'a> {
             Part::States => {
                 while !steps.0.is_empty() {
                     let (key, at) = (StateKey(steps.u128()?), Position(steps.u64()?));
-                    (self.states)(key, incident(&mut steps)?, at);
+                    self.states.restore(key, incident(&mut steps)?, at);
+                }
+            }
+            Part::ById => {
+                while !steps.0.is_empty() {
+                    let (scope, number) = (Scope(steps.u64()?), steps.u64()?);
+                    let (iid, key) = (Uid(steps.u128()?), StateKey(steps.u128()?));
+                    self.states.restore_by_id(ById { scope, number, iid, key });
                 }
             }
             Part::End => {}
@@ -365,8 +385,10 @@ fn counts<T>(steps: &mut Steps<'_>, by_name: impl Fn(&str) -> Option<T>) -> Opti
 mod tests {
     use super::*;
     use crate::claim::Pacing;
+    use crate::event::Incident;
     use crate::event::{Severity, State, Uid};
     use crate::store::Ending;
+    use crate::store::doubles::Remembers;
     use crate::store::frame::HEAD_SPAN;
     use crate::store::standing::{Whose, tag};
 
@@ -415,15 +437,21 @@ mod tests {
 
     fn written(summary: &Summary, states: u64) -> Vec<u8> {
         let mut file = vec![];
-        let each = &mut |visit: &mut dyn FnMut(StateKey, Incident, Position)| {
-            (0..states).for_each(|n| visit(StateKey(n.into()), incident(n), Position(n * 8)));
-        };
-        let bytes = write(7, summary, each, &mut |step| {
+        let remembers = Remembers::default();
+        (0..states).for_each(|n| {
+            remembers.restore(StateKey(n.into()), incident(n), Position(n * 8));
+            remembers.restore_by_id(by_id(n));
+        });
+        let bytes = write(7, summary, &remembers, &mut |step| {
             file.extend_from_slice(step);
             Ok(())
         });
         assert_eq!(bytes.unwrap(), file.len() as u64);
         file
+    }
+
+    fn by_id(n: u64) -> ById {
+        ById { scope: Scope(n % 3), number: n, iid: Uid(n.into()), key: StateKey((n + 1).into()) }
     }
 
     fn frames<'a>(file: &'a [u8], mut take: impl FnMut(Frame<'a>) -> bool) -> bool {
@@ -449,16 +477,14 @@ mod tests {
         let before = summary(&metrics);
         let file = written(&before, 20_000);
         assert!(is_whole(&file));
-        let mut states = 0;
-        let mut each = |key: StateKey, read: Incident, at: Position| {
-            assert_eq!((key, read, at), (StateKey(states.into()), incident(states), Position(states * 8)));
-            states += 1;
-        };
+        let states = Remembers::default();
         let other = Metrics::new(1).unwrap();
-        let mut loader = Loader::new(&other, &mut each);
+        let mut loader = Loader::new(&other, &states);
         assert!(frames(&file, |frame| loader.take(frame).is_some()));
         let after = loader.finish();
-        assert_eq!(states, 20_000);
+        let expected = (0..20_000).map(|n| (StateKey(n.into()), incident(n), Position(n * 8)));
+        assert!(states.transitions.into_inner().unwrap().into_iter().eq(expected));
+        assert!(states.by_id.into_inner().unwrap().into_iter().eq((0..20_000).map(by_id)));
         assert_eq!((after.clean, &after.counters, &after.sealed), (true, &before.counters, &before.sealed));
         assert_eq!((after.cut.at, after.cut.next_sequence), (before.cut.at, before.cut.next_sequence));
         let (then, now) = (&before.cut.standing, &after.cut.standing);

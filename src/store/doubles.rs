@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
 use super::{Outlet, Queued, Recovered, Store};
-use crate::claim::{Admitted, Claim, Ledger, Pacing, Position};
+use crate::claim::{Admitted, ById, Claim, Ledger, Pacing, Position, Scope};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
@@ -62,7 +62,7 @@ pub(super) struct Notes {
 }
 
 impl Ledger for Notes {
-    fn commit(&self, key: StateKey, incident: Incident, at: Position) {
+    fn commit(&self, key: StateKey, incident: Incident, at: Position, _scope: Option<Scope>) {
         self.remembers.states.lock().unwrap().insert(key, (incident, at));
         self.committed.lock().unwrap().push((key, at));
     }
@@ -257,6 +257,7 @@ pub(super) struct Remembers {
     pub(super) touches: Mutex<Vec<(StateKey, u32)>>,
     /// The states as they stand, with what the ledger of a test committed.
     pub(super) states: Mutex<BTreeMap<StateKey, (Incident, Position)>>,
+    pub(super) by_id: Mutex<Vec<ById>>,
 }
 
 impl super::States for Remembers {
@@ -271,6 +272,14 @@ impl super::States for Remembers {
 
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
         self.states.lock().unwrap().iter().for_each(|(key, (incident, at))| visit(*key, *incident, *at));
+    }
+
+    fn restore_by_id(&self, row: ById) {
+        self.by_id.lock().unwrap().push(row);
+    }
+
+    fn each_by_id(&self, visit: &mut dyn FnMut(ById)) {
+        self.by_id.lock().unwrap().iter().for_each(|row| visit(*row));
     }
 }
 

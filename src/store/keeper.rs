@@ -376,7 +376,7 @@ impl Keeper {
         let sealed = core.places().ranges().into_iter().filter_map(|(id, _, at)| Some((id, at?))).collect();
         let summary = Summary { cut, clean, counters: Counters::of(&core.metrics), sealed };
         core.disk.write_checkpoint(id, |out| {
-            let bytes = checkpoint::write(id, &summary, &mut |visit| self.states.each(visit), out)?;
+            let bytes = checkpoint::write(id, &summary, &*self.states, out)?;
             if core.durability == Durability::Memory {
                 // States hold here before they are on disk: the log must not end before what they say.
                 let pending = core.lock();

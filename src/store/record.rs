@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::frame::Kind;
 use super::{Ending, LaneKey, Stored};
-use crate::claim::{Admitted, Claim, Pacing};
+use crate::claim::{Admitted, ById, Claim, Pacing, Scope};
 use crate::event::{
     Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
 };
@@ -27,6 +27,8 @@ const HAS_TARGET: u8 = 4;
 const HAS_ENVELOPE: u8 = 8;
 /// What answers show of the incident stands behind that.
 const HAS_VIEW: u8 = 16;
+/// The incident is addressed by id.
+const HAS_IDS: u8 = 32;
 
 /// The lane of an event (DESIGN 5.2), also where its key is not tracked.
 pub(super) fn lane(event: &Event, claim: &Claim) -> LaneKey {
@@ -70,10 +72,11 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
     let has_target = if event.target.is_some() { HAS_TARGET } else { 0 };
     let has_envelope = if event.envelope.is_some() { HAS_ENVELOPE } else { 0 };
     let has_view = if event.view.is_some() { HAS_VIEW } else { 0 };
+    let has_ids = if claim.scope.is_some() { HAS_IDS } else { 0 };
     out.reserve(512 + event.raw.len());
     let mut head = [0; 56];
     head[..8].copy_from_slice(&[
-        tracked | has_incident | has_target | has_envelope | has_view,
+        tracked | has_incident | has_target | has_envelope | has_view | has_ids,
         event.action as u8,
         claim.outcome as u8,
         pacing.0,
@@ -178,6 +181,7 @@ pub(super) struct Accepted<'a> {
     raw: &'a [u8],
     envelope: Option<&'a [u8]>,
     view: Option<&'a [u8]>,
+    has_ids: bool,
     /// What stands behind the event: in a copy, who needs it.
     pub(super) rest: &'a [u8],
 }
@@ -239,8 +243,16 @@ impl<'a> Accepted<'a> {
             raw,
             envelope,
             view,
+            has_ids: flags & HAS_IDS != 0,
             rest: steps.0,
         })
+    }
+
+    /// Where its incident stands, if that is addressed by id.
+    pub(super) fn by_id(&self) -> Option<ById> {
+        let (incident, key) = (self.incident.filter(|_| self.has_ids)?, self.state_key?);
+        let scope = Scope::of(self.integration, self.family);
+        (incident.generation > 0).then_some(ById { scope, number: incident.number, iid: incident.iid, key })
     }
 
     /// Whether this is its canonical key.

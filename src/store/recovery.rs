@@ -146,9 +146,8 @@ impl Replay<'_> {
             return None;
         }
         let states = self.states;
-        let mut restore = |key, incident, at| states.restore(key, incident, at);
-        let mut ignore = |_, _, _| {};
-        let mut loader = Loader::new(self.metrics, if take { &mut restore } else { &mut ignore });
+        let nothing: &dyn States = &super::NoStates;
+        let mut loader = Loader::new(self.metrics, if take { states } else { nothing });
         let mut first = true;
         each_frame(&*file, bytes, head, &mut |frame| {
             let goes_on = take || std::mem::take(&mut first);
@@ -347,6 +346,9 @@ impl Replay<'_> {
         self.standing.newest = self.standing.newest.max(accepted.received_at);
         if let (Some(key), Some(incident)) = (accepted.state_key, accepted.incident) {
             self.states.restore(key, incident, at);
+        }
+        if let Some(row) = accepted.by_id() {
+            self.states.restore_by_id(row);
         }
         let meters: Vec<Arc<UpstreamMeter>> = accepted.targets().map(|name| self.metrics.upstream(name)).collect();
         self.standing.accepted(frame.sequence, accepted.integration, meters.iter(), accepted.pacing);

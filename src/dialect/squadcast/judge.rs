@@ -18,7 +18,7 @@ struct Seen<'d> {
     priority: Option<&'d [u8]>,
 }
 
-pub(super) fn judge(endpoint: &str, body: &[u8], rules: Rules) -> Option<Judged> {
+pub(super) fn judge(endpoint: &str, body: &[u8], rules: Rules<'_>) -> Option<Judged> {
     if endpoint != V2 {
         return None;
     }
@@ -56,7 +56,7 @@ pub(super) fn judge(endpoint: &str, body: &[u8], rules: Rules) -> Option<Judged>
     };
     let severity = seen.priority.and_then(|word| vendor::severity_of_priority(std::str::from_utf8(word).ok()?));
     let severity = severity.or_else(|| vendor::severity_of_word(std::str::from_utf8(seen.severity?).ok()?));
-    Some(Judged { action, key, severity, notes: false })
+    Some(Judged { key, severity, ..Judged::of(action) })
 }
 
 /// The two tags that judging needs, where they are plain strings and no other tag could crowd them out.
