@@ -208,6 +208,10 @@ impl store::States for Kept {
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
         self.0.each(visit);
     }
+
+    fn lives(&self, key: StateKey, iid: Uid) -> bool {
+        self.0.incident(key).is_some_and(|incident| incident.iid == iid)
+    }
 }
 
 /// `dedup` as the forwarder knows it: a lane with a key has that key's state key.

@@ -3,7 +3,7 @@
 //! frame says. Frames stand in the order of [`Part`]; their sequence is their number in the file.
 //!
 //! The states may be newer than the place: what the log says behind it is replayed over them and ends where they
-//! are, because a record holds the whole state. Everything else stands exactly as it stood there.
+//! are, because a record holds the whole state. What upstreams call incidents may be newer for the same reason. Everything else stands exactly as it stood there.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use roaring::RoaringTreemap;
 
 use super::frame::{self, Frame, Head, Kind, Seed};
 use super::record::{Steps, VERSION, incident, note, put_incident, put_note, put_text};
+use super::remotes::{Remotes, learned, put_learned};
 use super::standing::{Cut, Standing};
 use crate::claim::Position;
 use crate::event::{Incident, Micros, StateKey};
@@ -35,6 +36,7 @@ enum Part {
     Unknown = 8,
     States = 9,
     End = 10,
+    Remotes = 16,
 }
 
 impl Part {
@@ -50,6 +52,7 @@ impl Part {
             Self::Unknown,
             Self::States,
             Self::End,
+            Self::Remotes,
         ];
         all.into_iter().find(|part| *part as u8 == code)
     }
@@ -120,6 +123,26 @@ impl Encoder<'_> {
         self.buffer.clear();
     }
 
+    /// Those of an upstream stand together, behind its name.
+    fn put_remotes(&mut self, remotes: &Remotes) {
+        let mut some = Vec::new();
+        let mut of: Option<Arc<str>> = None;
+        remotes.each(&mut |upstream, at, learned| {
+            if !some.is_empty() && (some.len() >= STEP || of.as_ref() != Some(upstream)) {
+                self.put(Part::Remotes, |out| out.append(&mut some));
+            }
+            if some.is_empty() {
+                put_text(&mut some, upstream.as_bytes());
+                of = Some(Arc::clone(upstream));
+            }
+            some.extend_from_slice(&at.0.to_le_bytes());
+            put_learned(&mut some, Some(learned));
+        });
+        if !some.is_empty() {
+            self.put(Part::Remotes, |out| out.append(&mut some));
+        }
+    }
+
     /// A set in pieces; an empty piece ends it.
     fn put_set(&mut self, part: Part, names: &[&str], set: &RoaringTreemap) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(set.serialized_size());
@@ -150,6 +173,7 @@ pub(super) fn write(
     id: u32,
     summary: &Summary,
     states: States<'_>,
+    remotes: &Remotes,
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<u64> {
     let salt = fastrand::u64(..);
@@ -217,6 +241,7 @@ pub(super) fn write(
         }
     });
     encoder.put(Part::States, |out| out.append(&mut some));
+    encoder.put_remotes(remotes);
     let frames = encoder.frames;
     encoder.put(Part::End, |out| out.extend_from_slice(&frames.to_le_bytes()));
     encoder.flush();
@@ -255,16 +280,21 @@ impl Check {
 pub(super) struct Loader<'a> {
     metrics: &'a Arc<Metrics>,
     states: &'a mut dyn FnMut(StateKey, Incident, Position),
+    remotes: &'a Remotes,
     /// The pieces of a set that has not ended.
     piece: Vec<u8>,
     summary: Summary,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(metrics: &'a Arc<Metrics>, states: &'a mut dyn FnMut(StateKey, Incident, Position)) -> Self {
+    pub(super) fn new(
+        metrics: &'a Arc<Metrics>,
+        states: &'a mut dyn FnMut(StateKey, Incident, Position),
+        remotes: &'a Remotes,
+    ) -> Self {
         let cut = Cut { standing: Standing::default(), at: Position(0), next_sequence: 1 };
         let summary = Summary { cut, clean: false, counters: Counters::default(), sealed: vec![] };
-        Self { metrics, states, piece: vec![], summary }
+        Self { metrics, states, remotes, piece: vec![], summary }
     }
 
     pub(super) fn finish(self) -> Summary {
@@ -345,6 +375,13 @@ impl<'a> Loader<'a> {
                     (self.states)(key, incident(&mut steps)?, at);
                 }
             }
+            Part::Remotes => {
+                let meter = self.metrics.upstream(steps.text()?);
+                while !steps.0.is_empty() {
+                    let at = steps.micros()?;
+                    self.remotes.learn(&meter.name, at, learned(&mut steps)?);
+                }
+            }
             Part::End => {}
         }
         Some(())
@@ -366,9 +403,9 @@ mod tests {
     use super::*;
     use crate::claim::Pacing;
     use crate::event::{Severity, State, Uid};
-    use crate::store::Ending;
     use crate::store::frame::HEAD_SPAN;
     use crate::store::standing::{Whose, tag};
+    use crate::store::{Ending, LaneKey, Learned, Remote};
 
     fn summary(metrics: &Arc<Metrics>) -> Summary {
         let mut standing = Standing::default();
@@ -413,12 +450,33 @@ mod tests {
         }
     }
 
+    fn remotes(count: u64) -> Remotes {
+        let remotes = Remotes::default();
+        for n in 0..count {
+            let upstream = if n % 2 == 0 { "pager" } else { "archive" };
+            let remote = Remote::new(&n.to_string(), (n % 3 == 0).then_some("https://example.com/i")).unwrap();
+            let lane = LaneKey(u128::from(n / 4));
+            remotes.learn(&upstream.into(), Micros(9), Learned { lane, iid: Uid(n.into()), remote });
+        }
+        remotes
+    }
+
+    fn all(remotes: &Remotes) -> Vec<(Arc<str>, u128, u128, Remote)> {
+        let mut all = vec![];
+        remotes.each(&mut |upstream, at, learned| {
+            assert_eq!(at, Micros(9));
+            all.push((Arc::clone(upstream), learned.lane.0, learned.iid.0, learned.remote.clone()));
+        });
+        all.sort_by_key(|(_, _, iid, _)| *iid);
+        all
+    }
+
     fn written(summary: &Summary, states: u64) -> Vec<u8> {
         let mut file = vec![];
         let each = &mut |visit: &mut dyn FnMut(StateKey, Incident, Position)| {
             (0..states).for_each(|n| visit(StateKey(n.into()), incident(n), Position(n * 8)));
         };
-        let bytes = write(7, summary, each, &mut |step| {
+        let bytes = write(7, summary, each, &remotes(states), &mut |step| {
             file.extend_from_slice(step);
             Ok(())
         });
@@ -455,10 +513,12 @@ mod tests {
             states += 1;
         };
         let other = Metrics::new(1).unwrap();
-        let mut loader = Loader::new(&other, &mut each);
+        let known = Remotes::default();
+        let mut loader = Loader::new(&other, &mut each, &known);
         assert!(frames(&file, |frame| loader.take(frame).is_some()));
         let after = loader.finish();
         assert_eq!(states, 20_000);
+        assert_eq!((all(&known).len(), all(&known)), (20_000, all(&remotes(20_000))));
         assert_eq!((after.clean, &after.counters, &after.sealed), (true, &before.counters, &before.sealed));
         assert_eq!((after.cut.at, after.cut.next_sequence), (before.cut.at, before.cut.next_sequence));
         let (then, now) = (&before.cut.standing, &after.cut.standing);
