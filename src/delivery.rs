@@ -216,6 +216,10 @@ impl store::States for Kept {
     fn each_by_id(&self, visit: &mut dyn FnMut(ById)) {
         self.0.each_row(visit);
     }
+
+    fn lives(&self, key: StateKey, iid: Uid) -> bool {
+        self.0.incident(key).is_some_and(|incident| incident.iid == iid)
+    }
 }
 
 /// `dedup` as the forwarder knows it: a lane with a key has that key's state key.

@@ -6,7 +6,9 @@
 //! 100 B; what waits beyond that waits in the log. At the head of a lane the event is read from the log, again for
 //! each attempt.
 //!
-//! Order: an event leaves its lane only when it was delivered, dropped or buried, so nothing overtakes.
+//! Order: an event leaves its lane only when it was delivered, dropped or buried, so nothing overtakes. Where its answer
+//! taught what the upstream calls the incident, or the upstream would take a repeat for another one, it leaves when that
+//! is on disk (`remote`): what comes next builds on it.
 //! Giving up: `give_up_after` runs from the event's receipt (for a replay, from the replay); an event is
 //! given up after an attempt that failed at that age, or unsent at an upstream that was down all that time.
 
@@ -19,6 +21,7 @@ mod lanes;
 mod letters;
 mod lines;
 mod pace;
+mod remote;
 mod replay;
 mod settle;
 mod upstream;
@@ -35,7 +38,7 @@ use crate::event::{Incident, Uid};
 use crate::gate::Integration;
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::sink::{Reader, UpstreamConfig};
-use crate::store::{Ending, LaneKey, Next, ReadError, Recovered, Store, Stored};
+use crate::store::{Ending, LaneKey, Learned, Next, ReadError, Recovered, Remote, Settled, Store, Stored};
 
 pub use dead::Refused;
 pub use handle::{DeadRow, Handle, Head, UpstreamStatus};
@@ -76,6 +79,22 @@ pub trait Log: Send + Sync {
 
     /// Records an ending; durable with the next commit.
     fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending);
+
+    /// The same, with what the answer taught; resolves when it is on disk.
+    fn settle_durably(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        ending: Ending,
+        learned: Option<Learned>,
+    ) -> Settled;
+
+    /// What an upstream calls one generation of a lane's key.
+    fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>>;
+
+    /// What it calls the generation that it was told of last.
+    fn last_remote(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>>;
 }
 
 impl Log for Store {
@@ -104,6 +123,25 @@ impl Log for Store {
     fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
         Self::settle(self, upstream, integration, sequence, ending);
     }
+
+    fn settle_durably(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        ending: Ending,
+        learned: Option<Learned>,
+    ) -> Settled {
+        Self::settle_durably(self, upstream, integration, sequence, ending, learned)
+    }
+
+    fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
+        Self::remote(self, upstream, lane, iid)
+    }
+
+    fn last_remote(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>> {
+        Self::last_remote(self, upstream, lane)
+    }
 }
 
 /// What `dedup` is told, and asked, of generations (DESIGN 5.3). Called on the forwarder's thread: must not block.
@@ -117,6 +155,11 @@ pub trait States: Send + Sync {
     /// The lane's incident as it stands now: tells whether a dead letter from before a restart may be
     /// replayed. `None` where the lane has no key or nothing is known of it.
     fn current(&self, _lane: LaneKey) -> Option<Incident> {
+        None
+    }
+
+    /// The lane and generation of the incident that an integration knows by this number.
+    fn by_number(&self, _integration: &str, _number: u64) -> Option<(LaneKey, Uid)> {
         None
     }
 }

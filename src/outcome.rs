@@ -429,11 +429,13 @@ pub enum DeadReason {
     Unreadable = 4,
     /// It cannot be said in the upstream's dialect.
     NotExpressible = 5,
+    /// It may have arrived, and the upstream would take a repeat for another one (contracts/taskcall.md 7).
+    Uncertain = 6,
 }
 
 impl DeadReason {
-    pub const ALL: [Self; 5] =
-        [Self::Refused, Self::GaveUp, Self::PredecessorDead, Self::Unreadable, Self::NotExpressible];
+    pub const ALL: [Self; 6] =
+        [Self::Refused, Self::GaveUp, Self::PredecessorDead, Self::Unreadable, Self::NotExpressible, Self::Uncertain];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -442,6 +444,7 @@ impl DeadReason {
             Self::PredecessorDead => "predecessor_dead",
             Self::Unreadable => "unreadable",
             Self::NotExpressible => "not_expressible",
+            Self::Uncertain => "uncertain",
         }
     }
 
@@ -462,10 +465,13 @@ pub enum DropReason {
     Reassigned = 3,
     /// Dead letters took more room than they may, and it was among the oldest (DESIGN 4).
     DeadLetterSpace = 4,
+    /// It needs an id that the upstream never told, or that nobody remembers (contracts 5.5).
+    Unresolvable = 5,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 4] = [Self::Superseded, Self::Operator, Self::Reassigned, Self::DeadLetterSpace];
+    pub const ALL: [Self; 5] =
+        [Self::Superseded, Self::Operator, Self::Reassigned, Self::DeadLetterSpace, Self::Unresolvable];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -473,6 +479,7 @@ impl DropReason {
             Self::Operator => "operator",
             Self::Reassigned => "reassigned",
             Self::DeadLetterSpace => "dead_letter_space",
+            Self::Unresolvable => "unresolvable",
         }
     }
 

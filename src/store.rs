@@ -88,6 +88,7 @@ mod reader;
 mod recent;
 mod record;
 mod recovery;
+mod remotes;
 mod scan;
 mod search;
 mod shelf;
@@ -122,6 +123,7 @@ use self::places::Places;
 use self::reader::{Reader, event_in, split};
 use self::recent::Recent;
 use self::record::Touched;
+use self::remotes::Remotes;
 use self::shelf::Shelf;
 use self::standing::Cut;
 use self::writer::Writer;
@@ -134,6 +136,7 @@ pub use check::{Checked, FileRow, Finding, Lost, Wrong};
 pub use history::{Bounds, Happened, Sought, Stand, Trace, Traced, What};
 pub use look::{Look, Presence, QueueRow};
 pub use record::DeadNote;
+pub use remotes::{Learned, REMOTE_ID_BYTES_MAX, REMOTE_URL_BYTES_MAX, Remote};
 
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,6 +162,9 @@ pub struct Config {
     pub index_bytes: u64,
 }
 
+/// Resolves when what was settled is on disk.
+pub type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What holds the states: implemented over `dedup`. A start puts them back, a checkpoint writes them down.
 pub trait States: Send + Sync {
     /// A key's incident, in log order.
@@ -173,6 +179,10 @@ pub trait States: Send + Sync {
     fn each_by_id(&self, _visit: &mut dyn FnMut(ById)) {}
     /// False: `each` would give nothing.
     fn are_kept(&self) -> bool {
+        true
+    }
+    /// Whether a key's incident is `iid` still; the key of an incident without one is its iid.
+    fn lives(&self, _key: StateKey, _iid: Uid) -> bool {
         true
     }
 }
@@ -399,6 +409,7 @@ struct Core {
     index_bytes: u64,
     retain: Duration,
     places: Mutex<Places>,
+    remotes: Remotes,
     /// Some events stand elsewhere than where they were first written.
     some_moved: AtomicBool,
     /// Bytes that new events may not take: for what is owed, and for the next checkpoint.
@@ -569,6 +580,10 @@ impl Core {
         let mut pending = self.lock();
         (pending.durable_sequence, pending.durable) = (batch.upto, batch.end);
         drop(pending);
+        // Who is gone does not mind.
+        batch.told.drain(..).for_each(|told| {
+            let _ = told.send(());
+        });
         if let Some(cut) = batch.cut.take() {
             self.give_cut(cut);
         }
@@ -718,6 +733,7 @@ impl Store {
             }
         };
         let places = Mutex::new(std::mem::take(&mut resume.places));
+        let remotes = std::mem::take(&mut resume.remotes);
         let some_moved = AtomicBool::new(!resume.standing.moved.is_empty());
         let (checkpoints, next_checkpoint) = (std::mem::take(&mut resume.checkpoints), resume.next_checkpoint);
         let mut pending = Pending::new(resume, first_bytes, segment_bytes);
@@ -744,6 +760,7 @@ impl Store {
             index_bytes: config.index_bytes,
             retain: config.retain,
             places,
+            remotes,
             some_moved,
             reserve: AtomicU64::new(0),
             checkpoint_bytes: AtomicU64::new(0),
@@ -852,7 +869,42 @@ impl Store {
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
         let at = Micros::now();
-        self.core.tell(|pending| pending.place_ending(upstream, integration, sequence, ending, at));
+        self.core.tell(|pending| pending.place_ending(upstream, integration, sequence, (ending, None), at));
+    }
+
+    /// As [`Self::settle`], with what the answer taught of the incident. Resolves when it is on disk (at once with
+    /// `durability: memory` once it is written): before that nothing may be sent that builds on it (DESIGN 4). When the
+    /// store closes it resolves as well.
+    pub fn settle_durably(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        ending: Ending,
+        learned: Option<Learned>,
+    ) -> Settled {
+        let at = Micros::now();
+        let (told, settled) = oneshot::channel();
+        self.core.tell(|pending| {
+            pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
+            if !pending.batch.is_empty() {
+                pending.batch.told.push(told);
+            }
+        });
+        if let Some(learned) = learned {
+            self.core.remotes.learn(&upstream.name, at, learned);
+        }
+        Box::pin(async move { drop(settled.await) })
+    }
+
+    /// What an upstream calls one generation of a key.
+    pub fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
+        self.core.remotes.get(upstream, lane, iid)
+    }
+
+    /// What an upstream calls the generation of a key that it was told of last.
+    pub fn last_remote(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>> {
+        self.core.remotes.last(upstream, lane)
     }
 
     /// Gives a waiting event or dead letter of `from` to `to`, as [`Self::settle`] does. The caller counts it on

@@ -13,7 +13,7 @@ use super::{Answered, Desk, error, json};
 use crate::dialect::DIALECTS;
 use crate::event::{Incident, Micros, StateKey, Uid};
 use crate::forward::Head;
-use crate::store::{Bounds, Ending, Happened, Sought, Stand, Trace, Traced, What};
+use crate::store::{Bounds, Ending, Happened, Remote, Sought, Stand, Trace, Traced, What};
 
 /// What one search may read of the log, and how long it may take.
 const BOUNDS: Bounds = Bounds { bytes_max: 1 << 30, time_max: Duration::from_secs(10) };
@@ -146,7 +146,10 @@ async fn told(desk: &Desk, traced: &Traced) -> Map<String, Value> {
     };
     let rows = upstreams.iter().map(|(name, stand)| {
         let head = heads.iter().find(|head| *head.upstream == **name);
-        Value::Object(upstream(name, *stand, head, stored.sequence))
+        let mut row = upstream(name, *stand, head, stored.sequence);
+        let remote = stored.incident.and_then(|incident| desk.store.remote(name, stored.lane, incident.iid));
+        put(&mut row, "remote", remote.as_deref().map(named));
+        Value::Object(row)
     });
     body.insert("upstreams".to_owned(), rows.collect());
     let received = json!({
@@ -217,8 +220,17 @@ fn upstream(name: &str, stand: Stand, head: Option<&Head>, sequence: u64) -> Map
     row
 }
 
+/// What the upstream calls the incident.
+fn named(remote: &Remote) -> Value {
+    let mut shown = json!({ "id": remote.id() });
+    if let (Some(url), Some(members)) = (remote.url(), shown.as_object_mut()) {
+        members.insert("url".to_owned(), url.into());
+    }
+    shown
+}
+
 fn step(happened: &Happened) -> Value {
-    let Happened { at, upstream, what } = happened;
+    let Happened { at, upstream, what, remote } = happened;
     let mut row = Map::new();
     put(&mut row, "at", Some(stamp(*at)));
     match what {
@@ -226,6 +238,7 @@ fn step(happened: &Happened) -> Value {
             put(&mut row, "what", Some(word(*ending)));
             put(&mut row, "upstream", Some(upstream.as_str()));
             put_ending(&mut row, *ending);
+            put(&mut row, "remote", remote.as_ref().map(named));
         }
         What::Reassigned(to) => {
             put(&mut row, "what", Some("reassigned"));

@@ -10,7 +10,7 @@ use super::process::{whole, whole32};
 use super::reader::Section;
 use super::report::Wrong;
 use crate::gate::IntegrationConfig;
-use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig};
+use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig, VendorConfig};
 
 /// Squadcast's free plan takes 15 events a minute (contracts 7.1).
 const SQUADCAST_PACE: Pace = Pace { requests: 15, per: Duration::from_secs(60), burst: 15 };
@@ -99,6 +99,7 @@ fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig>
         // Known once the integrations are read.
         shared: false,
         emit_priority: true,
+        vendor: VendorConfig::default(),
     })
 }
 

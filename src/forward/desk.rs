@@ -16,6 +16,7 @@ use super::circuit::{State, Ticket};
 use super::handle::{Command, Head, Mailbox, UpstreamStatus};
 use super::lanes::{IntegrationNumber, Stage, Waiting};
 use super::lines::{Lines, Place};
+use super::remote::HalfSent;
 use super::replay::Paced;
 use super::upstream::{Door, Route, Upstream};
 use super::wire::{Dial, Failure};
@@ -23,9 +24,9 @@ use super::{DeadLetterLimits, Integrations, Log, Map, Parts, States};
 use crate::claim::Pacing;
 use crate::event::{Action, Event, Micros, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
-use crate::outcome::DeadReason;
-use crate::sink::{self, Answer, Encoded, Reader, UpstreamConfig};
-use crate::store::{Found, LaneKey, Next, Queued, ReadError, Recovered};
+use crate::outcome::{DeadReason, DropReason};
+use crate::sink::{Answer, Encoded, Reader, Sink, Unsaid, UpstreamConfig};
+use crate::store::{Found, LaneKey, Next, Queued, ReadError, Recovered, Stored};
 
 /// Lanes one upstream may work off before the others, and answers, get their turn.
 const TURNS_MAX: usize = 256;
@@ -47,6 +48,30 @@ pub(super) struct Cargo {
     pub(super) received_at: Micros,
     /// Of its record, about.
     pub(super) bytes: u32,
+    /// Which of its requests this is, and how many there are.
+    pub(super) step: usize,
+    pub(super) steps: usize,
+    /// It is not sent again if it may have arrived.
+    pub(super) once: bool,
+}
+
+impl Cargo {
+    /// In one request, that may be repeated.
+    pub(super) fn of(stored: &Stored, lane: LaneKey, sequence: u64) -> Self {
+        let event = &stored.event;
+        Self {
+            lane,
+            sequence,
+            uid: event.uid,
+            iid: stored.incident.map(|incident| incident.iid),
+            action: event.action,
+            received_at: event.received_at,
+            bytes: record_bytes(event),
+            step: 0,
+            steps: 1,
+            once: false,
+        }
+    }
 }
 
 /// Bytes of a record beside the body, about.
@@ -63,14 +88,22 @@ pub(super) struct Landed {
     pub(super) cargo: Vec<Cargo>,
     pub(super) ticket: Ticket,
     pub(super) config: Arc<UpstreamConfig>,
+    pub(super) sink: &'static dyn Sink,
     pub(super) result: Result<Answer, Failure>,
 }
 
-type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+/// What the thread waits for.
+pub(super) enum Done {
+    Landed(Landed),
+    /// What an event taught is on disk: its lane goes on.
+    Written(usize, Cargo),
+}
+
+pub(super) type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 pub(super) struct Desk {
     pub(super) log: Arc<dyn Log>,
-    reader: Arc<dyn Reader>,
+    pub(super) reader: Arc<dyn Reader>,
     pub(super) states: Arc<dyn States>,
     integrations: Arc<dyn Integrations>,
     pub(super) metrics: Arc<Metrics>,
@@ -81,7 +114,9 @@ pub(super) struct Desk {
     pub(super) integration_names: Vec<Arc<str>>,
     integration_numbers: Map<Arc<str>, IntegrationNumber>,
     lines: Map<IntegrationNumber, Lines>,
-    flights: FuturesUnordered<Flight>,
+    pub(super) flights: FuturesUnordered<Flight>,
+    /// Events of which some requests were taken and some are still to be sent, by upstream and sequence.
+    pub(super) half_sent: Map<(usize, u64), HalfSent>,
     /// Replayed events that wait, by upstream and sequence: their time to give up runs from here.
     pub(super) replayed_at: Map<(usize, u64), Micros>,
     /// Turns that events were granted which another upstream has yet to take from the log.
@@ -114,6 +149,7 @@ impl Desk {
             integration_numbers: Map::default(),
             lines: Map::default(),
             flights: FuturesUnordered::new(),
+            half_sent: Map::default(),
             replayed_at: Map::default(),
             granted: BTreeSet::new(),
             paced: None,
@@ -215,10 +251,10 @@ impl Desk {
             }
             tokio::select! {
                 biased;
-                Some(landed) = self.flights.next() => {
-                    self.landed(landed);
-                    while let Some(Some(landed)) = self.flights.next().now_or_never() {
-                        self.landed(landed);
+                Some(done) = self.flights.next() => {
+                    self.done(done);
+                    while let Some(Some(done)) = self.flights.next().now_or_never() {
+                        self.done(done);
                     }
                 }
                 command = commands.recv() => match command {
@@ -235,6 +271,13 @@ impl Desk {
         }
         if let Some((_, done)) = stop {
             let _ = done.send(self.flights.is_empty());
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Landed(landed) => self.landed(landed),
+            Done::Written(place, cargo) => self.leave(place, &cargo),
         }
     }
 
@@ -422,14 +465,19 @@ impl Desk {
         if let Some(window) = &mut upstream.window {
             window.take(now);
         }
-        if cargo.iter().any(|one| upstream.lanes.get(one.lane).is_some_and(|lane| lane.attempts > 0)) {
+        let again = |one: &Cargo| one.step == 0 && upstream.lanes.get(one.lane).is_some_and(|lane| lane.attempts > 0);
+        if cargo.iter().any(again) {
             upstream.meter.retries.inc();
         }
-        let Route { config, wire } = route;
-        let exchange = wire.send(sink::of(config.kind).parcel(&encoded, &config, Micros::now()));
+        let Route { config, sink, wire } = route;
+        let parcel = match (cargo.first(), encoded.first()) {
+            (Some(Cargo { step: step @ 1.., .. }), Some(event)) => event.call_at(*step).clone(),
+            _ => sink.parcel(&encoded, &config, Micros::now()),
+        };
+        let exchange = wire.send(parcel);
         self.flights.push(Box::pin(async move {
             let result = exchange.await;
-            Landed { upstream: place, cargo, ticket, config, result }
+            Done::Landed(Landed { upstream: place, cargo, ticket, config, sink, result })
         }));
     }
 
@@ -471,15 +519,7 @@ impl Desk {
             }
         };
         let event = &stored.event;
-        let cargo = Cargo {
-            lane: key,
-            sequence: head.sequence(),
-            uid: event.uid,
-            iid: stored.incident.map(|incident| incident.iid),
-            action: event.action,
-            received_at: event.received_at,
-            bytes: record_bytes(event),
-        };
+        let mut cargo = Cargo::of(&stored, key, head.sequence());
         let dead = &mut self.upstreams.get_mut(place)?.dead;
         if let Some(iid) = cargo.iid {
             dead.passes(key, iid, head.sequence());
@@ -488,14 +528,21 @@ impl Desk {
                 return None;
             }
         }
-        let said = self.reader.read(event);
-        match sink::of(route.config.kind).encode(&stored, &said, &route.config) {
-            Ok(encoded) => Some((cargo, encoded)),
-            Err(sink::NotExpressible(_)) => {
-                self.bury(place, &cargo, DeadReason::NotExpressible);
-                None
+        match self.encode(place, &cargo, &stored, route) {
+            Ok(encoded) => {
+                let step = self.half_sent.get(&(place, cargo.sequence)).map_or(0, |half| half.step);
+                cargo = Cargo { step, steps: encoded.calls(), once: encoded.once, ..cargo };
+                if !encoded.cut.is_empty() {
+                    let (upstream, event_uid, cut) = (&route.config.name, cargo.uid, &encoded.cut);
+                    tracing::debug!(%upstream, %event_uid, ?cut, "members were cut to the upstream's limits");
+                }
+                return Some((cargo, encoded));
             }
+            Err(Unsaid::NotExpressible(_)) => self.bury(place, &cargo, DeadReason::NotExpressible),
+            Err(Unsaid::Unresolvable) => self.drop_waiting(place, &cargo, DropReason::Unresolvable),
+            Err(Unsaid::NotYet) => self.wait_for_others(place, &cargo, &route.config, now),
         }
+        None
     }
 
     /// Once a second: what is read from the log for it is one event an upstream, and mostly none.

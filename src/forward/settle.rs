@@ -13,8 +13,8 @@ use super::desk::{Cargo, Desk, Landed, age, record_bytes};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
 use crate::outcome::{DeadReason, DropReason};
-use crate::sink::{self, Failed, Hold, Verdict};
-use crate::store::{Dead, Ending, LaneKey};
+use crate::sink::{Failed, Hold, Verdict, answer};
+use crate::store::{Dead, Ending, LaneKey, Remote};
 
 /// Of an upstream that was down longer than `give_up_after`, so many unsent events are given up per failed probe.
 const GIVEN_UP_UNSENT_MAX: usize = 256;
@@ -36,7 +36,7 @@ impl Desk {
             }
         }
         let verdict = match &landed.result {
-            Ok(answer) => sink::of(landed.config.kind).read_answer(answer, Micros::now()),
+            Ok(answer) => landed.sink.read_answer(answer, Micros::now()),
             Err(failure) => {
                 upstream.note_error(&failure.text);
                 if failure.perhaps_sent {
@@ -49,7 +49,7 @@ impl Desk {
                 Verdict::Retry(Hold::Lane(None))
             }
         };
-        if let (Some(status), false) = (status, matches!(verdict, Verdict::Delivered)) {
+        if let (Some(status), false) = (status, matches!(verdict, Verdict::Delivered(_))) {
             upstream.note_error(&format!("answered {status}"));
         }
         self.judge_health(place, &landed, &verdict, now);
@@ -73,11 +73,16 @@ impl Desk {
             Verdict::Retry(Hold::Upstream(after)) => {
                 upstream.holds = upstream.holds.saturating_add(1);
                 let until = now + after.unwrap_or_else(|| backoff::wait(upstream.holds).max(Duration::from_secs(1)));
-                upstream.held_until = Some(upstream.held_until.map_or(until, |at| at.max(until)));
+                upstream.hold(until);
                 End::Held
             }
-            Verdict::Delivered | Verdict::Partly(_) | Verdict::Unclear | Verdict::Refused => {
+            Verdict::Delivered(_) | Verdict::Partly(_) | Verdict::Unclear | Verdict::Refused => {
                 upstream.holds = 0;
+                // Its last one for now: the next waits instead of being refused.
+                if let Some(wait) = landed.result.as_ref().ok().and_then(|answer| answer::spent(answer, Micros::now()))
+                {
+                    upstream.hold(now + wait);
+                }
                 End::Success
             }
         };
@@ -101,10 +106,11 @@ impl Desk {
                     }
                     lanes.make_ready(cargo.lane);
                 }),
-                Verdict::Delivered | Verdict::Unclear => self.delivered(place, cargo),
+                Verdict::Delivered(remote) => self.delivered(place, cargo, remote.clone(), landed),
+                Verdict::Unclear => self.delivered(place, cargo, None, landed),
                 Verdict::Refused => self.bury(place, cargo, DeadReason::Refused),
                 Verdict::Partly(failed) => match failed.iter().find(|failed| failed.event_uid == cargo.uid) {
-                    None => self.delivered(place, cargo),
+                    None => self.delivered(place, cargo, None, landed),
                     Some(failed) => self.failed_alone(place, cargo, *failed, landed, now),
                 },
                 Verdict::Retry(hold) => self.retry(place, cargo, *hold, landed, now),
@@ -127,6 +133,12 @@ impl Desk {
     }
 
     fn retry(&mut self, place: usize, cargo: &Cargo, hold: Hold, landed: &Landed, now: Instant) {
+        // A repeat begins at the first request.
+        self.half_sent.remove(&(place, cargo.sequence));
+        if !Self::may_repeat(cargo, hold, landed) {
+            self.bury(place, cargo, DeadReason::Uncertain);
+            return;
+        }
         let since = self.since(place, cargo.sequence, cargo.received_at);
         if age(since, Micros::now()) >= landed.config.give_up_after {
             self.bury(place, cargo, DeadReason::GaveUp);
@@ -147,12 +159,18 @@ impl Desk {
         });
     }
 
-    fn delivered(&mut self, place: usize, cargo: &Cargo) {
+    fn delivered(&mut self, place: usize, cargo: &Cargo, mut remote: Option<Remote>, landed: &Landed) {
+        if self.goes_on(place, cargo, &mut remote) {
+            return;
+        }
+        let learned = self.learned(place, cargo, remote, landed);
+        let waits = learned.is_some() || cargo.once;
         let Some(integration) = self.integration_of(place, cargo.lane) else { return };
+        let lane = self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(cargo.lane));
+        let (status, attempts) = lane.map_or((None, 0), |lane| (lane.status, lane.attempts));
+        self.settle_delivered(place, &integration, cargo, Ending::Delivered { status, attempts }, learned);
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let meter = &upstream.meter;
-        let (status, attempts) = upstream.lanes.get(cargo.lane).map_or((None, 0), |lane| (lane.status, lane.attempts));
-        self.log.settle(meter, &integration, cargo.sequence, Ending::Delivered { status, attempts });
         meter.deliver();
         meter.delivery_seconds.observe(age(cargo.received_at, Micros::now()).as_secs_f64());
         if upstream.lanes.get(cargo.lane).is_some_and(|lane| lane.head.is_doubtful()) {
@@ -172,12 +190,15 @@ impl Desk {
             (Action::Resolve, Some(iid)) => upstream.dead.close(cargo.lane, iid),
             _ => {}
         }
-        self.leave(place, cargo);
+        if !waits {
+            self.leave(place, cargo);
+        }
     }
 
     /// The event is no longer at the head of its lane.
-    fn leave(&mut self, place: usize, cargo: &Cargo) {
+    pub(super) fn leave(&mut self, place: usize, cargo: &Cargo) {
         self.replayed_at.remove(&(place, cargo.sequence));
+        self.half_sent.remove(&(place, cargo.sequence));
         let lane = self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(cargo.lane));
         if let Some((head, integration)) = lane.map(|lane| (lane.head, lane.integration))
             && head.waits_for(Pacing::UNKNOWN)
@@ -207,6 +228,9 @@ impl Desk {
             action: Action::Change,
             received_at: Micros::default(),
             bytes: 0,
+            step: 0,
+            steps: 1,
+            once: false,
         };
         self.metrics.spool_damaged_records.inc();
         self.bury_as(place, &nothing, None, DeadReason::Unreadable);
@@ -252,7 +276,7 @@ impl Desk {
         }
     }
 
-    fn integration_of(&self, place: usize, lane: LaneKey) -> Option<Arc<str>> {
+    pub(super) fn integration_of(&self, place: usize, lane: LaneKey) -> Option<Arc<str>> {
         let number = self.upstreams.get(place)?.lanes.get(lane)?.integration;
         self.integration_names.get(usize::try_from(number).ok()?).cloned()
     }
@@ -304,16 +328,7 @@ impl Desk {
             });
             match overdue {
                 Some(stored) => {
-                    let cargo = Cargo {
-                        lane: key,
-                        sequence: head.sequence(),
-                        uid: stored.event.uid,
-                        iid: stored.incident.map(|incident| incident.iid),
-                        action: stored.event.action,
-                        received_at: stored.event.received_at,
-                        bytes: record_bytes(&stored.event),
-                    };
-                    self.bury(place, &cargo, DeadReason::GaveUp);
+                    self.bury(place, &Cargo::of(&stored, key, head.sequence()), DeadReason::GaveUp);
                 }
                 None => kept.push(key),
             }

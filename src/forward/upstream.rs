@@ -22,7 +22,7 @@ use super::pace::Window;
 use super::wire::{Dial, Wire};
 use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
-use crate::sink::UpstreamConfig;
+use crate::sink::{self, Sink, UpstreamConfig};
 
 /// Longest error text kept, in characters.
 const ERROR_CHARS_MAX: usize = 256;
@@ -67,6 +67,7 @@ pub(super) struct Upstream {
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) config: Arc<UpstreamConfig>,
+    pub(super) sink: &'static dyn Sink,
     pub(super) wire: Arc<dyn Wire>,
 }
 
@@ -94,7 +95,8 @@ impl Upstream {
 
     /// Takes a configuration, or none. What did not change keeps its connections and its spent pace.
     pub(super) fn configure(&mut self, config: Option<&Arc<UpstreamConfig>>, dial: &dyn Dial) {
-        let Some(config) = config else {
+        // A kind without a sink is in no configuration that was read.
+        let Some((config, sink)) = config.and_then(|config| Some((config, sink::of(config.kind)?))) else {
             self.route = None;
             self.renew_circuit(1, Duration::ZERO);
             return;
@@ -112,7 +114,7 @@ impl Upstream {
         self.lanes
             .expect_in_flight(config.connections.saturating_mul(config.batch.map_or(1, |batch| batch.max_events)));
         self.lanes.ask_again();
-        self.route = Some(Route { config: Arc::clone(config), wire: dial.dial(config) });
+        self.route = Some(Route { config: Arc::clone(config), sink, wire: dial.dial(config) });
     }
 
     fn renew_circuit(&mut self, connections: usize, timeout: Duration) {
@@ -158,6 +160,11 @@ impl Upstream {
             self.note_error("no answer to what is under way");
             self.tell_circuit(now, |circuit| circuit.hung(now, fastrand::f64()));
         }
+    }
+
+    /// Nothing is sent for so long: the upstream asked for it.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.held_until = Some(self.held_until.map_or(until, |at| at.max(until)));
     }
 
     /// From when on the circuit, the pace and a hold let a request go; `None`: once one that is under way has ended.

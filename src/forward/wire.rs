@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, USER_AGENT};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -129,9 +129,13 @@ impl Http {
 
 impl Wire for Http {
     fn send(&self, parcel: Parcel) -> Exchange {
+        let Some(url) = joined(&self.url, parcel.path.as_deref()) else {
+            let text = "no address can be made of the upstream's URL and the request's path".to_owned();
+            return Box::pin(async { Err(Failure { text, perhaps_sent: false }) });
+        };
         let mut request = Request::new(Full::new(parcel.body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.url.clone();
+        *request.method_mut() = parcel.method;
+        *request.uri_mut() = url;
         *request.headers_mut() = parcel.headers;
         let agent = HeaderValue::from_static(concat!("surgegate/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
@@ -151,6 +155,15 @@ impl Wire for Http {
             Ok(Answer { status: head.status, headers: head.headers, body, complete })
         })
     }
+}
+
+/// The configured URL, or one below it. A sender's words stand in a path only percent-encoded, so they cannot leave it.
+fn joined(base: &hyper::Uri, path: Option<&str>) -> Option<hyper::Uri> {
+    let Some(path) = path else { return Some(base.clone()) };
+    let mut parts = base.clone().into_parts();
+    let below = format!("{}{path}", base.path().trim_end_matches('/'));
+    parts.path_and_query = Some(below.parse().ok()?);
+    hyper::Uri::from_parts(parts).ok()
 }
 
 fn late(timeout: Duration) -> Failure {
@@ -291,7 +304,7 @@ mod tests {
     fn parcel() -> Parcel {
         let mut headers = hyper::HeaderMap::new();
         headers.insert("webhook-id", HeaderValue::from_static("1"));
-        Parcel { headers, body: Bytes::from_static(b"{\"a\":1}") }
+        Parcel { headers, body: Bytes::from_static(b"{\"a\":1}"), ..Parcel::default() }
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -307,7 +320,7 @@ mod tests {
         assert_eq!(*connections.lock().unwrap(), 1);
         let requests = requests.lock().unwrap();
         let (head, body) = &requests[0];
-        assert_eq!((&head.method, head.uri.to_string()), (&Method::POST, "/hook?x=1".to_owned()));
+        assert_eq!((&head.method, head.uri.to_string()), (&hyper::Method::POST, "/hook?x=1".to_owned()));
         assert_eq!(body, "{\"a\":1}");
         let mut names: Vec<&str> = head.headers.keys().map(hyper::header::HeaderName::as_str).collect();
         names.sort_unstable();
@@ -407,9 +420,7 @@ mod tests {
     async fn lines_are_written_whole_and_a_broken_output_fails_them() {
         let paper = Paper::default();
         let lines = Lines { to: writer(Box::new(paper.clone())), timeout: LONG };
-        let line = |text: &'static [u8]| {
-            lines.send(Parcel { headers: hyper::HeaderMap::new(), body: Bytes::from_static(text) })
-        };
+        let line = |text: &'static [u8]| lines.send(Parcel { body: Bytes::from_static(text), ..Parcel::default() });
         let (a, b) = (line(b"{\"a\":1}\n"), line(b"{\"b\":2}\n"));
         assert!(a.await.is_ok() && b.await.is_ok());
         assert_eq!(&*paper.text.lock().unwrap(), b"{\"a\":1}\n{\"b\":2}\n");

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 
 use crate::event::{Micros, Uid};
+use crate::store::Remote;
 
 /// A hold asked for is at least this long: a stale date or 0 must not make a hot loop.
 const HOLD_MIN: Duration = Duration::from_secs(1);
@@ -15,6 +16,9 @@ const HOLD_MIN: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(3600);
 /// Hold for a `Retry-After` that cannot be read (contracts 7.1).
 const HOLD_UNREADABLE: Duration = Duration::from_secs(10);
+
+/// Numbers from here on are Unix times (2001), smaller ones seconds.
+const UNIX_TIME_MIN: u64 = 1_000_000_000;
 
 /// An upstream's answer.
 #[derive(Clone, Debug)]
@@ -45,7 +49,8 @@ pub enum Hold {
 /// What becomes of the events of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Delivered,
+    /// With what the upstream calls the incident, where the answer says so.
+    Delivered(Option<Remote>),
     /// Delivered but for these.
     Partly(Vec<Failed>),
     /// A success that says not everything arrived, but not readably what: several events are sent again one by one.
@@ -70,18 +75,37 @@ pub struct Failed {
 pub(super) fn judge(answer: &Answer, permanent: &[u16], now: Micros) -> Verdict {
     let status = answer.status;
     if status.is_success() {
-        return Verdict::Delivered;
+        return Verdict::Delivered(None);
     }
     if permanent.contains(&status.as_u16()) {
         return Verdict::Refused;
     }
     let after = answer.headers.get(RETRY_AFTER).map(|value| retry_after(value.as_bytes(), now));
+    let after = after.or_else(|| spent(answer, now));
     let hold = match status {
         StatusCode::TOO_MANY_REQUESTS => Hold::Upstream(after),
         StatusCode::SERVICE_UNAVAILABLE => Hold::Lane(after),
         _ => Hold::Lane(None),
     };
     Verdict::Retry(hold)
+}
+
+/// How long the upstream takes nothing more, where its answer, of whatever status, says that this one spent what it takes:
+/// `X-RateLimit-Remaining: 0` with `X-RateLimit-Reset` (Unix time, or seconds from now), or Opsgenie's
+/// `X-RateLimit-State: THROTTLED` with `X-RateLimit-Period-In-Sec`. At most 1 h.
+pub fn spent(answer: &Answer, now: Micros) -> Option<Duration> {
+    let text = |name| answer.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::trim);
+    let number = |name| text(name).and_then(|text| text.parse::<u64>().ok());
+    let wait = if number("x-ratelimit-remaining") == Some(0) {
+        let reset = number("x-ratelimit-reset")?;
+        let now_s = u64::try_from(now.0 / 1_000_000).unwrap_or(0);
+        if reset >= UNIX_TIME_MIN { reset.saturating_sub(now_s) } else { reset }
+    } else if text("x-ratelimit-state").is_some_and(|state| state.eq_ignore_ascii_case("throttled")) {
+        number("x-ratelimit-period-in-sec")?
+    } else {
+        return None;
+    };
+    (wait > 0).then(|| Duration::from_secs(wait).min(HOLD_MAX))
 }
 
 /// Reads `Retry-After`: seconds, an IMF-fixdate, or one that ends in `UTC`; at least 1 s, at most 1 h,
@@ -164,6 +188,32 @@ mod tests {
         assert_eq!(judged(&with_retry_after(500, "3")), Verdict::Retry(Hold::Lane(None)));
         assert_eq!(judged(&Answer::new(StatusCode::FOUND)), Verdict::Retry(Hold::Lane(None)));
         assert_eq!(judged(&Answer::new(StatusCode::BAD_REQUEST)), Verdict::Refused);
-        assert_eq!(judged(&Answer::new(StatusCode::NO_CONTENT)), Verdict::Delivered);
+        assert_eq!(judged(&Answer::new(StatusCode::NO_CONTENT)), Verdict::Delivered(None));
+    }
+
+    fn with(status: u16, headers: &[(&'static str, &str)]) -> Answer {
+        let mut answer = Answer::new(StatusCode::from_u16(status).unwrap());
+        for (name, value) in headers {
+            answer.headers.insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        answer
+    }
+
+    #[test]
+    fn a_spent_limit_holds_whatever_the_status() {
+        let at = (NOW.0 / 1_000_000 + 42).to_string();
+        let spent_s = |status, headers: &[_]| spent(&with(status, headers), NOW).map(|wait| wait.as_secs());
+        let zero = ("x-ratelimit-remaining", "0");
+        assert_eq!(spent_s(200, &[zero, ("x-ratelimit-reset", &at)]), Some(42));
+        assert_eq!(spent_s(200, &[zero, ("x-ratelimit-reset", "7")]), Some(7));
+        assert_eq!(spent_s(200, &[zero, ("x-ratelimit-reset", "99999999999")]), Some(3600));
+        assert_eq!(spent_s(200, &[zero, ("x-ratelimit-reset", "1000000000")]), None, "over long ago");
+        assert_eq!(spent_s(200, &[zero]), None);
+        assert_eq!(spent_s(200, &[("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", &at)]), None);
+        let throttled = [("x-ratelimit-state", "THROTTLED"), ("x-ratelimit-period-in-sec", "60")];
+        assert_eq!(spent_s(202, &throttled), Some(60));
+        assert_eq!(spent_s(202, &[("x-ratelimit-state", "OK"), ("x-ratelimit-period-in-sec", "60")]), None);
+        let minute = Verdict::Retry(Hold::Upstream(Some(Duration::from_secs(60))));
+        assert_eq!(judge(&with(429, &throttled), &[], NOW), minute);
     }
 }

@@ -13,7 +13,7 @@ const KEY_CHARS_INSIDE_MIN: usize = 4;
 /// The normalized event (INTERFACE 5) for people; `None` where it cannot be said.
 pub fn masked(stored: &Stored, said: &Said<'_>) -> Option<Value> {
     let encoded = webhook::normalized(stored, said).ok()?;
-    let mut event: Value = serde_json::from_slice(&encoded.body).ok()?;
+    let mut event: Value = serde_json::from_slice(&encoded.call.body).ok()?;
     let members = event.as_object_mut()?;
     members.shift_remove("raw");
     members.shift_remove("raw_base64");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Kind, Mode, Reader, Said, UpstreamConfig};
+use super::{Ask, Kind, Mode, Other, Others, Reader, Said, UpstreamConfig, VendorConfig};
 use crate::claim::Pacing;
 use crate::event::{
     Action, Content, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tag, TagType, Tolerated, Uid,
@@ -31,6 +31,7 @@ pub(crate) fn upstream(name: &str, kind: Kind) -> UpstreamConfig {
         batch: None,
         shared: false,
         emit_priority: true,
+        vendor: VendorConfig::default(),
     }
 }
 
@@ -87,6 +88,20 @@ pub(crate) fn said<'a>() -> Said<'a> {
         },
         extra: Vec::new(),
     }
+}
+
+/// Knows no other incident.
+pub(crate) struct NoOthers;
+
+impl Others for NoOthers {
+    fn by_number(&self, _number: u64) -> Other {
+        Other::Unknown
+    }
+}
+
+/// What a sink is asked of an event whose incident has no remote id.
+pub(crate) fn ask<'a>(stored: &'a Stored, said: &'a Said<'a>, upstream: &'a UpstreamConfig) -> Ask<'a> {
+    Ask { stored, said, remote: None, upstream, others: &NoOthers }
 }
 
 /// Says the same of every event.

@@ -7,9 +7,11 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::{Answer, Encoded, Kind, Mode, NotExpressible, Said, Sink, UpstreamConfig, Verdict, out_key};
-use crate::event::{Action, Event, Micros, Severity, TITLE_CHARS_MAX, Tag, TagType, Tolerated};
-use crate::store::Stored;
+use super::container::tag_json;
+use super::keys::{Fits, out_key};
+use super::text::{quoted, to_bytes, to_characters};
+use super::{Answer, Ask, Encoded, Kind, Mode, Parcel, Said, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
+use crate::event::{Action, Event, Micros, Severity, TITLE_CHARS_MAX, Tag, Tolerated};
 
 /// The dialect the vendor reads itself.
 const DIALECT: &str = "squadcast";
@@ -18,7 +20,6 @@ const ENDPOINT: &str = "v2/incidents/api";
 const BODY_BYTES_MAX: usize = 30_000;
 const DESCRIPTION_BYTES_MAX: usize = 15_000;
 const KEY_BYTES_MAX: usize = 512;
-const ELLIPSIS: char = '\u{2026}';
 
 /// Statuses no repetition will change (contracts 7.1).
 const PERMANENT: [u16; 7] = [400, 401, 403, 404, 413, 415, 422];
@@ -30,25 +31,26 @@ impl Sink for Squadcast {
         Kind::Squadcast
     }
 
-    fn expresses(&self, action: Action) -> bool {
-        matches!(action, Action::Trigger | Action::Resolve)
+    fn expresses(&self, statement: Statement<'_>) -> bool {
+        matches!(statement.action, Action::Trigger | Action::Resolve)
     }
 
-    fn encode(&self, stored: &Stored, said: &Said<'_>, upstream: &UpstreamConfig) -> Result<Encoded, NotExpressible> {
+    fn encode(&self, ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
+        let Ask { stored, said, upstream, .. } = *ask;
         let event = &stored.event;
-        if !self.expresses(event.action) {
-            return Err(NotExpressible(event.action));
+        if !self.expresses(Statement::of(event)) {
+            return Err(Unsaid::NotExpressible(event.action));
         }
         let body = if goes_verbatim(event, said, upstream) {
             event.raw.clone()
         } else {
-            let key = out_key(stored, DIALECT, upstream, KEY_BYTES_MAX);
+            let key = out_key(stored, &[DIALECT], upstream, Fits::Bytes(KEY_BYTES_MAX));
             match event.action {
                 Action::Resolve => resolve(&key).into(),
                 _ => trigger(event, said, &key, upstream.emit_priority).into(),
             }
         };
-        Ok(Encoded { event_uid: event.uid, body })
+        Ok(Encoded::new(event.uid, Parcel::json(body)))
     }
 
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict {
@@ -151,7 +153,7 @@ fn trigger(event: &Event, said: &Said<'_>, key: &str, emit_priority: bool) -> St
     let title = content.title.clone().filter(|title| !title.trim().is_empty()).unwrap_or_else(fallback);
     let severity = event.severity.or(content.severity);
 
-    let mut body = format!("{{\"message\":{},\"status\":\"trigger\"", quoted(&shortened(&title)));
+    let mut body = format!("{{\"message\":{},\"status\":\"trigger\"", quoted(&to_characters(&title, TITLE_CHARS_MAX)));
     body += &format!(",\"event_id\":{}", quoted(key));
     if let (true, Some(severity)) = (emit_priority, severity) {
         body += &format!(",\"priority\":\"P{}\"", 6 - severity.level());
@@ -165,7 +167,11 @@ fn trigger(event: &Event, said: &Said<'_>, key: &str, emit_priority: bool) -> St
     body += &tags;
 
     let description = content.description.as_deref().filter(|text| !text.is_empty()).unwrap_or(&title);
-    let kept = if all_tags { cut(description, room(&body, empty_description)) } else { Cow::Borrowed("") };
+    let kept = if all_tags {
+        to_bytes(description, DESCRIPTION_BYTES_MAX, room(&body, empty_description))
+    } else {
+        Cow::Borrowed("")
+    };
     body += &format!(",\"description\":{}", quoted(&kept));
 
     if all_tags {
@@ -196,7 +202,7 @@ fn members_of_tags(tags: &[(Cow<'_, str>, Tag<'_>)], severity: Option<&str>) -> 
     let said = tags.iter().any(|(name, _)| name.eq_ignore_ascii_case("severity"));
     let severity = severity.filter(|_| !said).map(|word| format!("\"severity\":{}", quoted(word)));
     let plain = tags.iter().map(|(name, tag)| {
-        let value = if tag.bare { "\"true\"".to_owned() } else { tag_value(tag) };
+        let value = if tag.bare { "\"true\"".to_owned() } else { tag_json(tag) };
         match &tag.color {
             Some(color) => format!("{}:{{\"value\":{value},\"color\":{}}}", quoted(name), quoted(color)),
             None => format!("{}:{value}", quoted(name)),
@@ -204,16 +210,6 @@ fn members_of_tags(tags: &[(Cow<'_, str>, Tag<'_>)], severity: Option<&str>) -> 
     });
     // The severity first: tags are cut from the end.
     severity.into_iter().chain(plain).collect()
-}
-
-/// Numbers and booleans as the sender wrote them; a text that is neither after all is quoted.
-fn tag_value(tag: &Tag<'_>) -> String {
-    let is_json = match tag.kind {
-        TagType::Number => serde_json::from_str::<serde_json::Number>(&tag.value).is_ok(),
-        TagType::Bool => matches!(&*tag.value, "true" | "false"),
-        TagType::String | TagType::Json => false,
-    };
-    if is_json { tag.value.to_string() } else { quoted(&tag.value) }
 }
 
 /// The level's word, one that reads back as the same level (contracts 4).
@@ -227,47 +223,6 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// A title of at most 1,024 characters, the ellipsis included.
-fn shortened(title: &str) -> Cow<'_, str> {
-    if title.chars().nth(TITLE_CHARS_MAX).is_none() {
-        return Cow::Borrowed(title);
-    }
-    Cow::Owned(title.chars().take(TITLE_CHARS_MAX - 1).chain([ELLIPSIS]).collect())
-}
-
-/// At most 15,000 B as they are and `escaped_bytes_max` as JSON text, the ellipsis included.
-fn cut(text: &str, escaped_bytes_max: usize) -> Cow<'_, str> {
-    let mark = ELLIPSIS.len_utf8();
-    let (mut plain, mut escaped, mut fits) = (0, 0, 0);
-    for character in text.chars() {
-        plain += character.len_utf8();
-        escaped += escaped_bytes(character);
-        if plain > DESCRIPTION_BYTES_MAX || escaped > escaped_bytes_max {
-            let kept = &text[..fits];
-            let room = fits + mark <= DESCRIPTION_BYTES_MAX && mark <= escaped_bytes_max;
-            return if room { Cow::Owned(format!("{kept}{ELLIPSIS}")) } else { Cow::Borrowed("") };
-        }
-        if plain + mark <= DESCRIPTION_BYTES_MAX && escaped + mark <= escaped_bytes_max {
-            fits = plain;
-        }
-    }
-    Cow::Borrowed(text)
-}
-
-/// Bytes a character takes inside a JSON string as `serde_json` writes it.
-fn escaped_bytes(character: char) -> usize {
-    match character {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..='\u{1f}' => 6,
-        other => other.len_utf8(),
-    }
-}
-
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -275,14 +230,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::{Content, State, Warning};
+    use crate::event::{Content, State, TagType, Warning};
     use crate::sink::samples;
 
     const PLAIN: &str = r#"{"message":"m", "description":"d","event_id":"disk-db-7","status":"trigger","x":[1.50]}"#;
 
     fn encoded(event: Event, said: &Said<'_>, upstream: &UpstreamConfig) -> Bytes {
         let stored = samples::stored(1, event, Some(samples::incident(1, State::Open)));
-        Squadcast.encode(&stored, said, upstream).unwrap().body
+        Squadcast.encode(&samples::ask(&stored, said, upstream)).unwrap().call.body
     }
 
     fn value(event: Event, said: &Said<'_>, upstream: &UpstreamConfig) -> Value {
@@ -405,23 +360,11 @@ mod tests {
             let event = samples::event(action, Some("k"), "{}");
             let stored = samples::stored(1, event, None);
             let said = matches!(action, Action::Trigger | Action::Resolve);
-            assert_eq!(Squadcast.encode(&stored, &samples::said(), &upstream()).is_ok(), said, "{action:?}");
-            assert_eq!(Squadcast.expresses(action), said);
+            let (statement, upstream) = (Statement::of(&stored.event), upstream());
+            let asked = samples::said();
+            let encoded = Squadcast.encode(&samples::ask(&stored, &asked, &upstream));
+            assert_eq!((encoded.is_ok(), Squadcast.expresses(statement)), (said, said), "{action:?}");
         }
-    }
-
-    #[test]
-    fn titles_and_descriptions_end_in_an_ellipsis_inside_their_limit() {
-        let title: String = "ä".repeat(1024);
-        assert_eq!(shortened(&title), title);
-        assert_eq!(shortened(&(title.clone() + "b")).chars().count(), 1024);
-        assert!(shortened(&(title + "b")).ends_with(ELLIPSIS));
-        let text = "x".repeat(15_000);
-        assert_eq!(cut(&text, usize::MAX), text);
-        let longer = cut(&(text + "y"), usize::MAX).into_owned();
-        assert_eq!((longer.len(), longer.ends_with(ELLIPSIS)), (15_000, true));
-        assert_eq!(cut("\u{1}\u{1}\u{1}", 17), "\u{1}\u{1}…", "escapes count as they are written");
-        assert_eq!(cut("abc", 2), "", "no room for the mark");
     }
 
     proptest! {
@@ -453,10 +396,10 @@ mod tests {
             let body = encoded(event, &Said { content, extra }, &upstream());
             prop_assert!(body.len() <= BODY_BYTES_MAX, "{} B", body.len());
             let body: Value = serde_json::from_slice(&body).unwrap();
-            prop_assert_eq!(body["message"].as_str().unwrap(), &*shortened(&title));
+            prop_assert_eq!(body["message"].as_str().unwrap(), &*to_characters(&title, TITLE_CHARS_MAX));
             let long = format!("payments:squadcast:{key}");
             let hashed = long.len() > 512 || long.chars().any(char::is_control);
-            prop_assert_eq!(body["event_id"].as_str().unwrap(), if hashed { crate::sink::sha256_hex(&[&long]) } else { long });
+            prop_assert_eq!(body["event_id"].as_str().unwrap(), if hashed { crate::sink::keys::sha256_hex(&[&long]) } else { long });
             let kept = body.get("tags").map_or(0, |tags| tags.as_object().unwrap().len());
             if whole < 8_000 { prop_assert_eq!(kept, count, "tags go last"); }
             if kept < count {

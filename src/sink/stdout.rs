@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{Answer, Encoded, Kind, NotExpressible, Parcel, Said, Sink, UpstreamConfig, Verdict};
-use crate::event::{Action, Micros};
-use crate::store::Stored;
+use super::{Answer, Ask, Encoded, Kind, Parcel, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
+use crate::event::Micros;
 
 pub struct Stdout;
 
@@ -13,17 +12,17 @@ impl Sink for Stdout {
         Kind::Stdout
     }
 
-    fn expresses(&self, _action: Action) -> bool {
+    fn expresses(&self, _statement: Statement<'_>) -> bool {
         true
     }
 
-    fn encode(&self, stored: &Stored, said: &Said<'_>, _upstream: &UpstreamConfig) -> Result<Encoded, NotExpressible> {
-        super::webhook::normalized(stored, said)
+    fn encode(&self, ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
+        super::webhook::normalized(ask.stored, ask.said)
     }
 
     fn parcel(&self, events: &[Encoded], _upstream: &UpstreamConfig, _now: Micros) -> Parcel {
-        let lines: Vec<&[u8]> = events.iter().flat_map(|event| [&*event.body, b"\n"]).collect();
-        Parcel { headers: hyper::HeaderMap::new(), body: Bytes::from(lines.concat()) }
+        let lines: Vec<&[u8]> = events.iter().flat_map(|event| [&*event.call.body, b"\n"]).collect();
+        Parcel { body: Bytes::from(lines.concat()), ..Parcel::default() }
     }
 
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict {

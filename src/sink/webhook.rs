@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use super::{Answer, Encoded, Failed, Kind, NotExpressible, Parcel, Said, Sink, UpstreamConfig, Verdict};
+use super::{Answer, Ask, Encoded, Failed, Kind, Parcel, Said, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
 use crate::event::{
     Action, Assignment, Image, Incident, Link, Micros, Mode, Severity, State, Tag, Target, Tolerated, Uid, Visibility,
     Warning,
@@ -34,18 +34,18 @@ impl Sink for Webhook {
         Kind::Webhook
     }
 
-    fn expresses(&self, _action: Action) -> bool {
+    fn expresses(&self, _statement: Statement<'_>) -> bool {
         true
     }
 
-    fn encode(&self, stored: &Stored, said: &Said<'_>, _upstream: &UpstreamConfig) -> Result<Encoded, NotExpressible> {
-        normalized(stored, said)
+    fn encode(&self, ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
+        normalized(ask.stored, ask.said)
     }
 
     fn parcel(&self, events: &[Encoded], upstream: &UpstreamConfig, now: Micros) -> Parcel {
         let (id, body) = match events {
             // A batching upstream gets an array even of one: its shape does not depend on the load.
-            [event] if upstream.batch.is_none() => (event.event_uid.to_string(), event.body.clone()),
+            [event] if upstream.batch.is_none() => (event.event_uid.to_string(), event.call.body.clone()),
             events => (batch_id(events), array(events)),
         };
         let timestamp = now.seconds().to_string();
@@ -60,7 +60,7 @@ impl Sink for Webhook {
         if let Some(secret) = &upstream.credential {
             put(SIGNATURE, &sign(&secret_bytes(secret), &id, &timestamp, &body));
         }
-        Parcel { headers, body }
+        Parcel { headers, body, ..Parcel::default() }
     }
 
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict {
@@ -91,15 +91,15 @@ fn sign(secret: &[u8], id: &str, timestamp: &str, body: &[u8]) -> String {
 fn batch_id(events: &[Encoded]) -> String {
     let uids: Vec<String> = events.iter().map(|event| event.event_uid.to_string()).collect();
     let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
-    format!("batch_{}", super::sha256_hex(&uids))
+    format!("batch_{}", super::keys::sha256_hex(&uids))
 }
 
 fn array(events: &[Encoded]) -> Bytes {
-    let length: usize = events.iter().map(|event| event.body.len() + 1).sum();
+    let length: usize = events.iter().map(|event| event.call.body.len() + 1).sum();
     let mut body = Vec::with_capacity(length + 1);
     for (index, event) in events.iter().enumerate() {
         body.push(if index == 0 { b'[' } else { b',' });
-        body.extend_from_slice(&event.body);
+        body.extend_from_slice(&event.call.body);
     }
     body.push(b']');
     body.into()
@@ -121,7 +121,7 @@ fn read_partial(answer: &Answer) -> Verdict {
     }
 
     if answer.complete && answer.body.is_empty() {
-        return Verdict::Delivered;
+        return Verdict::Delivered(None);
     }
     match serde_json::from_slice::<Partial<'_>>(&answer.body) {
         Ok(partial) if answer.complete => {
@@ -130,7 +130,7 @@ fn read_partial(answer: &Answer) -> Verdict {
                 Some(Failed { event_uid, status: named.status, refused: PERMANENT.contains(&named.status) })
             });
             named.collect::<Option<Vec<_>>>().map_or(Verdict::Unclear, |failed| {
-                if failed.is_empty() { Verdict::Delivered } else { Verdict::Partly(failed) }
+                if failed.is_empty() { Verdict::Delivered(None) } else { Verdict::Partly(failed) }
             })
         }
         _ => Verdict::Unclear,
@@ -247,7 +247,7 @@ fn as_map<V: Serialize, S: Serializer>(members: &&[(Cow<'_, str>, V)], serialize
 }
 
 /// Writes the event as INTERFACE 5 shows it.
-pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, NotExpressible> {
+pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, Unsaid> {
     let event = &stored.event;
     let content = &said.content;
     let raw = std::str::from_utf8(&event.raw).ok();
@@ -294,8 +294,8 @@ pub(super) fn normalized(stored: &Stored, said: &Said<'_>) -> Result<Encoded, No
     };
     let mut body = Vec::with_capacity(1024 + 3 * event.raw.len());
     // Text keys and plain numbers alone: writing them to memory cannot fail.
-    serde_json::to_writer(&mut body, &object).map_err(|_| NotExpressible(event.action))?;
-    Ok(Encoded { event_uid: event.uid, body: body.into() })
+    serde_json::to_writer(&mut body, &object).map_err(|_| Unsaid::NotExpressible(event.action))?;
+    Ok(Encoded::new(event.uid, Parcel::json(body)))
 }
 
 #[cfg(test)]
@@ -310,7 +310,7 @@ mod tests {
     use crate::sink::{Batch, Hold};
 
     fn object(stored: &Stored, said: &Said<'_>) -> String {
-        String::from_utf8(normalized(stored, said).unwrap().body.to_vec()).unwrap()
+        String::from_utf8(normalized(stored, said).unwrap().call.body.to_vec()).unwrap()
     }
 
     #[test]
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn a_request_names_its_event_and_is_signed_only_with_a_secret() {
         let mut upstream = samples::upstream("hook", Kind::Webhook);
-        let event = Encoded { event_uid: Uid(1), body: Bytes::from_static(b"{}") };
+        let event = Encoded::new(Uid(1), Parcel::json(b"{}".as_slice()));
         let plain = Webhook.parcel(std::slice::from_ref(&event), &upstream, samples::AT);
         assert_eq!(plain.headers[ID], "00000000000000000000000001");
         assert_eq!(plain.headers[TIMESTAMP], "1795168800");
@@ -381,8 +381,8 @@ mod tests {
     fn a_batch_is_an_array_named_after_its_ordered_events() {
         let mut upstream = samples::upstream("hook", Kind::Webhook);
         upstream.batch = Some(Batch { max_events: 10, max_wait: Duration::ZERO });
-        let one = Encoded { event_uid: Uid(1), body: Bytes::from_static(b"{\"a\":1}") };
-        let two = Encoded { event_uid: Uid(2), body: Bytes::from_static(b"{\"b\":2}") };
+        let one = Encoded::new(Uid(1), Parcel::json(b"{\"a\":1}".as_slice()));
+        let two = Encoded::new(Uid(2), Parcel::json(b"{\"b\":2}".as_slice()));
         let parcel = Webhook.parcel(&[one.clone(), two.clone()], &upstream, samples::AT);
         assert_eq!(&*parcel.body, br#"[{"a":1},{"b":2}]"#);
         let hash = "batch_3e5895dd4ab0012c5a350d42597b72973955c9480b2644ffdb6073bc18cc4fdd";
@@ -401,9 +401,9 @@ mod tests {
         let named = r#"{"failed":[{"event_uid":"00000000000000000000000001","status":400},{"event_uid":"00000000000000000000000002","status":503}]}"#;
         let failed = |uid, status, refused| Failed { event_uid: Uid(uid), status, refused };
         assert_eq!(read(named, true), Verdict::Partly(vec![failed(1, 400, true), failed(2, 503, false)]));
-        assert_eq!(read(r#"{"failed":[]}"#, true), Verdict::Delivered);
-        assert_eq!(read(r#"{"ok":true}"#, true), Verdict::Delivered);
-        assert_eq!(read("", true), Verdict::Delivered);
+        assert_eq!(read(r#"{"failed":[]}"#, true), Verdict::Delivered(None));
+        assert_eq!(read(r#"{"ok":true}"#, true), Verdict::Delivered(None));
+        assert_eq!(read("", true), Verdict::Delivered(None));
         assert_eq!(read(r#"{"failed":[{"event_uid":"nobody"}]}"#, true), Verdict::Unclear);
         assert_eq!(read("<multistatus/>", true), Verdict::Unclear);
         assert_eq!(read(r#"{"failed":[]}"#, false), Verdict::Unclear, "cut off");

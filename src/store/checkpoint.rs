@@ -3,7 +3,7 @@
 //! frame says. Frames stand in the order of [`Part`]; their sequence is their number in the file.
 //!
 //! The states may be newer than the place: what the log says behind it is replayed over them and ends where they
-//! are, because a record holds the whole state. Everything else stands exactly as it stood there.
+//! are, because a record holds the whole state. What upstreams call incidents may be newer for the same reason. Everything else stands exactly as it stood there.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use roaring::RoaringTreemap;
 use super::States;
 use super::frame::{self, Frame, Head, Kind, Seed};
 use super::record::{Steps, VERSION, incident, note, put_incident, put_note, put_text};
+use super::remotes::{Remotes, learned, put_learned};
 use super::standing::{Cut, Standing};
 use crate::claim::{ById, Position, Scope};
 use crate::event::{Micros, StateKey, Uid};
@@ -37,6 +38,7 @@ enum Part {
     States = 9,
     End = 10,
     ById = 11,
+    Remotes = 16,
 }
 
 impl Part {
@@ -53,6 +55,7 @@ impl Part {
             Self::States,
             Self::End,
             Self::ById,
+            Self::Remotes,
         ];
         all.into_iter().find(|part| *part as u8 == code)
     }
@@ -120,6 +123,26 @@ impl Encoder<'_> {
         self.buffer.clear();
     }
 
+    /// Those of an upstream stand together, behind its name.
+    fn put_remotes(&mut self, remotes: &Remotes) {
+        let mut some = Vec::new();
+        let mut of: Option<Arc<str>> = None;
+        remotes.each(&mut |upstream, at, learned| {
+            if !some.is_empty() && (some.len() >= STEP || of.as_ref() != Some(upstream)) {
+                self.put(Part::Remotes, |out| out.append(&mut some));
+            }
+            if some.is_empty() {
+                put_text(&mut some, upstream.as_bytes());
+                of = Some(Arc::clone(upstream));
+            }
+            some.extend_from_slice(&at.0.to_le_bytes());
+            put_learned(&mut some, Some(learned));
+        });
+        if !some.is_empty() {
+            self.put(Part::Remotes, |out| out.append(&mut some));
+        }
+    }
+
     /// A set in pieces; an empty piece ends it.
     fn put_set(&mut self, part: Part, names: &[&str], set: &RoaringTreemap) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(set.serialized_size());
@@ -150,6 +173,7 @@ pub(super) fn write(
     id: u32,
     summary: &Summary,
     states: &dyn States,
+    remotes: &Remotes,
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<u64> {
     let salt = fastrand::u64(..);
@@ -230,6 +254,7 @@ pub(super) fn write(
     if !some.is_empty() {
         encoder.put(Part::ById, |out| out.append(&mut some));
     }
+    encoder.put_remotes(remotes);
     let frames = encoder.frames;
     encoder.put(Part::End, |out| out.extend_from_slice(&frames.to_le_bytes()));
     encoder.flush();
@@ -268,16 +293,17 @@ impl Check {
 pub(super) struct Loader<'a> {
     metrics: &'a Arc<Metrics>,
     states: &'a dyn States,
+    remotes: &'a Remotes,
     /// The pieces of a set that has not ended.
     piece: Vec<u8>,
     summary: Summary,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(metrics: &'a Arc<Metrics>, states: &'a dyn States) -> Self {
+    pub(super) fn new(metrics: &'a Arc<Metrics>, states: &'a dyn States, remotes: &'a Remotes) -> Self {
         let cut = Cut { standing: Standing::default(), at: Position(0), next_sequence: 1 };
         let summary = Summary { cut, clean: false, counters: Counters::default(), sealed: vec![] };
-        Self { metrics, states, piece: vec![], summary }
+        Self { metrics, states, remotes, piece: vec![], summary }
     }
 
     pub(super) fn finish(self) -> Summary {
@@ -365,6 +391,13 @@ impl<'a> Loader<'a> {
                     self.states.restore_by_id(ById { scope, number, iid, key });
                 }
             }
+            Part::Remotes => {
+                let meter = self.metrics.upstream(steps.text()?);
+                while !steps.0.is_empty() {
+                    let at = steps.micros()?;
+                    self.remotes.learn(&meter.name, at, learned(&mut steps)?);
+                }
+            }
             Part::End => {}
         }
         Some(())
@@ -387,10 +420,10 @@ mod tests {
     use crate::claim::Pacing;
     use crate::event::Incident;
     use crate::event::{Severity, State, Uid};
-    use crate::store::Ending;
     use crate::store::doubles::Remembers;
     use crate::store::frame::HEAD_SPAN;
     use crate::store::standing::{Whose, tag};
+    use crate::store::{Ending, LaneKey, Learned, Remote};
 
     fn summary(metrics: &Arc<Metrics>) -> Summary {
         let mut standing = Standing::default();
@@ -435,6 +468,27 @@ mod tests {
         }
     }
 
+    fn remotes(count: u64) -> Remotes {
+        let remotes = Remotes::default();
+        for n in 0..count {
+            let upstream = if n % 2 == 0 { "pager" } else { "archive" };
+            let remote = Remote::new(&n.to_string(), (n % 3 == 0).then_some("https://example.com/i")).unwrap();
+            let lane = LaneKey(u128::from(n / 4));
+            remotes.learn(&upstream.into(), Micros(9), Learned { lane, iid: Uid(n.into()), remote });
+        }
+        remotes
+    }
+
+    fn all(remotes: &Remotes) -> Vec<(Arc<str>, u128, u128, Remote)> {
+        let mut all = vec![];
+        remotes.each(&mut |upstream, at, learned| {
+            assert_eq!(at, Micros(9));
+            all.push((Arc::clone(upstream), learned.lane.0, learned.iid.0, learned.remote.clone()));
+        });
+        all.sort_by_key(|(_, _, iid, _)| *iid);
+        all
+    }
+
     fn written(summary: &Summary, states: u64) -> Vec<u8> {
         let mut file = vec![];
         let remembers = Remembers::default();
@@ -442,7 +496,7 @@ mod tests {
             remembers.restore(StateKey(n.into()), incident(n), Position(n * 8));
             remembers.restore_by_id(by_id(n));
         });
-        let bytes = write(7, summary, &remembers, &mut |step| {
+        let bytes = write(7, summary, &remembers, &remotes(states), &mut |step| {
             file.extend_from_slice(step);
             Ok(())
         });
@@ -479,12 +533,14 @@ mod tests {
         assert!(is_whole(&file));
         let states = Remembers::default();
         let other = Metrics::new(1).unwrap();
-        let mut loader = Loader::new(&other, &states);
+        let known = Remotes::default();
+        let mut loader = Loader::new(&other, &states, &known);
         assert!(frames(&file, |frame| loader.take(frame).is_some()));
         let after = loader.finish();
         let expected = (0..20_000).map(|n| (StateKey(n.into()), incident(n), Position(n * 8)));
         assert!(states.transitions.into_inner().unwrap().into_iter().eq(expected));
         assert!(states.by_id.into_inner().unwrap().into_iter().eq((0..20_000).map(by_id)));
+        assert_eq!((all(&known).len(), all(&known)), (20_000, all(&remotes(20_000))));
         assert_eq!((after.clean, &after.counters, &after.sealed), (true, &before.counters, &before.sealed));
         assert_eq!((after.cut.at, after.cut.next_sequence), (before.cut.at, before.cut.next_sequence));
         let (then, now) = (&before.cut.standing, &after.cut.standing);

@@ -10,7 +10,7 @@ use super::frame::{Frame, Kind};
 use super::reader::split;
 use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, void_last};
 use super::search::{Budget, Walked};
-use super::{Ending, Store, Stored};
+use super::{Ending, Remote, Store, Stored};
 use crate::claim::Position;
 use crate::event::{Micros, Uid};
 use crate::outcome::DropReason;
@@ -46,6 +46,8 @@ pub struct Happened {
     pub at: Micros,
     pub upstream: String,
     pub what: What,
+    /// What the upstream calls the incident, where its answer said so.
+    pub remote: Option<Remote>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,16 +136,18 @@ impl Draft {
             let Some(Reassigned { from, to, at, .. }) = Reassigned::decode(frame.payload) else { return };
             *self.stand(from) = Some(Stand::Ended(Ending::Dropped(DropReason::Reassigned), at));
             self.stand(to);
-            self.happened.push(Happened { at, upstream: from.to_owned(), what: What::Reassigned(to.to_owned()) });
+            let what = What::Reassigned(to.to_owned());
+            self.happened.push(Happened { at, upstream: from.to_owned(), what, remote: None });
             return;
         }
-        let Some(Ended { upstream, ending, at, .. }) = Ended::decode(kind, frame.payload) else { return };
+        let Some(Ended { upstream, ending, at, learned, .. }) = Ended::decode(kind, frame.payload) else { return };
         *self.stand(upstream) = match ending {
             Ending::Delivered { .. } | Ending::Dropped(_) => Some(Stand::Ended(ending, at)),
             // The log goes on with it: what stands in memory says where it is now.
             Ending::Dead { .. } | Ending::Replayed => None,
         };
-        self.happened.push(Happened { at, upstream: upstream.to_owned(), what: What::Ended(ending) });
+        let remote = learned.map(|learned| learned.remote);
+        self.happened.push(Happened { at, upstream: upstream.to_owned(), what: What::Ended(ending), remote });
     }
 
     fn finish(self, needs: &[Need]) -> Traced {

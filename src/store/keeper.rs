@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{self, Counters, Summary};
 use super::reader::{Reader, join, split};
 use super::standing::Cut;
-use super::{Core, Durability, States};
+use super::{Core, Durability, LaneKey, States};
 use crate::claim::Position;
-use crate::event::Micros;
+use crate::event::{Micros, StateKey};
 
 /// How often it looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(100);
@@ -129,6 +129,18 @@ impl Keeper {
         self.take_copies();
         if let (None, Some(leftover)) = (&self.copies, self.leftover()) {
             self.merge(&leftover);
+        }
+    }
+
+    /// Ids that upstreams gave to incidents go when their incidents are gone.
+    fn tidy_remotes(&self) {
+        let lives = |lane: LaneKey, iid| self.states.lives(StateKey(lane.0), iid);
+        let lost = self.core.remotes.tidy(self.core.index_bytes, Micros::now(), &lives);
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "ids that upstreams gave to open incidents take more than spool.index_bytes: the oldest are gone"
+            );
         }
     }
 
@@ -342,6 +354,7 @@ impl Keeper {
         if !self.states.are_kept() {
             return false;
         }
+        self.tidy_remotes();
         let Some(cut) = self.core.take_cut(WRITER_MAX) else { return false };
         let at = cut.at;
         let placed = self.core.lock().placed_bytes;
@@ -376,7 +389,7 @@ impl Keeper {
         let sealed = core.places().ranges().into_iter().filter_map(|(id, _, at)| Some((id, at?))).collect();
         let summary = Summary { cut, clean, counters: Counters::of(&core.metrics), sealed };
         core.disk.write_checkpoint(id, |out| {
-            let bytes = checkpoint::write(id, &summary, &*self.states, out)?;
+            let bytes = checkpoint::write(id, &summary, &*self.states, &core.remotes, out)?;
             if core.durability == Durability::Memory {
                 // States hold here before they are on disk: the log must not end before what they say.
                 let pending = core.lock();

@@ -10,6 +10,7 @@ use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::places;
 use super::reader::join;
 use super::record::{self, Need, Reassigned, Touched, VERSION};
+use super::remotes::Learned;
 use super::standing::{Cut, Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued};
 use crate::claim::{Accepted, Admitted, Left, Placed, Position};
@@ -19,7 +20,8 @@ use crate::outcome::Reason;
 
 /// More than this waits for the disk only when it hangs: then new events are refused.
 pub(super) const BUFFER_MAX: usize = 64 << 20;
-/// Kept free for each ending that is owed: a settlement takes 24 + 19 + 4 bytes and the upstream's name.
+/// Kept free for each ending that is owed: a settlement takes 24 + 20 + 4 bytes and the upstream's name. What the answer
+/// to a create taught comes on top of it, about 100 B, and is not kept free for: few events learn anything.
 const ENDING_BYTES: u64 = 64;
 /// No segment is made smaller than this for want of space, but where all are.
 const SEGMENT_BYTES_SMALL: u32 = 256 << 10;
@@ -64,6 +66,8 @@ pub(super) struct Batch {
     pub(super) end: Position,
     /// What stands when it is written, if somebody asked for that.
     pub(super) cut: Option<Box<Cut>>,
+    /// Who waits for an ending to be on disk; also where the first write of it failed.
+    pub(super) told: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
@@ -105,6 +109,7 @@ impl Batch {
         self.begun.clear();
         self.marks.clear();
         self.cut = None;
+        self.told.clear();
         self.since = None;
     }
 }
@@ -310,7 +315,7 @@ impl Pending {
         upstream: &Arc<UpstreamMeter>,
         integration: &str,
         sequence: u64,
-        ending: Ending,
+        (ending, learned): (Ending, Option<&Learned>),
         at: Micros,
     ) {
         if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
@@ -319,7 +324,7 @@ impl Pending {
         let kind = record::kind_of(ending) as u8;
         let tag = tag(integration);
         let _ = self
-            .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, ending, at))
+            .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, (ending, learned), at))
             .inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log"));
     }
 
@@ -389,6 +394,7 @@ impl Pending {
         }
         let gathered = std::mem::take(&mut self.batch);
         let endings: Vec<_> = failed.endings().into_iter().chain(gathered.endings()).collect();
+        let told = failed.told.into_iter().chain(gathered.told).collect();
         let refused: Vec<Waiting> = failed.waiting.into_iter().chain(gathered.waiting).collect();
         let sequences = || refused.iter().map(|waiting| waiting.sequence);
         match sequences().min().zip(sequences().max()) {
@@ -411,6 +417,7 @@ impl Pending {
         for (kind, sequence, payload) in endings {
             let _ = self.place(kind, sequence, false, &|out| out.extend_from_slice(&payload));
         }
+        self.batch.told = told;
         self.batch.upto = self.next_sequence - 1;
         self.batch.end = join(self.tail.segment, self.tail.offset);
         (refused, std::mem::take(&mut self.batch))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Kind;
+use super::remotes::{self, Learned, put_learned};
 use super::{Ending, LaneKey, Stored};
 use crate::claim::{Admitted, ById, Claim, Pacing, Scope};
 use crate::event::{
@@ -308,7 +309,13 @@ pub(super) fn kind_of(ending: Ending) -> Kind {
 }
 
 /// Appends the payload of an ending at `upstream`. `tag`: of the event's integration.
-pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, tag: u32, ending: Ending, at: Micros) {
+pub(super) fn put_ending(
+    out: &mut Vec<u8>,
+    upstream: &str,
+    tag: u32,
+    (ending, learned): (Ending, Option<&Learned>),
+    at: Micros,
+) {
     out.extend_from_slice(&at.0.to_le_bytes());
     out.extend_from_slice(&tag.to_le_bytes());
     match ending {
@@ -327,16 +334,19 @@ pub(super) fn put_ending(out: &mut Vec<u8>, upstream: &str, tag: u32, ending: En
         // Behind the name: what was written before it was known reads as well.
         out.extend_from_slice(&status.unwrap_or(0).to_le_bytes());
         out.extend_from_slice(&attempts.to_le_bytes());
+        put_learned(out, learned);
     }
 }
 
 /// How an event ended at one upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended<'a> {
     pub(super) upstream: &'a str,
     pub(super) tag: u32,
     pub(super) ending: Ending,
     pub(super) at: Micros,
+    /// What its answer taught of the incident.
+    pub(super) learned: Option<Learned>,
 }
 
 impl<'a> Ended<'a> {
@@ -359,12 +369,14 @@ impl<'a> Ended<'a> {
             _ => return None,
         };
         let upstream = steps.text()?;
+        let mut learned = None;
         if let Ending::Delivered { status, attempts } = &mut ending
             && let (Some(answered), Some(tries)) = (steps.take().map(u16::from_le_bytes), steps.u32())
         {
             (*status, *attempts) = (Some(answered).filter(|status| *status != 0), tries);
+            learned = remotes::learned(&mut steps);
         }
-        Some(Self { upstream, tag, ending, at })
+        Some(Self { upstream, tag, ending, at, learned })
     }
 }
 
@@ -493,6 +505,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::Remote;
     use crate::store::doubles::{Event as Sample, admitted};
 
     #[test]
@@ -549,9 +562,28 @@ mod tests {
             Ending::Replayed,
         ] {
             let mut payload = vec![];
-            put_ending(&mut payload, "pager", 9, ending, Micros(77));
+            put_ending(&mut payload, "pager", 9, (ending, None), Micros(77));
             let read = Ended::decode(kind_of(ending), &payload);
-            assert_eq!(read, Some(Ended { upstream: "pager", tag: 9, ending, at: Micros(77) }));
+            assert_eq!(read, Some(Ended { upstream: "pager", tag: 9, ending, at: Micros(77), learned: None }));
+        }
+    }
+
+    #[test]
+    fn a_delivery_tells_what_it_taught_and_older_ones_read_without() {
+        let ending = Ending::Delivered { status: Some(200), attempts: 1 };
+        for url in [None, Some("https://app.example.com/8912")] {
+            let remote = Remote::new("8912", url).unwrap();
+            let learned = Learned { lane: LaneKey(5), iid: Uid(6), remote };
+            let mut payload = vec![];
+            put_ending(&mut payload, "pager", 9, (ending, Some(&learned)), Micros(77));
+            let read = Ended::decode(Kind::Settled, &payload).unwrap();
+            assert_eq!((read.ending, read.learned.as_ref()), (ending, Some(&learned)));
+            let mut before = vec![];
+            put_ending(&mut before, "pager", 9, (ending, None), Micros(77));
+            for cut in before.len() - 1..payload.len() {
+                let read = Ended::decode(Kind::Settled, &payload[..cut]).unwrap();
+                assert_eq!((read.ending, read.learned), (ending, None), "cut at {cut}");
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::frame::{Frame, Head, Kind};
 use super::places::Places;
 use super::reader::{join, split};
 use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Touched, VERSION, void_last};
+use super::remotes::Remotes;
 use super::scan::{self, Next, Scan};
 use super::standing::{Standing, Whose};
 use super::{Dead, Ending, OpenError, Recovered, States};
@@ -29,6 +30,7 @@ pub(super) struct Resume {
     pub(super) next_segment: u32,
     pub(super) standing: Standing,
     pub(super) places: Places,
+    pub(super) remotes: Remotes,
     /// Checkpoints that count, with the place each speaks of; oldest first.
     pub(super) checkpoints: Vec<(u32, Position)>,
     pub(super) next_checkpoint: u32,
@@ -47,6 +49,7 @@ struct Replay<'a> {
     /// Records before it are in the checkpoint.
     from: Position,
     counters: Counters,
+    remotes: Remotes,
     voids: Vec<(u64, u64)>,
     recovered: Recovered,
     next_sequence: u64,
@@ -70,6 +73,7 @@ pub(super) fn recover(
         standing: Standing::default(),
         from: Position(0),
         counters: Counters::default(),
+        remotes: Remotes::default(),
         voids: vec![],
         recovered: Recovered::default(),
         next_sequence: 1,
@@ -108,9 +112,10 @@ pub(super) fn recover(
     let now = Micros::now();
     places.sealed_before(u32::MAX, replay.standing.newest.min(now));
     let next_sequence = replay.next_sequence();
+    let remotes = std::mem::take(&mut replay.remotes);
     let (recovered, standing) = replay.finish(now);
     let next_segment = last_name + 1;
-    Ok((recovered, Resume { next_sequence, next_segment, standing, places, checkpoints, next_checkpoint }))
+    Ok((recovered, Resume { next_sequence, next_segment, standing, places, remotes, checkpoints, next_checkpoint }))
 }
 
 impl Replay<'_> {
@@ -147,7 +152,9 @@ impl Replay<'_> {
         }
         let states = self.states;
         let nothing: &dyn States = &super::NoStates;
-        let mut loader = Loader::new(self.metrics, if take { states } else { nothing });
+        let unused = Remotes::default();
+        let remotes = if take { &self.remotes } else { &unused };
+        let mut loader = Loader::new(self.metrics, if take { states } else { nothing }, remotes);
         let mut first = true;
         each_frame(&*file, bytes, head, &mut |frame| {
             let goes_on = take || std::mem::take(&mut first);
@@ -294,6 +301,9 @@ impl Replay<'_> {
                 let ended = Ended::decode(kind, frame.payload)?;
                 let meter = self.metrics.upstream(ended.upstream);
                 self.standing.ended(&meter, Whose::Tag(ended.tag), frame.sequence, ended.ending, ended.at);
+                if let Some(learned) = ended.learned {
+                    self.remotes.learn(&meter.name, ended.at, learned);
+                }
                 Some(())
             }
             Kind::Reassigned => {

@@ -16,7 +16,9 @@ use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::DeadReason;
 use crate::sink::samples::{self, SameReader};
 use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
-use crate::store::{Dead, Ending, Found, LaneKey, Next, Outlet, Queued, ReadError, Recovered, Stored};
+use crate::store::{
+    Dead, Ending, Found, LaneKey, Learned, Next, Outlet, Queued, ReadError, Recovered, Remote, Settled, Stored,
+};
 
 /// A request as the upstream saw it. Events are named by their sequences.
 #[derive(Clone, Debug)]
@@ -112,6 +114,9 @@ pub(super) struct MemoryLog {
     pacings: Mutex<HashMap<u64, Pacing>>,
     waiting: Mutex<HashMap<(String, String), BTreeSet<u64>>>,
     endings: Mutex<Vec<(String, u64, Ending)>>,
+    /// What was learned, oldest first, and how long it takes until that is on disk.
+    pub(super) remotes: Mutex<Vec<(String, LaneKey, Uid, Arc<Remote>)>>,
+    pub(super) sync_takes: Mutex<Duration>,
 }
 
 fn place(sequence: u64) -> Position {
@@ -172,6 +177,36 @@ impl Log for MemoryLog {
             }
         }
         self.endings.lock().unwrap().push((upstream.name.to_string(), sequence, ending));
+    }
+
+    fn settle_durably(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        ending: Ending,
+        learned: Option<Learned>,
+    ) -> Settled {
+        self.settle(upstream, integration, sequence, ending);
+        if let Some(Learned { lane, iid, remote }) = learned {
+            let mut remotes = self.remotes.lock().unwrap();
+            remotes.retain(|(name, _, known, _)| **name != *upstream.name || *known != iid);
+            remotes.push((upstream.name.to_string(), lane, iid, Arc::new(remote)));
+        }
+        let sync_takes = *self.sync_takes.lock().unwrap();
+        Box::pin(tokio::time::sleep(sync_takes))
+    }
+
+    fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
+        let remotes = self.remotes.lock().unwrap();
+        let known = remotes.iter().find(|known| known.0 == upstream && known.1 == lane && known.2 == iid);
+        known.map(|known| Arc::clone(&known.3))
+    }
+
+    fn last_remote(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>> {
+        let remotes = self.remotes.lock().unwrap();
+        let known = remotes.iter().rev().find(|known| known.0 == upstream && known.1 == lane);
+        known.map(|known| Arc::clone(&known.3))
     }
 }
 

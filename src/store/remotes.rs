@@ -1,0 +1,192 @@
+//! What upstreams call the incidents that they were sent: ids and links that answers taught, by upstream, lane and
+//! generation. The ending that taught one carries it in the log, checkpoints carry all. Asked by the forwarder for each
+//! event that addresses an incident by such an id, and by the admin API.
+//!
+//! One lives as long as its incident is the one its key names, and [`KEPT`] beyond that, for what is still on its way. All
+//! together take at most as many bytes as the index: then those go whose incident is gone, oldest first, then the oldest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::LaneKey;
+use super::record::{Steps, put_text};
+use crate::event::{Micros, Uid};
+
+/// How long one is kept whose incident is gone, from when it was learned.
+const KEPT_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+/// Longest id of an upstream; a longer one is none of its ids.
+pub const REMOTE_ID_BYTES_MAX: usize = 512;
+/// Longest link to an incident; a longer one is left out.
+pub const REMOTE_URL_BYTES_MAX: usize = 2_048;
+/// Bytes that one takes beside its texts, about.
+const ROW_BYTES: u64 = 128;
+
+/// What an upstream calls an incident. Shown to operators: holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    id: Box<str>,
+    url: Option<Box<str>>,
+}
+
+impl Remote {
+    /// `None` for an id that is empty, has control characters or is longer than [`REMOTE_ID_BYTES_MAX`]; a link that is
+    /// longer than [`REMOTE_URL_BYTES_MAX`] is left out.
+    pub fn new(id: &str, url: Option<&str>) -> Option<Self> {
+        let is_id = !id.is_empty() && id.len() <= REMOTE_ID_BYTES_MAX && !id.chars().any(char::is_control);
+        let url = url.filter(|url| !url.is_empty() && url.len() <= REMOTE_URL_BYTES_MAX);
+        is_id.then(|| Self { id: id.into(), url: url.map(Into::into) })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.id.len() + self.url.as_ref().map_or(0, |url| url.len())) as u64 + ROW_BYTES
+    }
+}
+
+/// What an answer taught of one incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    pub lane: LaneKey,
+    pub iid: Uid,
+    pub remote: Remote,
+}
+
+/// Behind an ending, and in checkpoints: 0 for none, else 1 and what was learned.
+pub(super) fn put_learned(out: &mut Vec<u8>, learned: Option<&Learned>) {
+    let Some(Learned { lane, iid, remote }) = learned else { return out.push(0) };
+    out.push(1);
+    out.extend_from_slice(&lane.0.to_le_bytes());
+    out.extend_from_slice(&iid.0.to_le_bytes());
+    put_text(out, remote.id.as_bytes());
+    put_text(out, remote.url().unwrap_or("").as_bytes());
+}
+
+/// `None` also where an older record ends before it.
+pub(super) fn learned(steps: &mut Steps<'_>) -> Option<Learned> {
+    if steps.u8()? != 1 {
+        return None;
+    }
+    let (lane, iid) = (LaneKey(steps.u128()?), Uid(steps.u128()?));
+    let (id, url) = (steps.text()?, steps.text()?);
+    Remote::new(id, Some(url)).map(|remote| Learned { lane, iid, remote })
+}
+
+#[derive(Clone)]
+struct Row {
+    iid: Uid,
+    at: Micros,
+    remote: Arc<Remote>,
+}
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+#[derive(Default)]
+struct Table {
+    upstreams: Map<Arc<str>, Map<LaneKey, Vec<Row>>>,
+    bytes: u64,
+}
+
+/// All of them, under a lock of their own: no request ever asks.
+#[derive(Default)]
+pub(super) struct Remotes(Mutex<Table>);
+
+impl Remotes {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what an answer taught; the last one of a generation counts.
+    pub(super) fn learn(&self, upstream: &Arc<str>, at: Micros, learned: Learned) {
+        let Learned { lane, iid, remote } = learned;
+        let mut table = self.lock();
+        let Table { upstreams, bytes } = &mut *table;
+        let rows = upstreams.entry(Arc::clone(upstream)).or_default().entry(lane).or_default();
+        rows.retain(|row| {
+            let other = row.iid != iid;
+            *bytes -= if other { 0 } else { row.remote.bytes() };
+            other
+        });
+        *bytes += remote.bytes();
+        rows.push(Row { iid, at, remote: Arc::new(remote) });
+    }
+
+    /// Of one generation.
+    pub(super) fn get(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
+        let table = self.lock();
+        let rows = table.upstreams.get(upstream)?.get(&lane)?;
+        rows.iter().find(|row| row.iid == iid).map(|row| Arc::clone(&row.remote))
+    }
+
+    /// The one that was learned last on a lane, of whatever generation.
+    pub(super) fn last(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>> {
+        let table = self.lock();
+        table.upstreams.get(upstream)?.get(&lane)?.last().map(|row| Arc::clone(&row.remote))
+    }
+
+    /// Gives every one, oldest of a lane first, while nothing is locked: one upstream is copied at a time.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(&Arc<str>, Micros, &Learned)) {
+        let names: Vec<Arc<str>> = self.lock().upstreams.keys().map(Arc::clone).collect();
+        for name in names {
+            let copied: Vec<(LaneKey, Vec<Row>)> = match self.lock().upstreams.get(&name) {
+                Some(lanes) => lanes.iter().map(|(lane, rows)| (*lane, rows.clone())).collect(),
+                None => continue,
+            };
+            for (lane, rows) in copied {
+                for Row { iid, at, remote } in rows {
+                    visit(&name, at, &Learned { lane, iid, remote: Remote::clone(&remote) });
+                }
+            }
+        }
+    }
+
+    /// Lets go of those whose incident is gone since long, and of more where they take too much. How many were still of
+    /// use.
+    pub(super) fn tidy(&self, bytes_max: u64, now: Micros, lives: &dyn Fn(LaneKey, Uid) -> bool) -> u64 {
+        let old = now.0.saturating_sub(KEPT_MICROS);
+        self.retain(&|lane, row| row.at.0 > old || lives(lane, row.iid));
+        let bytes = self.lock().bytes;
+        if bytes <= bytes_max {
+            return 0;
+        }
+        let mut all: Vec<(bool, Micros, u64)> = vec![];
+        self.each(&mut |_, at, learned| all.push((lives(learned.lane, learned.iid), at, learned.remote.bytes())));
+        all.sort_unstable();
+        // An eighth more than must go, so that this is not done for each one that comes.
+        let mut excess = (bytes - bytes_max).saturating_add(bytes_max / 8);
+        let goes = all.iter().take_while(|(_, _, bytes)| {
+            let goes = excess > 0;
+            excess = excess.saturating_sub(*bytes);
+            goes
+        });
+        let Some((last_lived, last_at, _)) = goes.last().copied() else { return 0 };
+        let before = self.count();
+        self.retain(&|lane, row| (lives(lane, row.iid), row.at) > (last_lived, last_at));
+        if last_lived { (before - self.count()) as u64 } else { 0 }
+    }
+
+    fn retain(&self, keep: &dyn Fn(LaneKey, &Row) -> bool) {
+        let mut table = self.lock();
+        let Table { upstreams, bytes } = &mut *table;
+        for lanes in upstreams.values_mut() {
+            lanes.retain(|lane, rows| {
+                rows.retain(|row| {
+                    let kept = keep(*lane, row);
+                    *bytes -= if kept { 0 } else { row.remote.bytes() };
+                    kept
+                });
+                !rows.is_empty()
+            });
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.lock().upstreams.values().flat_map(HashMap::values).map(Vec::len).sum()
+    }
+}
