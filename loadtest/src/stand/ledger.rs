@@ -13,7 +13,7 @@ const INCIDENTS_AT_MOST: usize = 100_000;
 /// Bytes of bodies that were applied; beyond, all writes are refused.
 const APPLIED_BYTES_AT_MOST: usize = 256 * 1024 * 1024;
 /// Of each list of an incident.
-pub(super) const ENTRIES_AT_MOST: usize = 1000;
+const ENTRIES_AT_MOST: usize = 1000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +37,7 @@ pub(super) enum Effect {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Applied {
+struct Applied {
     request: u64,
     at_us: i64,
     action: &'static str,
@@ -68,6 +68,7 @@ pub(super) struct NewIncident {
     pub(super) own: Map<String, Value>,
 }
 
+/// An incident or an alert, as the inspection shows it.
 #[derive(Debug, Serialize)]
 pub(super) struct Incident {
     pub(super) id: String,
@@ -85,7 +86,7 @@ pub(super) struct Incident {
     pub(super) acknowledged_at_us: Option<i64>,
     pub(super) resolved_at_us: Option<i64>,
     called: Vec<Calling>,
-    pub(super) history: Vec<Applied>,
+    history: Vec<Applied>,
     history_left_off: u64,
     pub(super) own: Map<String, Value>,
     #[serde(skip)]
@@ -147,6 +148,11 @@ impl Incident {
         {
             list.push(value);
         }
+    }
+
+    /// What was done, and when, in order.
+    pub(super) fn actions(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.history.iter().map(|applied| (applied.action, applied.at_us))
     }
 
     pub(super) fn own_text(&self, name: &str) -> Option<&str> {

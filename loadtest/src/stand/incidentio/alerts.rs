@@ -50,7 +50,7 @@ fn fire(
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let pick = |name: &str| (name.to_owned(), body.get(name).cloned().unwrap_or_default());
     let new = NewIncident {
-        id: format!("01STANDALT{:016}", ledger.next_serial()),
+        id: format!("01STANDART{:016}", ledger.next_serial()),
         kind: "alert",
         scope: scope.to_owned(),
         key: Some(key),

@@ -42,7 +42,7 @@ pub(super) fn create(
             let serial = ledger.next_serial();
             let over = new.own.get("status").is_some_and(super::lists::is_over);
             let new = NewIncident {
-                id: format!("01STANDINC{serial:016}"),
+                id: format!("01STANDCAS{serial:016}"),
                 number: Some(serial),
                 scope: scope.to_owned(),
                 ..new
