@@ -23,6 +23,20 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a [u8],
 }
 
+/// Which request, and when it took effect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) request: u64,
+    /// Microseconds since 1970.
+    pub(super) at_us: i64,
+}
+
+impl From<&Call<'_>> for Stamp {
+    fn from(call: &Call<'_>) -> Self {
+        Self { request: call.number, at_us: call.at_us() }
+    }
+}
+
 /// What the vendor answers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reply {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::call::Call;
+use super::call::Stamp;
 
 /// More incidents than this are refused: nothing is forgotten silently.
 const INCIDENTS_AT_MOST: usize = 100_000;
@@ -102,25 +102,28 @@ impl Incident {
     }
 
     /// Enters a request into the history.
-    pub(super) fn apply(&mut self, call: &Call<'_>, action: &'static str, effect: Effect, severity: Option<String>) {
-        self.updated_at_us = call.at_us();
+    pub(super) fn apply(&mut self, when: impl Into<Stamp>, action: &'static str, effect: Effect, severity: Option<String>) {
+        let when = when.into();
+        self.updated_at_us = when.at_us;
         if self.history.len() < ENTRIES_AT_MOST {
-            self.history.push(Applied { request: call.number, at_us: call.at_us(), action, effect, severity });
+            self.history.push(Applied { request: when.request, at_us: when.at_us, action, effect, severity });
         } else {
             self.history_left_off += 1;
         }
     }
 
     /// Somebody is called.
-    pub(super) fn call_out(&mut self, call: &Call<'_>, why: &'static str, whom: Vec<String>) {
+    pub(super) fn call_out(&mut self, when: impl Into<Stamp>, why: &'static str, whom: Vec<String>) {
+        let when = when.into();
         self.calls += 1;
         if self.called.len() < ENTRIES_AT_MOST {
-            self.called.push(Calling { request: call.number, at_us: call.at_us(), why, whom });
+            self.called.push(Calling { request: when.request, at_us: when.at_us, why, whom });
         }
     }
 
     /// Changes the state, if it is another, and enters the request.
-    pub(super) fn turn(&mut self, call: &Call<'_>, action: &'static str, state: State, vendor_state: &str) {
+    pub(super) fn turn(&mut self, when: impl Into<Stamp>, action: &'static str, state: State, vendor_state: &str) {
+        let when = when.into();
         let effect = match state {
             _ if state == self.state => Effect::Noop,
             State::Open => Effect::Unacknowledged,
@@ -132,12 +135,12 @@ impl Incident {
             vendor_state.clone_into(&mut self.vendor_state);
             self.acknowledged_at_us = match state {
                 State::Open => None,
-                State::Acknowledged => Some(call.at_us()),
+                State::Acknowledged => Some(when.at_us),
                 State::Resolved => self.acknowledged_at_us,
             };
-            self.resolved_at_us = (state == State::Resolved).then(|| call.at_us());
+            self.resolved_at_us = (state == State::Resolved).then(|| when.at_us);
         }
-        self.apply(call, action, effect, None);
+        self.apply(when, action, effect, None);
     }
 
     /// Adds to one of the vendor's own lists, up to its bound.
@@ -207,11 +210,12 @@ impl Ledger {
     /// Makes an incident and calls somebody.
     pub(super) fn create(
         &mut self,
-        call: &Call<'_>,
+        when: impl Into<Stamp>,
         action: &'static str,
         whom: Vec<String>,
         new: NewIncident,
     ) -> Result<&mut Incident, Full> {
+        let when = when.into();
         let index = self.incidents.len();
         if index >= INCIDENTS_AT_MOST {
             return Err(Full);
@@ -232,7 +236,7 @@ impl Ledger {
             title: new.title,
             description: new.description,
             count: 1,
-            created_at_us: call.at_us(),
+            created_at_us: when.at_us,
             acknowledged_at_us: None,
             resolved_at_us: None,
             called: Vec::new(),
@@ -240,11 +244,11 @@ impl Ledger {
             history_left_off: 0,
             own: new.own,
             calls: 0,
-            updated_at_us: call.at_us(),
+            updated_at_us: when.at_us,
         };
         let severity = incident.severity.clone();
-        incident.apply(call, action, Effect::Created, severity);
-        incident.call_out(call, action, whom);
+        incident.apply(when, action, Effect::Created, severity);
+        incident.call_out(when, action, whom);
         self.incidents.push(incident);
         self.incidents.last_mut().ok_or(Full)
     }
