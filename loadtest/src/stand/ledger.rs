@@ -102,7 +102,13 @@ impl Incident {
     }
 
     /// Enters a request into the history.
-    pub(super) fn apply(&mut self, when: impl Into<Stamp>, action: &'static str, effect: Effect, severity: Option<String>) {
+    pub(super) fn apply(
+        &mut self,
+        when: impl Into<Stamp>,
+        action: &'static str,
+        effect: Effect,
+        severity: Option<String>,
+    ) {
         let when = when.into();
         self.updated_at_us = when.at_us;
         if self.history.len() < ENTRIES_AT_MOST {

@@ -96,11 +96,11 @@ impl<'a> Members<'a> {
         if words.contains(&word) {
             return Some(word);
         }
-        self.find(
-            name,
-            Code::InvalidValue,
-            format!("is invalid (must be one of the following: '{}')", words.join("', '")),
-        );
+        let list = match words {
+            [others @ .., last] if !others.is_empty() => format!("'{}' or '{last}'", others.join("', '")),
+            _ => format!("'{}'", words.join("', '")),
+        };
+        self.find(name, Code::InvalidValue, format!("is invalid (must be one of the following: {list})"));
         None
     }
 

@@ -107,7 +107,10 @@ impl Upstream {
             }
         };
         let label = effect.map_or_else(|| response.status().as_u16().to_string(), Effect::label);
-        self.books.borrow_mut().enter(&received, path, body.len(), &label);
+        // A read is no delivery.
+        if head.method != Method::GET {
+            self.books.borrow_mut().enter(&received, path, body.len(), &label);
+        }
         (effect, response)
     }
 }

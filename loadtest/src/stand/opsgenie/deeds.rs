@@ -56,9 +56,7 @@ impl Target {
             None | Some("id") => Ok(Self::Id(identifier)),
             Some("alias") => Ok(Self::Alias(identifier)),
             Some("tiny") => Ok(Self::Tiny(identifier)),
-            Some(_) => {
-                Err(Map::from_iter([("identifierType".to_owned(), json!("Must be one of [id, alias, tiny]"))]))
-            }
+            Some(_) => Err(Map::from_iter([("identifierType".to_owned(), json!("Must be one of [id, alias, tiny]"))])),
         }
     }
 

@@ -213,13 +213,7 @@ fn merge(call: &Call<'_>, id: &str, survivor: &Value, ledger: &mut Ledger) {
 }
 
 /// An alert gets an instance of its own again.
-fn unmerge(
-    call: &Call<'_>,
-    scope: &str,
-    id: &str,
-    reference: &Value,
-    ledger: &mut Ledger,
-) -> Result<Reply, Refused> {
+fn unmerge(call: &Call<'_>, scope: &str, id: &str, reference: &Value, ledger: &mut Ledger) -> Result<Reply, Refused> {
     let serial = ledger.next_serial();
     let Some(instance) = ledger.by_id_mut(id) else { return Err(Refused::Full) };
     let Some(Value::Array(tasks)) = instance.own.get_mut("tasks") else { return Err(Refused::Full) };

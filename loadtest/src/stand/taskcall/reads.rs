@@ -21,7 +21,9 @@ pub(super) fn list(scope: &str, kind: &str, ledger: &Ledger) -> Reply {
     Reply::new(
         200,
         match kind {
-            "users" => json!([{ "display_name": "Example", "preferred_username": "example.user", "policy_id": "dyExampleRef0" }]),
+            "users" => {
+                json!([{ "display_name": "Example", "preferred_username": "example.user", "policy_id": "dyExampleRef0" }])
+            }
             "escalation-policies" => named("policy_name", "policy_ref_id"),
             "services" => named("service_name", "service_ref_id"),
             "business-services" => named("business_service_name", "business_service_ref_id"),
