@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use super::call::Call;
 
 const REQUESTS_AT_MOST: usize = 10_000;
-const BODY_BYTES_AT_MOST: usize = 64 * 1024 * 1024;
+/// Of paths, headers and bodies together.
+const BYTES_AT_MOST: usize = 64 * 1024 * 1024;
 /// What stands where a credential stood.
 pub(super) const HIDDEN: &str = "***";
 
@@ -21,6 +22,7 @@ pub(super) struct Shown {
 }
 
 struct Entry {
+    bytes: usize,
     number: u64,
     at_us: i64,
     method: String,
@@ -56,8 +58,11 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn enter(&mut self, call: &Call<'_>, shown: Shown, answer: &str, processed: bool) {
         self.taken += 1;
-        self.bytes += shown.body.len();
+        let head_bytes: usize = call.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let bytes = head_bytes + call.path.len() + call.query.map_or(0, str::len) + shown.body.len();
+        self.bytes += bytes;
         self.entries.push_back(Entry {
+            bytes,
             number: call.number,
             at_us: call.at_us(),
             method: call.method.to_string(),
@@ -67,9 +72,9 @@ impl Journal {
             answer: answer.to_owned(),
             processed,
         });
-        while self.entries.len() > REQUESTS_AT_MOST || self.bytes > BODY_BYTES_AT_MOST {
+        while self.entries.len() > REQUESTS_AT_MOST || self.bytes > BYTES_AT_MOST {
             let Some(oldest) = self.entries.pop_front() else { break };
-            self.bytes -= oldest.shown.body.len();
+            self.bytes -= oldest.bytes;
         }
     }
 

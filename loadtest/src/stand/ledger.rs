@@ -144,7 +144,7 @@ impl Incident {
                 State::Acknowledged => Some(when.at_us),
                 State::Resolved => self.acknowledged_at_us,
             };
-            self.resolved_at_us = (state == State::Resolved).then(|| when.at_us);
+            self.resolved_at_us = (state == State::Resolved).then_some(when.at_us);
         }
         self.apply(when, action, effect, None);
     }
@@ -273,9 +273,10 @@ impl Ledger {
         indices.iter().rev().filter_map(|&index| self.incidents.get(index))
     }
 
-    /// The id of the newest that is open under the key.
+    /// The id of the one that is open under the key, where a vendor lets one be open only: the newest.
     pub(super) fn open_with_key(&self, scope: &str, key: &str) -> Option<String> {
-        self.with_key(scope, key).find(|incident| incident.is_open()).map(|incident| incident.id.clone())
+        let newest = self.with_key(scope, key).next();
+        newest.filter(|incident| incident.is_open()).map(|incident| incident.id.clone())
     }
 
     /// In the order of creation.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::units::parse_duration;
 
+/// Credentials and alert sources; a further one is told that it has used up its rate.
+const SCOPES_AT_MOST: usize = 10_000;
 /// One window holds a time for each request.
 const REQUESTS_AT_MOST: usize = 100_000;
 
@@ -41,7 +43,7 @@ pub(super) struct Usage {
     pub(super) reset_seconds: u32,
 }
 
-/// The requests of each scope that still count. Scopes are bounded by the credentials.
+/// The requests of each scope that still count.
 #[derive(Default)]
 pub(super) struct Windows {
     taken: HashMap<String, VecDeque<Instant>>,
@@ -50,6 +52,9 @@ pub(super) struct Windows {
 impl Windows {
     /// Takes a request: Err when the rate is used up, and then it does not count.
     pub(super) fn take(&mut self, rate: Rate, scope: &str, now: Instant) -> Result<Usage, Usage> {
+        if self.taken.len() >= SCOPES_AT_MOST && !self.taken.contains_key(scope) {
+            return Err(Usage { limit: rate.requests, used: rate.requests, per: rate.per, reset_seconds: 1 });
+        }
         let taken = self.taken.entry(scope.to_owned()).or_default();
         while taken.front().is_some_and(|&at| now.saturating_duration_since(at) >= rate.per) {
             taken.pop_front();

@@ -93,7 +93,7 @@ fn apply(call: &Call<'_>, edit: Edit<'_>, incident: &mut Incident) {
     let mut effect = Effect::Updated;
     if let Some(status) = edit.status {
         let over = is_over(status);
-        if over != !incident.is_open() {
+        if over == incident.is_open() {
             effect = if over { Effect::Resolved } else { Effect::Updated };
             incident.state = if over { State::Resolved } else { State::Open };
             incident.resolved_at_us = over.then(|| call.at_us());

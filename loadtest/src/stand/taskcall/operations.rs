@@ -11,8 +11,8 @@ use crate::stand::members::{Code, Members, Text};
 /// Above this a JSON number is not exact everywhere.
 const LARGEST_INTEGER: u64 = (1 << 53) - 1;
 const SNOOZE_MINUTES_AT_MOST: u64 = 525_600;
-/// When an acknowledged instance calls again.
-const NEXT_ALERT_US: i64 = 15 * 60 * 1_000_000;
+/// When an instance that nobody resolves calls again.
+pub(super) const NEXT_ALERT_US: i64 = 15 * 60 * 1_000_000;
 
 /// An operation on an instance: its name, the member it needs, and whether it works on a resolved one.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::create::number;
-use super::operations::instance_id;
+use super::operations::{NEXT_ALERT_US, instance_id};
 use super::{Refused, bad_request, time};
 use crate::stand::call::Reply;
 use crate::stand::ledger::{Incident, Ledger};
@@ -82,7 +82,7 @@ pub(super) fn details(scope: &str, body: &Map<String, Value>, ledger: &Ledger) -
     let first = tasks.get(0).map(|task| task["task_ref_id"].clone()).unwrap_or_default();
     let last_alert = tasks.as_array().and_then(|tasks| tasks.last()).map(|task| task["timestamp"].clone());
     let changed = instance.resolved_at_us.or(instance.acknowledged_at_us).unwrap_or(instance.created_at_us);
-    let next = (!instance.is_open()).then_some(Value::Null).unwrap_or_else(|| json!(time(changed + 900_000_000)));
+    let next = instance.is_open().then(|| time(changed + NEXT_ALERT_US));
     Ok(Reply::new(
         200,
         json!({
