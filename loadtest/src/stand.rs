@@ -63,6 +63,12 @@ pub struct Options {
     /// incident.io: so many severities, 1 to 10
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
     severities: u8,
+    /// incident.io: the id of a severity, repeatable, the mildest first; in place of --severities
+    #[arg(long = "severity-id", value_name = "ID", requires = "vendor")]
+    severity_ids: Vec<String>,
+    /// incident.io: one more status, repeatable
+    #[arg(long = "incident-status", value_name = "CATEGORY=ID", requires = "vendor", value_parser = incident_status)]
+    incident_statuses: Vec<(String, String)>,
     /// At most so many requests of a credential in any such time, e.g. 120/60s
     #[arg(long, value_name = "N/DURATION", requires = "vendor", value_parser = rate::parse)]
     rate: Option<Rate>,
@@ -78,6 +84,15 @@ fn alert_source(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((id, secret)) if !id.is_empty() && !secret.is_empty() => Ok((id.to_owned(), secret.to_owned())),
         _ => Err(format!("`{text}` is not of the form ID=SECRET")),
+    }
+}
+
+fn incident_status(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((category, id)) if incidentio::is_category(category) && !id.is_empty() => {
+            Ok((category.to_owned(), id.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not of the form closed=ID")),
     }
 }
 

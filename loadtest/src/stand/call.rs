@@ -83,10 +83,13 @@ impl Call<'_> {
         pair.split_once(':').map(|(_, password)| password.to_owned())
     }
 
-    /// Whether the content type is JSON, with or without parameters.
+    /// Whether the body is said to be JSON, in UTF-8 and not compressed.
     pub(super) fn says_json(&self) -> bool {
-        let kind = self.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        kind.eq_ignore_ascii_case("application/json")
+        let mut parts = self.header("content-type").unwrap_or_default().split(';').map(str::trim);
+        let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+        let charset = parts.find_map(|part| part.to_ascii_lowercase().strip_prefix("charset=").map(str::to_owned));
+        let is_utf8 = charset.is_none_or(|charset| charset.trim_matches('"') == "utf-8");
+        is_json && is_utf8 && self.header("content-encoding").is_none_or(|coding| coding == "identity")
     }
 
     /// The body as a JSON object.

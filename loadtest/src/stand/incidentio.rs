@@ -19,6 +19,7 @@ use super::rate::Usage;
 use crate::upstream::fault::RetryAfter;
 use jiff::{SignedDuration, Timestamp};
 use lists::Lists;
+pub(super) use lists::is_category;
 
 const ALERT_BODY_BYTES_AT_MOST: usize = 524_288;
 
@@ -50,7 +51,7 @@ impl IncidentIo {
         Self {
             credentials: Credentials::new(&options.credentials),
             alert_sources: options.alert_sources.clone(),
-            lists: Lists::new(options.severities),
+            lists: Lists::new(options),
         }
     }
 

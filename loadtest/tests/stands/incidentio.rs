@@ -161,3 +161,17 @@ fn the_rate_is_told_in_headers_and_body() {
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() <= 60);
     assert!(answer.body["rate_limit"]["retry_after"].as_str().unwrap().ends_with('Z'));
 }
+
+#[test]
+fn severities_and_statuses_can_have_ids_of_ones_own() {
+    let stand = stand(&["--severity-id", "low", "--severity-id", "high", "--incident-status", "closed=done"]);
+    let severities = stand.get("/v1/severities").body["severities"].clone();
+    let ranks: Vec<_> = severities.as_array().unwrap().iter().map(|one| (&one["id"], &one["rank"])).collect();
+    assert_eq!(ranks, [(&"low".into(), &1.into()), (&"high".into(), &2.into())]);
+    let body = json!({ "idempotency_key": "k", "visibility": "public", "severity_id": "high" });
+    let id = stand.post("/v2/incidents", &body).body["incident"]["id"].as_str().unwrap().to_owned();
+    let edit = json!({ "notify_incident_channel": false, "incident": { "incident_status_id": "done" } });
+    assert_eq!(stand.post(&format!("/v2/incidents/{id}/actions/edit"), &edit).status, 200);
+    assert_eq!(stand.overview()["resolved"], 1);
+    assert_eq!(stand.get(&format!("/v1/incidents/{id}")).body["incident"]["status"], "closed");
+}

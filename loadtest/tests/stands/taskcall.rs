@@ -130,7 +130,7 @@ fn creates_without_assignment_and_wrong_types_are_400_and_credentials_401() {
     let stand = stand(&["--credential", "secret"]);
     for body in [
         json!({ "title": "t" }),
-        json!({ "title": "t", "users": [], "policy_ref_id": [] }),
+        json!({ "title": "t", "users": [], "policy_ref_id": [""], "service_ref_id": "" }),
         json!({ "title": " ", "users": ["u"] }),
         json!({ "title": "t", "users": "u" }),
         json!({ "title": "t", "users": ["u"], "urgency_level": 6 }),

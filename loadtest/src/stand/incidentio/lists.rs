@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Refused, error, time};
+use crate::stand::Options;
 use crate::stand::call::{Call, Reply};
 
 /// Name and category, in the order of the rank; the first of category `live` is where an incident begins.
@@ -62,24 +63,29 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) fn new(severities: u8) -> Self {
-        let severity = |rank: usize| {
-            let name = match SEVERITIES.get(rank - 1) {
-                Some(name) if severities == 3 => (*name).to_owned(),
-                _ => format!("Severity {rank}"),
-            };
-            element("SEV", rank, &name)
-        };
-        let status = |(index, (name, category)): (usize, &(&str, &str))| {
-            let mut status = element("STS", index + 1, name);
+    pub(super) fn new(options: &Options) -> Self {
+        let mut severities: Vec<Value> = (1..=usize::from(options.severities))
+            .map(|rank| match SEVERITIES.get(rank - 1) {
+                Some(name) if options.severities == 3 => element(&id("SEV", rank), rank, name),
+                _ => element(&id("SEV", rank), rank, &format!("Severity {rank}")),
+            })
+            .collect();
+        if !options.severity_ids.is_empty() {
+            let named = |(index, id): (usize, &String)| element(id, index + 1, &format!("Severity {}", index + 1));
+            severities = options.severity_ids.iter().enumerate().map(named).collect();
+        }
+        let known = STATUSES.iter().enumerate().map(|(index, (name, category))| {
+            let id = id("STS", index + 1);
+            (id, (*name).to_owned(), (*category).to_owned())
+        });
+        let more = options.incident_statuses.iter().map(|(category, id)| (id.clone(), id.clone(), category.clone()));
+        let status = |(index, (id, name, category)): (usize, (String, String, String))| {
+            let mut status = element(&id, index + 1, &name);
             status["category"] = json!(category);
             status
         };
-        Self {
-            // A higher rank is worse.
-            severities: (1..=usize::from(severities)).map(severity).collect(),
-            statuses: STATUSES.iter().enumerate().map(status).collect(),
-        }
+        // A higher rank is worse.
+        Self { severities, statuses: known.chain(more).enumerate().map(status).collect() }
     }
 
     pub(super) fn severity(&self, id: &str) -> Option<&Value> {
@@ -109,7 +115,7 @@ impl Lists {
                 None => return Err(error(call, 404, "not_found", "No such severity").into()),
             },
             Read::Statuses => json!({ "incident_statuses": self.statuses }),
-            Read::Types => json!({ "incident_types": [element("TYP", 1, "Default")] }),
+            Read::Types => json!({ "incident_types": [element(&id("TYP", 1), 1, "Default")] }),
             Read::CustomFields => json!({ "custom_fields": [] }),
             Read::Identity => json!({ "identity": { "name": "stand-in", "roles": ["incident_creator", "viewer"] } }),
         };
@@ -122,8 +128,9 @@ pub(super) fn v1_word(status: &Value) -> &'static str {
     let by_name = V1_STATUSES.iter().find(|(_, name)| status["name"] == *name);
     match (by_name, status["category"].as_str()) {
         (Some((word, _)), _) => word,
-        (None, Some("canceled" | "merged")) => "declined",
-        (None, Some("learning")) => "closed",
+        (None, Some("triage")) => "triage",
+        (None, Some("declined" | "canceled" | "merged")) => "declined",
+        (None, Some("closed" | "learning")) => "closed",
         _ => "monitoring",
     }
 }
@@ -133,10 +140,16 @@ pub(super) fn is_over(status: &Value) -> bool {
     matches!(status["category"].as_str(), Some("closed" | "declined" | "canceled" | "merged" | "learning"))
 }
 
-fn element(kind: &str, rank: usize, name: &str) -> Value {
+/// Whether statuses of this category exist.
+pub(in crate::stand) fn is_category(word: &str) -> bool {
+    STATUSES.iter().any(|(_, category)| *category == word)
+}
+
+fn id(kind: &str, rank: usize) -> String {
+    format!("01STAND{kind}{rank:016}")
+}
+
+fn element(id: &str, rank: usize, name: &str) -> Value {
     let at = time(0);
-    json!({
-        "id": format!("01STAND{kind}{rank:016}"), "name": name, "description": name, "rank": rank,
-        "created_at": at, "updated_at": at,
-    })
+    json!({ "id": id, "name": name, "description": name, "rank": rank, "created_at": at, "updated_at": at })
 }

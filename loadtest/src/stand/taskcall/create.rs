@@ -78,8 +78,12 @@ fn read(body: &Map<String, Value>) -> Result<Create, Refused> {
     let title = members.text("title", Text::required(usize::MAX));
     let description = members.text("description", any);
     let service = members.text("service_ref_id", any).filter(|service| !service.trim().is_empty());
-    let policies = members.texts("policy_ref_id", LIST_AT_MOST, usize::MAX, false);
-    let users = members.texts("users", LIST_AT_MOST, usize::MAX, false);
+    // An empty name is nobody's.
+    let mut named = |list| {
+        let names = members.texts(list, LIST_AT_MOST, usize::MAX, false);
+        names.into_iter().filter(|name| !name.trim().is_empty()).collect::<Vec<_>>()
+    };
+    let (policies, users) = (named("policy_ref_id"), named("users"));
     let urgency = members.integer("urgency_level", 1, 5, false);
     let notes = members.text("notes", any);
     members.texts("tags", usize::MAX, usize::MAX, false);
