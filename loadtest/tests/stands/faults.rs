@@ -69,7 +69,8 @@ fn requests_are_shown_without_their_credentials() {
     let taskcall = taskcall();
     taskcall.post("/create", &create());
     let pagerduty = Stand::start("pagerduty", &[]);
-    pagerduty.post("/v2/enqueue", &json!({ "routing_key": "s3cret", "event_action": "resolve", "dedup_key": "k" }));
+    let payload = json!({ "summary": "s", "source": "h", "severity": "info" });
+    pagerduty.post("/v2/enqueue", &json!({ "routing_key": "s3cret", "event_action": "trigger", "payload": payload }));
     let squadcast = Stand::start("squadcast", &["--credential", "s3cret"]);
     squadcast.post("/v2/incidents/api/s3cret", &json!({ "status": "resolve", "event_id": "k" }));
     squadcast.post("/v2/incidents/api/wr0ng/", &json!({}));
