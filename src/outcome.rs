@@ -383,11 +383,48 @@ pub enum DeadReason {
     Unreadable = 4,
     /// It cannot be said in the upstream's dialect.
     NotExpressible = 5,
+    /// An element of a batch that breaks the rules of its API; kept at intake, never accepted.
+    InvalidEvent = 6,
+    /// The same for one above its limit.
+    BodyTooLarge = 7,
+}
+
+/// Why an element of a batch was rejected alone (contracts/alertmanager.md 3). It is kept as a dead letter at
+/// [`INTAKE`](crate::metrics::INTAKE), under the label that counts it as rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unfit {
+    Invalid,
+    TooLarge,
+}
+
+impl Unfit {
+    pub const ALL: [Self; 2] = [Self::Invalid, Self::TooLarge];
+
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Invalid => Reason::InvalidEvent,
+            Self::TooLarge => Reason::BodyTooLarge,
+        }
+    }
+
+    pub const fn dead_reason(self) -> DeadReason {
+        match self {
+            Self::Invalid => DeadReason::InvalidEvent,
+            Self::TooLarge => DeadReason::BodyTooLarge,
+        }
+    }
 }
 
 impl DeadReason {
-    pub const ALL: [Self; 5] =
-        [Self::Refused, Self::GaveUp, Self::PredecessorDead, Self::Unreadable, Self::NotExpressible];
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::GaveUp,
+        Self::PredecessorDead,
+        Self::Unreadable,
+        Self::NotExpressible,
+        Self::InvalidEvent,
+        Self::BodyTooLarge,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -396,7 +433,14 @@ impl DeadReason {
             Self::PredecessorDead => "predecessor_dead",
             Self::Unreadable => "unreadable",
             Self::NotExpressible => "not_expressible",
+            Self::InvalidEvent => "invalid_event",
+            Self::BodyTooLarge => "body_too_large",
         }
+    }
+
+    /// Whether it was rejected at intake: it never was an event that any upstream could get.
+    pub const fn is_of_intake(self) -> bool {
+        matches!(self, Self::InvalidEvent | Self::BodyTooLarge)
     }
 
     pub fn from_code(code: u8) -> Option<Self> {
@@ -446,6 +490,18 @@ mod tests {
         }
         let labels: std::collections::HashSet<_> = ROWS.iter().map(|row| row.label).collect();
         assert_eq!(labels.len(), ROWS.len());
+    }
+
+    #[test]
+    fn what_is_rejected_alone_is_counted_and_kept_under_one_label() {
+        for unfit in Unfit::ALL {
+            assert_eq!(unfit.reason().label(), unfit.dead_reason().name());
+            assert!(unfit.dead_reason().is_of_intake());
+        }
+        for reason in DeadReason::ALL {
+            assert_eq!(DeadReason::from_code(reason as u8), Some(reason));
+            assert_eq!(reason.is_of_intake(), Unfit::ALL.iter().any(|unfit| unfit.dead_reason() == reason));
+        }
     }
 
     #[test]
