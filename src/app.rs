@@ -1,5 +1,6 @@
 //! Builds the rooms, joins them, starts and stops them in order. The only room that knows all others.
 
+mod look;
 mod reload;
 mod watch;
 
