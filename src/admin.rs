@@ -5,6 +5,7 @@ mod access;
 mod dead_letters;
 mod dispatch;
 mod events;
+mod names;
 mod observe;
 mod openapi;
 mod operate;

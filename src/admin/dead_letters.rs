@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::dispatch::Call;
 use super::query::Values;
-use super::{Answered, error, json, shown};
+use super::{Answered, error, json, names, shown};
 use crate::forward::{Filter, How, Refused};
 
 /// Rows of a list unless it is asked for more.
@@ -24,11 +24,17 @@ fn filter(values: &Values) -> Filter {
 pub(super) async fn list(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
     let rows = values.count("limit").unwrap_or(ROWS_USUAL);
-    shown(&desk.forward.dead_letters(filter(&values), values.text("after"), rows).await)
+    let letters = desk.forward.dead_letters(filter(&values), values.text("after"), rows).await;
+    // The page behind the last one is empty, whatever the filter.
+    let wrong = || names::unknown(desk, &values).filter(|_| letters.is_empty() && values.text("after").is_none());
+    wrong().unwrap_or_else(|| shown(&letters))
 }
 
 pub(super) async fn groups(call: Call<'_>) -> Answered {
-    shown(&call.desk.forward.dead_letter_groups(filter(&call.values)).await)
+    let Call { desk, values, .. } = call;
+    let groups = desk.forward.dead_letter_groups(filter(&values)).await;
+    let wrong = || names::unknown(desk, &values).filter(|_| groups.is_empty());
+    wrong().unwrap_or_else(|| shown(&groups))
 }
 
 pub(super) async fn one(call: Call<'_>) -> Answered {
@@ -61,7 +67,11 @@ pub(super) async fn replay_many(call: Call<'_>) -> Answered {
         (false, None) => How::AtOnce,
     };
     match desk.forward.replay_all(filter(&values), how).await {
-        Ok(replayed) => shown(&replayed),
+        Ok(replayed) => {
+            let matching = replayed.replayed + replayed.refused + replayed.scheduled.unwrap_or(0);
+            let wrong = || names::unknown(desk, &values).filter(|_| matching == 0);
+            wrong().unwrap_or_else(|| shown(&replayed))
+        }
         Err(refused) => refusal(&refused),
     }
 }
@@ -77,7 +87,13 @@ pub(super) async fn drop_many(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
     let dry_run = values.flag("dry_run");
     let confirm = values.count("confirm").filter(|_| !dry_run);
-    match desk.forward.drop_letters(filter(&values), confirm).await {
+    let dropped = desk.forward.drop_letters(filter(&values), confirm).await;
+    if matches!(dropped, Ok(0))
+        && let Some(wrong) = names::unknown(desk, &values)
+    {
+        return wrong;
+    }
+    match dropped {
         Ok(dropped) if confirm.is_some() => json(StatusCode::OK, &json!({ "dropped": dropped })),
         Ok(matching) if dry_run => json(StatusCode::OK, &json!({ "would_drop": matching, "dry_run": true })),
         Ok(matching) => {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{get, text, to, write};
 use crate::faults::{Arrival, Fault, Upstream};
-use crate::harness::{PATH, Surgegate, resolve, trigger, wait_until};
+use crate::harness::{PATH, Surgegate, ended, resolve, trigger, verb, wait_until};
 
 fn count(surgegate: &Surgegate) -> u64 {
     surgegate.scrape().count("dead_letters", &[])
@@ -35,10 +35,8 @@ fn filters_choose_and_groups_count() {
     wait_until("what follows a dead trigger", || count(&surgegate) == 26);
     assert_eq!(rows(&surgegate, "").len(), 26);
     assert_eq!(rows(&surgegate, "?upstream=pager").len(), 13);
-    assert_eq!(rows(&surgegate, "?upstream=none").len(), 0);
     assert_eq!(rows(&surgegate, "?reason=predecessor_dead").len(), 2);
     assert_eq!(rows(&surgegate, "?integration=payments&reason=refused&upstream=archive").len(), 12);
-    assert_eq!(rows(&surgegate, "?integration=other").len(), 0);
     assert_eq!((rows(&surgegate, "?since=1h").len(), rows(&surgegate, "?until=1h").len()), (26, 0));
     // Half of them, split at the moment of one.
     let of_pager = rows(&surgegate, "?upstream=pager");
@@ -185,4 +183,36 @@ fn many_are_dropped_only_when_they_were_counted() {
     assert_eq!((count(&surgegate), scrape.count("events_dropped_total", &[("reason", "operator")])), (6, 6));
     assert_eq!(drop("?confirm=6", 200), json!({ "dropped": 6 }));
     assert_eq!(drop("?confirm=0", 200), json!({ "dropped": 0 }));
+}
+
+#[test]
+fn a_filter_by_a_name_that_nothing_has_is_told_and_not_an_empty_answer() {
+    let (_upstream, surgegate) = with_dead_letters(&["pager", "archive"], 1);
+    let told = |method: &str, path: &str| write(&surgegate, method, path, 400)["message"].as_str().unwrap().to_owned();
+    let near = "no upstream is called pagr: did you mean pager?";
+    assert_eq!(told("GET", "/api/v1/dead-letters?upstream=pagr"), near);
+    assert_eq!(told("GET", "/api/v1/dead-letters/groups?upstream=pagr"), near);
+    assert_eq!(told("POST", "/api/v1/dead-letters/replay?upstream=pagr"), near);
+    assert_eq!(told("POST", "/api/v1/dead-letters/replay?upstream=pagr&dry_run=true"), near);
+    assert_eq!(told("DELETE", "/api/v1/dead-letters?upstream=pagr"), near);
+    assert_eq!(told("DELETE", "/api/v1/dead-letters?upstream=pagr&confirm=0"), near);
+    let listed = "no upstream is called x-y; there are: archive, pager";
+    assert_eq!(told("GET", "/api/v1/dead-letters?upstream=x-y"), listed);
+    let near = "no integration is called paymets: did you mean payments?";
+    assert_eq!(told("GET", "/api/v1/dead-letters?integration=paymets"), near);
+    assert_eq!(told("GET", "/api/v1/tap?integration=paymets"), near);
+    assert_eq!(told("GET", "/api/v1/events?integration=paymets&key=poison-0"), near);
+    // What is there and has none, and the page behind the last one, are no mistakes.
+    assert_eq!(rows(&surgegate, "?upstream=pager&reason=gave_up"), [Value::Null; 0]);
+    let last = rows(&surgegate, "?upstream=pager")[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(rows(&surgegate, &format!("?upstream=pager&after={last}")), [Value::Null; 0]);
+    assert_eq!(count(&surgegate), 2, "nothing was changed");
+    // From the command line.
+    let admin = surgegate.admin_address().to_string();
+    for words in ["dead-letters ls --upstream pagr", "dead-letters groups --upstream pagr", "tap --integration paymets"]
+    {
+        let mut words = words.split(' ');
+        let said = ended(verb(words.next().unwrap()).args(words).env("SURGEGATE_ADMIN", format!("http://{admin}")));
+        said.ended(1).complains(": did you mean pa");
+    }
 }
