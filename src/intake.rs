@@ -87,8 +87,10 @@ struct Trail {
     ended: Few<Ended>,
     /// Who it was refused for, and the limit that refused it.
     refused: Option<Box<(Arc<Integration>, Option<Rate>)>>,
-    /// Body bytes were left unread, or the sender is to lose its connection.
+    /// Body bytes were left unread.
     close: bool,
+    /// The sender is to lose its connection.
+    leaves: bool,
     /// For those who watch; `None` while nobody does.
     watched: Option<Box<Watched>>,
 }
@@ -210,7 +212,7 @@ impl Intake {
             meter.answered(status);
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
-        Answer { response, close: trail.close }
+        Answer { response, close: trail.close, leaves: trail.leaves }
     }
 
     /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds.
@@ -304,21 +306,21 @@ impl Intake {
 
     /// Steps 1 to 3: path, method, key.
     fn know(&self, method: &Method, uri: &Uri, now: Instant, trail: &mut Trail) -> Result<Known, Refusal> {
-        let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
         let terms = self.terms.load();
+        let no_route = || Refusal::new(Reason::NoRoute, "no such path");
+        let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
+        trail.matched = u8::try_from(index).ok();
+        let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
         if uri_bytes > terms.uri_bytes_max {
             let message = format!("the path is longer than {} bytes", terms.uri_bytes_max);
             return Err(Refusal::new(Reason::UriTooLong, message));
         }
-        let no_route = || Refusal::new(Reason::NoRoute, "no such path");
-        let Matched { index, dialect, route, key } = dialect::route(uri.path()).ok_or_else(no_route)?;
-        trail.matched = u8::try_from(index).ok();
         if method != route.method {
             return Err(Refusal::new(Reason::WrongMethod, format!("use {}", route.method)));
         }
         let Some(integration) = terms.keys.find(key) else {
             // Same answer to all; only those beyond the global bucket lose their connection (DESIGN 5.8).
-            trail.close |= !terms.unauthenticated.take(now);
+            trail.leaves |= !terms.unauthenticated.take(now);
             return Err(Refusal::new(Reason::UnknownKey, "unknown key or path"));
         };
         Ok(Known { dialect, route, integration: Arc::clone(integration) })

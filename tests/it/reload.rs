@@ -338,7 +338,8 @@ fn what_only_a_start_can_change_is_said_and_the_rest_is_taken() {
     assert!(surgegate.is_said(r#""message":"dedup.open_ttl was changed: that waits for the next start""#));
     // The limit is in force: the usual path is too long for it.
     let long = format!("{PATH}?{}", "x".repeat(64));
-    assert_eq!(surgegate.post(&long, trigger("k")).status, 414);
+    let answer = surgegate.post(&long, trigger("k"));
+    assert_eq!((answer.status, &answer.json()["reason"]), (414, &json!("uri_too_long")));
     assert_eq!(surgegate.observe("/livez").unwrap().status, 200);
 }
 
