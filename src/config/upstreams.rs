@@ -115,7 +115,10 @@ fn fits(section: &Section, kind: Kind, mode: Option<Mode>) {
         }
     } else if !section.has("url") {
         let hint = match kind {
-            Kind::Squadcast => "the vendor's address with `credential`, or the whole URL with the key in it",
+            Kind::Squadcast => {
+                "the vendor has no address that fits all: copy that of your region and write the key as `credential`, or \
+                 copy the whole URL with the key in it"
+            }
             _ => "the address events are sent to",
         };
         section.error("url", Wrong::value("missing").code("missing").hint(hint));
