@@ -18,7 +18,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
 pub use answer::{Answer, Failed, Hold, Verdict};
-pub use masked::masked;
+pub use masked::{masked, masked_text};
 
 use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::Stored;

@@ -38,18 +38,10 @@ pub(super) async fn groups(call: Call<'_>) -> Answered {
 }
 
 pub(super) async fn one(call: Call<'_>) -> Answered {
-    let (row, event) = match call.desk.forward.dead_letter(call.id()).await {
-        Ok(found) => found,
-        Err(refused) => return refusal(&refused),
-    };
-    let mut body = match serde_json::to_value(row) {
-        Ok(body) => body,
-        Err(failed) => return error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
-    };
-    if let (Some(members), Some(event)) = (body.as_object_mut(), event) {
-        members.insert("event".to_owned(), event);
+    match call.desk.forward.dead_letter(call.id()).await {
+        Ok(found) => shown(&found),
+        Err(refused) => refusal(&refused),
     }
-    json(StatusCode::OK, &body)
 }
 
 pub(super) async fn replay(call: Call<'_>) -> Answered {

@@ -102,7 +102,10 @@ impl Desk {
                     lanes.make_ready(cargo.lane);
                 }),
                 Verdict::Delivered | Verdict::Unclear => self.delivered(place, cargo),
-                Verdict::Refused => self.bury(place, cargo, DeadReason::Refused),
+                Verdict::Refused => {
+                    self.keep_answer(cargo, landed);
+                    self.bury(place, cargo, DeadReason::Refused);
+                }
                 Verdict::Partly(failed) => match failed.iter().find(|failed| failed.event_uid == cargo.uid) {
                     None => self.delivered(place, cargo),
                     Some(failed) => self.failed_alone(place, cargo, *failed, landed, now),
@@ -120,6 +123,7 @@ impl Desk {
             }
         });
         if failed.refused {
+            self.keep_answer(cargo, landed);
             self.bury(place, cargo, DeadReason::Refused);
         } else {
             self.retry(place, cargo, Hold::Lane(None), landed, now);
@@ -129,6 +133,7 @@ impl Desk {
     fn retry(&mut self, place: usize, cargo: &Cargo, hold: Hold, landed: &Landed, now: Instant) {
         let since = self.since(place, cargo.sequence, cargo.received_at);
         if age(since, Micros::now()) >= landed.config.give_up_after {
+            self.keep_answer(cargo, landed);
             self.bury(place, cargo, DeadReason::GaveUp);
             return;
         }
@@ -187,6 +192,13 @@ impl Desk {
         }
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         upstream.lanes.advance(cargo.lane);
+    }
+
+    /// What the upstream said is of use to whoever looks at the dead letter.
+    fn keep_answer(&self, cargo: &Cargo, landed: &Landed) {
+        if let Ok(answer) = &landed.result {
+            self.mailbox.answers.keep(&landed.config, cargo.sequence, answer);
+        }
     }
 
     /// The event becomes a dead letter.

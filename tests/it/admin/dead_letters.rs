@@ -1,12 +1,13 @@
 //! Dead letters by filter: seen, grouped, replayed at once and at a pace, dropped when they were counted.
 
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{get, text, to, write};
 use crate::faults::{Arrival, Fault, Upstream};
-use crate::harness::{PATH, Surgegate, ended, resolve, trigger, verb, wait_until};
+use crate::harness::{KEY, PATH, Surgegate, ended, resolve, trigger, verb, wait_until};
 
 fn count(surgegate: &Surgegate) -> u64 {
     surgegate.scrape().count("dead_letters", &[])
@@ -215,4 +216,67 @@ fn a_filter_by_a_name_that_nothing_has_is_told_and_not_an_empty_answer() {
         let said = ended(verb(words.next().unwrap()).args(words).env("SURGEGATE_ADMIN", format!("http://{admin}")));
         said.ended(1).complains(": did you mean pa");
     }
+}
+
+/// A server that refuses everything with this body.
+fn refusing(body: String) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, body) = (stream.unwrap(), body.clone());
+            std::thread::spawn(move || {
+                // Each request comes in one or two pieces, and ends with the event's last brace.
+                let mut seen = Vec::new();
+                let mut block = [0; 16 * 1024];
+                while let Ok(count @ 1..) = stream.read(&mut block) {
+                    seen.extend_from_slice(&block[..count]);
+                    if seen.ends_with(b"}") {
+                        seen.clear();
+                        let length = body.len();
+                        let head = format!("HTTP/1.1 422 Unprocessable\r\ncontent-length: {length}\r\n\r\n");
+                        stream.write_all((head + &body).as_bytes()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn what_the_upstream_said_when_it_refused_is_shown_with_the_dead_letter_without_secrets() {
+    const CREDENTIAL: &str = "whsec_c2VjcmV0LXRoYXQtbm9ib2R5LXNlZXM";
+    const IN_PATH: &str = "hook-4f1d9a77c2b0";
+    // The second one stands across the place of the cut, which must leave no half of it.
+    let body = format!(
+        "no such service for {IN_PATH} with {CREDENTIAL}: poison-0 {}{CREDENTIAL}tail{}",
+        "x".repeat(410),
+        "y".repeat(600)
+    );
+    let at = refusing(body);
+    let text = format!(
+        "integrations:\n  - {{ name: payments, keys: [{{ key: '{KEY}' }}], upstreams: [pager] }}\n\
+         upstreams: [{{ name: pager, kind: webhook, url: 'http://{at}/{IN_PATH}', credential: '{CREDENTIAL}' }}]\n"
+    );
+    let mut surgegate = Surgegate::start(&[&text]);
+    assert_eq!(surgegate.post(PATH, trigger("poison-0")).status, 202);
+    wait_until("a dead letter", || count(&surgegate) == 1);
+    let id = rows(&surgegate, "")[0]["id"].as_str().unwrap().to_owned();
+    assert!(rows(&surgegate, "")[0]["last_answer"].is_null(), "a list is no place for it");
+    let letter = get(&surgegate, &format!("/api/v1/dead-letters/{id}"));
+    let said = letter["last_answer"].as_str().unwrap_or_else(|| panic!("{letter}"));
+    assert!(said.starts_with("no such service for *** with ***: po***"), "{said}");
+    assert!(said.contains("x***taily") && (500..=520).contains(&said.len()), "{} B: {said}", said.len());
+    for secret in [&CREDENTIAL[..12], IN_PATH, "poison-0"] {
+        assert!(!letter["last_answer"].to_string().contains(secret), "{secret} in {said}");
+    }
+    let admin = format!("http://{}", surgegate.admin_address());
+    let shown = ended(verb("dead-letters").args(["show", &id]).env("SURGEGATE_ADMIN", admin)).ended(0);
+    shown.says("last_answer  no such service for ***");
+    // It is kept in memory alone.
+    surgegate.stop();
+    surgegate.start_again();
+    let letter = get(&surgegate, &format!("/api/v1/dead-letters/{id}"));
+    assert!(letter["last_answer"].is_null() && letter["status"] == 422, "{letter}");
 }
