@@ -159,22 +159,18 @@ fn rows(findings: &[Finding]) -> Vec<serde_json::Value> {
     findings.iter().filter_map(|finding| serde_json::to_value(finding).ok()).collect()
 }
 
-type Read = Result<(Config, Option<tls::Loaded>), config::Errors>;
+type Read = Result<(Config, Option<tls::Loaded>, Looks), config::Errors>;
 
-/// The configuration, and the certificate that it names; and how its files look as read. `before`: how those known so far
+/// The configuration, the certificate that it names, and how its files look as read. `before`: how those known so far
 /// looked.
-fn read(load: &Load, before: Looks) -> (Looks, Read) {
-    let read = load().and_then(|config| {
-        let tls = config.ingest.tls.as_ref().map(tls::load).transpose().map_err(|error| {
-            let finding = Finding::error("tls", format!("listen.ingest.tls: {error}"));
-            config::Errors { findings: vec![finding], more: 0 }
-        })?;
-        Ok((config, tls))
-    });
-    match read {
-        Ok((config, tls)) => (looks_read(&config.files, &before, config.read_at), Ok((config, tls))),
-        Err(errors) => (before, Err(errors)),
-    }
+fn read(load: &Load, before: &Looks) -> Read {
+    let config = load()?;
+    let tls = config.ingest.tls.as_ref().map(tls::load).transpose().map_err(|error| {
+        let finding = Finding::error("tls", format!("listen.ingest.tls: {error}"));
+        config::Errors { findings: vec![finding], more: 0 }
+    })?;
+    let looks = looks_read(&config.files, before, config.read_at);
+    Ok((config, tls, looks))
 }
 
 impl Reloader {
@@ -241,30 +237,29 @@ impl Reloader {
             let why = "the configuration came from no file: there is nothing to read again".to_owned();
             return (ReloadStatus::Failed, Some(why), Vec::new());
         };
+        let before = self.looks_before().await;
+        // Whatever comes of it: what looks so was tried, and nobody tries it again unasked.
+        lock(&self.seen).extend(before.clone());
         let stuck = Arc::strong_count(&self.readings) - 1;
         if stuck >= STUCK_MAX {
             let why = format!("{stuck} readings before this one still wait for their files");
             return (ReloadStatus::Failed, Some(why), Vec::new());
         }
         // Files are read: not on the runtime that answers probes.
-        let before = self.looks_before().await;
         let (reading, progress) = (Arc::clone(&self.readings), Arc::<Progress>::default());
         let told = Arc::clone(&progress);
         let read = tokio::task::spawn_blocking(move || {
-            let read = file::told_to(told, || read(&load, before));
+            let read = file::told_to(told, || read(&load, &before));
             drop(reading);
             read
         });
         match tokio::time::timeout(READ_TIME_MAX, read).await {
-            Ok(Ok((looks, Ok((config, tls))))) => {
+            Ok(Ok(Ok((config, tls, looks)))) => {
                 *lock(&self.seen) = looks;
                 let findings = self.take(config, tls, current).await;
                 (ReloadStatus::Reloaded, None, rows(&findings))
             }
-            Ok(Ok((looks, Err(errors)))) => {
-                lock(&self.seen).extend(looks);
-                (ReloadStatus::Invalid, Some(errors.in_a_line()), rows(&errors.findings))
-            }
+            Ok(Ok(Err(errors))) => (ReloadStatus::Invalid, Some(errors.in_a_line()), rows(&errors.findings)),
             Ok(Err(error)) => (ReloadStatus::Failed, Some(error.to_string()), Vec::new()),
             Err(_) => {
                 let finding = Finding::unanswered(progress.file().as_deref(), READ_TIME_MAX);

@@ -477,6 +477,25 @@ fn a_file_on_a_mount_that_does_not_answer_holds_up_neither_health_nor_a_later_re
 }
 
 #[test]
+fn an_edit_that_names_a_file_on_such_a_mount_is_tried_once_and_not_over_and_over() {
+    let recorder = Recorder::start();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, NEW).unwrap();
+    let surgegate = Surgegate::start(&[&integration(&[OLD], "", &recorder.url())]);
+    let hang = ["-P", &key.display().to_string(), "-e", "trace=openat", "-e", "inject=openat:delay_enter=300s"];
+    let watch = Watch::process(surgegate.pid(), &folder.path().join("notes"), &hang.map(str::to_owned));
+    let text = integration(&[], "", &recorder.url());
+    replace(&own(&surgegate), &text.replace("keys: []", &format!("keys: [{{ key_file: '{}' }}]", key.display())));
+    wait_until("it is given up", || configuration(&surgegate)["status"] == "failed");
+    // Many times as long as the watch waits for a file to settle.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(surgegate.said().matches("read again and not taken").count(), 1, "{}", surgegate.said());
+    assert_eq!(surgegate.post(&path(OLD), trigger("a")).status, 202);
+    drop(watch);
+}
+
+#[test]
 fn an_edit_and_its_hup_are_one_reading() {
     let recorder = Recorder::start();
     let text = |severity: usize| integration(&[OLD], &format!(", default_severity: {severity}"), &recorder.url());
