@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::dispatch::Call;
 use super::query::Values;
-use super::{Answered, error, json, names, shown};
+use super::{Answered, Desk, error, json, names, shown};
 use crate::forward::{Filter, How, Refused};
 
 /// Rows of a list unless it is asked for more.
@@ -21,20 +21,28 @@ fn filter(values: &Values) -> Filter {
     }
 }
 
+/// What is wrong with a filter that names what is not there and matches nothing; asked before anything is done.
+async fn mistyped(desk: &Desk, values: &Values) -> Option<Answered> {
+    let wrong = names::unknown(desk, values)?;
+    let matching = desk.forward.dead_letter_groups(filter(values)).await;
+    matching.is_empty().then_some(wrong)
+}
+
 pub(super) async fn list(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
     let rows = values.count("limit").unwrap_or(ROWS_USUAL);
-    let letters = desk.forward.dead_letters(filter(&values), values.text("after"), rows).await;
-    // The page behind the last one is empty, whatever the filter.
-    let wrong = || names::unknown(desk, &values).filter(|_| letters.is_empty() && values.text("after").is_none());
-    wrong().unwrap_or_else(|| shown(&letters))
+    match mistyped(desk, &values).await {
+        Some(wrong) => wrong,
+        None => shown(&desk.forward.dead_letters(filter(&values), values.text("after"), rows).await),
+    }
 }
 
 pub(super) async fn groups(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
-    let groups = desk.forward.dead_letter_groups(filter(&values)).await;
-    let wrong = || names::unknown(desk, &values).filter(|_| groups.is_empty());
-    wrong().unwrap_or_else(|| shown(&groups))
+    match mistyped(desk, &values).await {
+        Some(wrong) => wrong,
+        None => shown(&desk.forward.dead_letter_groups(filter(&values)).await),
+    }
 }
 
 pub(super) async fn one(call: Call<'_>) -> Answered {
@@ -58,12 +66,11 @@ pub(super) async fn replay_many(call: Call<'_>) -> Answered {
         (false, Some(per_second)) => How::PerSecond(per_second),
         (false, None) => How::AtOnce,
     };
+    if let Some(wrong) = mistyped(desk, &values).await {
+        return wrong;
+    }
     match desk.forward.replay_all(filter(&values), how).await {
-        Ok(replayed) => {
-            let matching = replayed.replayed + replayed.refused + replayed.scheduled.unwrap_or(0);
-            let wrong = || names::unknown(desk, &values).filter(|_| matching == 0);
-            wrong().unwrap_or_else(|| shown(&replayed))
-        }
+        Ok(replayed) => shown(&replayed),
         Err(refused) => refusal(&refused),
     }
 }
@@ -79,13 +86,10 @@ pub(super) async fn drop_many(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
     let dry_run = values.flag("dry_run");
     let confirm = values.count("confirm").filter(|_| !dry_run);
-    let dropped = desk.forward.drop_letters(filter(&values), confirm).await;
-    if matches!(dropped, Ok(0))
-        && let Some(wrong) = names::unknown(desk, &values)
-    {
+    if let Some(wrong) = mistyped(desk, &values).await {
         return wrong;
     }
-    match dropped {
+    match desk.forward.drop_letters(filter(&values), confirm).await {
         Ok(dropped) if confirm.is_some() => json(StatusCode::OK, &json!({ "dropped": dropped })),
         Ok(matching) if dry_run => json(StatusCode::OK, &json!({ "would_drop": matching, "dry_run": true })),
         Ok(matching) => {

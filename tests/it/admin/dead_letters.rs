@@ -92,7 +92,7 @@ fn a_dry_run_tells_what_a_replay_then_does() {
     let path = "/api/v1/dead-letters/replay?reason=refused";
     let dry = write(&surgegate, "POST", &format!("{path}&dry_run=true"), 200);
     assert_eq!(dry, json!({ "replayed": 11, "refused": 0, "dry_run": true }));
-    let dry = write(&surgegate, "POST", "/api/v1/dead-letters/replay?upstream=other&dry_run=true", 200);
+    let dry = write(&surgegate, "POST", "/api/v1/dead-letters/replay?reason=gave_up&dry_run=true", 200);
     assert_eq!(dry["replayed"], 0);
     assert_eq!((count(&surgegate), upstream.arrivals().len()), (11, arrived), "a dry run changes nothing");
 
@@ -139,7 +139,10 @@ fn a_paced_replay_takes_its_time_and_is_replaced_by_the_next() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(began.elapsed() > Duration::from_millis(1200), "all at once: {:?}", began.elapsed());
-    let stopped = write(&surgegate, "POST", "/api/v1/dead-letters/replay?per_second=1&upstream=none", 200);
+    // What is refused changes nothing: it goes on.
+    write(&surgegate, "POST", "/api/v1/dead-letters/replay?per_second=1&upstream=none", 400);
+    wait_until("the paced replay to go on", || taken() >= 27);
+    let stopped = write(&surgegate, "POST", "/api/v1/dead-letters/replay?per_second=1&reason=gave_up", 200);
     assert_eq!(stopped["scheduled"], 0);
     let given_up = stopped["given_up"].as_u64().unwrap_or(0);
     surgegate.wait_until_delivered();
