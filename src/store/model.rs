@@ -627,11 +627,12 @@ impl World {
             (Stand::Settled, _) => return,
         };
         note!(self, "event {event} at {name}: {ending:?}");
+        // Every second delivery teaches what the upstream calls the incident.
+        let waits = self.known[event].lots[name].now == Stand::Waiting;
+        let teaches = waits && event % 2 == 0 && ending == Ending::DELIVERED;
+        let remote = Remote::new(&format!("{name}-{event}"), None).filter(|_| teaches);
         let running = self.running();
         let meter = running.metrics.upstream(name);
-        // Every second delivery teaches what the upstream calls the incident.
-        let teaches = event % 2 == 0 && ending == Ending::DELIVERED;
-        let remote = Remote::new(&format!("{name}-{event}"), None).filter(|_| teaches);
         match remote.clone() {
             None => running.store.settle(&meter, "fleet", sequence, ending),
             Some(remote) => {
