@@ -36,6 +36,7 @@ mod refusals;
 mod reload;
 mod remote;
 mod secrets;
+mod sinks;
 mod slow;
 mod spool;
 mod strikes;
