@@ -21,7 +21,8 @@
 //! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
 //! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
 //! passes for a record. `sequence` names the event that the record is about; only an `Accepted` or a `Rejected` takes a
-//! new one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
+//! new one. What a batch says of all its events is a record of its own (`Envelope`), written once in each segment that has
+//! some of them, before the first; they name its offset. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
 //! shape of a segment; its parts: `store/checkpoint.rs`.
 //!
 //! # Limits
@@ -1037,8 +1038,14 @@ impl Store {
     /// Its record is not there, damaged, or cannot be read just now.
     pub fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
         let mut read = None;
-        self.find(&[sequence], &mut |sequence, at, event| read = event.to_stored(sequence).map(|stored| (at, stored)))?;
-        read.ok_or(ReadError::Damaged(Position(0)))
+        self.find(&[sequence], &mut |sequence, at, event| {
+            read = event.to_stored(sequence).map(|stored| (at, stored, event.envelope_at()));
+        })?;
+        let (at, mut stored, envelope_at) = read.ok_or(ReadError::Damaged(Position(0)))?;
+        if let Some(offset) = envelope_at {
+            stored.event.envelope = self.reader.envelope(&self.core.disk, at, offset)?;
+        }
+        Ok((at, stored))
     }
 
     /// The oldest event that waits for an upstream.

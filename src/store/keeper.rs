@@ -276,19 +276,21 @@ impl Keeper {
         let mut lost = BTreeSet::new();
         let mut payloads = vec![];
         let mut bytes = 0;
+        let most = self.core.disk.segment_bytes(segment.id) / MERGE_PART;
         for sequence in wanted {
             let read = places.get(sequence).map(|at| self.reader.payload(&self.core.disk, *at));
             match read {
                 Some(Ok(payload)) => {
+                    // An envelope counts for each event that is copied with it.
                     bytes += payload.len() as u64;
+                    if bytes > most {
+                        return Ok(None);
+                    }
                     payloads.push((*sequence, payload));
                 }
                 Some(Err(super::ReadError::Io(error))) => return Err(error),
                 Some(Err(super::ReadError::Damaged(_))) | None => drop(lost.insert(*sequence)),
             }
-        }
-        if bytes > self.core.disk.segment_bytes(segment.id) / MERGE_PART {
-            return Ok(None);
         }
         let mut copied = vec![];
         let (end, failures) = {

@@ -1,14 +1,16 @@
 //! Reads single records back for the forwarder and for `details`. A reader in log order costs about one
 //! system call for each block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
 
 use super::files::{Disk, File};
 use super::frame::{self, Frame, HEADER, Kind, Seed};
 use super::places::{Hint, Places};
-use super::record::{Accepted, VERSION};
+use super::record::{Accepted, Envelope, VERSION, with_envelope};
 use super::scan::{self, Next, Scan};
 use super::{ReadError, Stored};
 use crate::claim::Position;
@@ -65,6 +67,10 @@ struct Cache {
     blocks: Vec<Block>,
     /// Events in parts that the disk could not read, and how often each was looked for.
     missed: BTreeMap<u64, u32>,
+    /// The envelope that was read last: the events of a batch follow each other.
+    envelope: Option<(Position, Bytes)>,
+    /// Envelopes that are damaged, each counted once.
+    lost: BTreeSet<Position>,
 }
 
 #[derive(Default)]
@@ -124,6 +130,30 @@ impl Cache {
         self.blocks.last().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The envelope at a place; `None` where it is damaged: its events go without it.
+    fn envelope(&mut self, disk: &Disk, at: Position) -> io::Result<Option<Bytes>> {
+        if let Some((_, envelope)) = self.envelope.as_ref().filter(|(known, _)| *known == at) {
+            return Ok(Some(envelope.clone()));
+        }
+        match self.read(disk, at, &|frame| envelope_in(&frame).map(Bytes::copy_from_slice)) {
+            Ok(envelope) => {
+                self.envelope = Some((at, envelope.clone()));
+                Ok(Some(envelope))
+            }
+            Err(ReadError::Io(error)) => Err(error),
+            Err(ReadError::Damaged(_)) => {
+                if self.lost.len() >= MISSED_MAX {
+                    self.lost.clear();
+                }
+                if self.lost.insert(at) {
+                    tracing::warn!(at = at.0, "what a batch says of all its events is damaged: they go without it");
+                    disk.met_damage();
+                }
+                Ok(None)
+            }
+        }
+    }
+
     fn read<T>(
         &mut self,
         disk: &Disk,
@@ -175,26 +205,62 @@ pub(super) fn event_in<'a>(frame: &Frame<'a>) -> Option<Accepted<'a>> {
     if is_event && frame.version == VERSION { Accepted::decode(frame.payload) } else { None }
 }
 
+/// What a batch says of all its events, if the frame says that.
+pub(super) fn envelope_in<'a>(frame: &Frame<'a>) -> Option<&'a [u8]> {
+    (frame.kind == Kind::Envelope as u8 && frame.version == VERSION).then_some(frame.payload)
+}
+
+/// The place of an event's envelope, by the event's own.
+pub(super) fn beside(event: Position, offset: u32) -> Position {
+    join(split(event).0, offset)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Reader {
     pub(super) fn event(&self, disk: &Disk, at: Position) -> Result<Stored, ReadError> {
-        lock(&self.0).read(disk, at, &|frame| event_in(&frame)?.to_stored(frame.sequence))
+        let mut cache = lock(&self.0);
+        let (mut stored, envelope_at) = cache.read(disk, at, &|frame| {
+            let event = event_in(&frame)?;
+            Some((event.to_stored(frame.sequence)?, event.envelope_at()))
+        })?;
+        if let Some(offset) = envelope_at {
+            stored.event.envelope = cache.envelope(disk, beside(at, offset))?;
+        }
+        Ok(stored)
     }
 
-    /// The payload of an event's record, as it was accepted.
+    /// The envelope of an event, which says at which offset it stands.
+    ///
+    /// # Errors
+    /// The file cannot be read just now.
+    pub(super) fn envelope(&self, disk: &Disk, event: Position, offset: u32) -> io::Result<Option<Bytes>> {
+        lock(&self.0).envelope(disk, beside(event, offset))
+    }
+
+    /// The payload of an event's record, as it was accepted, with its envelope in it.
     pub(super) fn payload(&self, disk: &Disk, at: Position) -> Result<Vec<u8>, ReadError> {
-        lock(&self.0).read(disk, at, &|frame| {
-            let rest = event_in(&frame)?.rest.len();
-            Some(frame.payload[..frame.payload.len() - rest].to_vec())
-        })
+        let mut cache = lock(&self.0);
+        let (payload, beside_it) = cache.read(disk, at, &|frame| {
+            let event = event_in(&frame)?;
+            let beside_it = match event.envelope {
+                Some(Envelope::At { offset, from }) => Some((offset, from)),
+                Some(Envelope::Here(_)) | None => None,
+            };
+            Some((frame.payload[..frame.payload.len() - event.rest.len()].to_vec(), beside_it))
+        })?;
+        let Some((offset, from)) = beside_it else { return Ok(payload) };
+        let envelope = cache.envelope(disk, beside(at, offset))?;
+        with_envelope(&payload, from, envelope.as_deref()).ok_or(ReadError::Damaged(at))
     }
 
     /// The segment's file is not held open any longer.
     pub(super) fn forget(&self, segment: u32) {
-        lock(&self.0).handles.retain(|handle| handle.segment != segment);
+        let mut cache = lock(&self.0);
+        cache.handles.retain(|handle| handle.segment != segment);
+        cache.envelope.take_if(|(at, _)| split(*at).0 == segment);
     }
 
     /// Looks for events by their sequences, in order, and gives `found` each one with its place; one that is not

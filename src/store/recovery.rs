@@ -324,6 +324,8 @@ impl Replay<'_> {
                 self.next_sequence = self.next_sequence.max(last.saturating_add(1));
                 Some(())
             }
+            // Who refers to it finds it.
+            Kind::Envelope => Some(()),
             Kind::Checkpoint => None,
         });
         self.next_sequence = self.next_sequence.max(frame.sequence.saturating_add(1));
