@@ -8,7 +8,8 @@ use crate::event::{Event, Incident, StateKey};
 use crate::metrics::{Ticket, UpstreamMeter};
 use crate::outcome::{Outcome, Reason};
 
-/// Where a record stands in the log: segment number in the high half, byte offset in the low half.
+/// Where a record stands in the log: segment number in the high half, byte offset in the low half. A state's has its
+/// highest bit set where the record tells what is shown of the incident; it is the log's to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 

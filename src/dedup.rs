@@ -440,6 +440,17 @@ impl Dedup {
         Some((entry.incident()?, entry.at))
     }
 
+    /// What the record at `from` shows of the incident `iid` stands at `to` now; nothing where its state is not that of
+    /// `from` any more.
+    pub fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        if let Some(mut entry) = self.table.get_mut(key)
+            && entry.at == from
+            && entry.incident().is_some_and(|incident| incident.iid == iid)
+        {
+            entry.at = to;
+        }
+    }
+
     /// A trigger ended as a dead letter: its generation's next trigger is tried there again (DESIGN 5.3).
     pub fn undelivered(&self, key: StateKey, iid: Uid, upstream: &Arc<UpstreamMeter>) {
         let Some(mut entry) = self.table.get_mut(key) else { return };

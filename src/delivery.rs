@@ -208,6 +208,14 @@ impl store::States for Kept {
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
         self.0.each(visit);
     }
+
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)> {
+        self.0.incident_at(key)
+    }
+
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        self.0.moved(key, iid, from, to);
+    }
 }
 
 /// `dedup` as the forwarder knows it: a lane with a key has that key's state key.

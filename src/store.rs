@@ -15,7 +15,7 @@
 //! segment  := head (8 KiB: two copies in two pages) frame* zero*
 //! head     := "SURGLOG1" format:u32 id:u32 first_sequence:u64 salt:u64 crc:u32
 //! frame    := "SGR1" len:u32 crc:u32 kind:u8 version:u8 0:u16 sequence:u64 payload[len] zero-padding to 8
-//! position := segment << 32 | offset of the frame
+//! position := segment:31 << 32 | offset of the frame; a state's with bit 63 where the record shows something
 //! ```
 //!
 //! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
@@ -38,7 +38,8 @@
 //! A segment may go when a checkpoint speaks of a place behind it and none of its events waits or is a dead letter.
 //! It goes when it was sealed `retain` ago, or, oldest first, when less than an eighth of `max_bytes` is free or the disk
 //! is full: before anything is refused. Where few events keep an old segment, they are copied to the end of the log
-//! (`Moved`), and it goes when a checkpoint knows of the copies. Where nothing may go, new events are refused, and what
+//! (`Moved`), and it goes when a checkpoint knows of the copies. So is what answers show of incidents whose last record it
+//! holds (`Snapshot`, without the body), as long as there is a state of them; `store/snapshots.rs`. Where nothing may go, new events are refused, and what
 //! waits is forwarded and settled as before.
 //!
 //! # Invariants
@@ -92,6 +93,7 @@ mod recovery;
 mod scan;
 mod search;
 mod shelf;
+mod snapshots;
 mod standing;
 mod writer;
 
@@ -126,7 +128,7 @@ use self::shelf::Shelf;
 use self::standing::Cut;
 use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, Pacing, Position, Targets};
-use crate::event::{Action, Event, Incident, Micros, StateKey, Uid};
+use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Uid};
 use crate::metrics::{INTAKE, Metrics, Ticket, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason, Unfit};
 
@@ -167,6 +169,11 @@ pub trait States: Send + Sync {
     fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros);
     /// Every key's state as last committed. Keys that change meanwhile may be given as before or after.
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position));
+    /// A key's state as last committed, with the place of the record that says so.
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)>;
+    /// What the record at `from` shows of the incident `iid` stands at `to` now; nothing where the key's state is not that
+    /// of `from` any more.
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position);
     /// False: `each` would give nothing.
     fn are_kept(&self) -> bool {
         true
@@ -226,6 +233,25 @@ pub struct Stored {
     pub pacing: Pacing,
 }
 
+/// What an incident's last record tells of it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Of the event that changed it last.
+    pub uid: Uid,
+    pub received_at: Micros,
+    pub integration: Arc<str>,
+    pub dialect: Box<str>,
+    pub endpoint: Box<str>,
+    pub family: Box<str>,
+    pub key: Option<Key>,
+    /// As it stood then, or when it was copied: `dedup` has it as it stands now.
+    pub incident: Option<Incident>,
+    /// [`Event::view`].
+    pub view: Option<Bytes>,
+    /// `None`: the event's own record is gone with its segment.
+    pub raw: Option<Bytes>,
+}
+
 /// How an event ended at one upstream, or began again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -258,6 +284,12 @@ impl States for NoStates {
     fn touched(&self, _: StateKey, _: Uid, _: u32, _: Micros) {}
 
     fn each(&self, _: &mut dyn FnMut(StateKey, Incident, Position)) {}
+
+    fn at(&self, _: StateKey) -> Option<(Incident, Position)> {
+        None
+    }
+
+    fn moved(&self, _: StateKey, _: Uid, _: Position, _: Position) {}
 
     fn are_kept(&self) -> bool {
         false
@@ -605,7 +637,10 @@ impl Core {
         let placed =
             self.within_limit().and_then(|()| self.place(&mut pending, |pending| pending.place_event(&admitted, lane)));
         match placed {
-            Ok((sequence, at)) => self.owe(pending, Owed::Event(admitted.placed()), sequence, at, lane, worker),
+            Ok((sequence, at)) => {
+                let shows = admitted.event.view.is_some();
+                self.owe(pending, Owed::Event(admitted.placed(), shows), sequence, at, lane, worker)
+            }
             Err(reason) => {
                 drop(pending);
                 admitted.placed().refuse(reason);
@@ -663,8 +698,8 @@ impl Core {
                 Append::Waits(Waits(receiver))
             }
             // Under the lock: the writer must not hand it on before the books and the state know it.
-            (Durability::Memory, Owed::Event(placed)) => {
-                let (accepted, left) = placed.accept(at);
+            (Durability::Memory, Owed::Event(placed, shows)) => {
+                let (accepted, left) = placed.accept(reader::with_view(at, shows));
                 pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
                 Append::Ended(Ok(accepted))
             }
@@ -732,6 +767,8 @@ struct Threads {
 pub struct Store {
     core: Arc<Core>,
     reader: Arc<Reader>,
+    /// Of this process; those before it are on disk.
+    first_segment: u32,
     threads: Mutex<Threads>,
     /// Nothing is under way: the last checkpoint says so.
     at_rest: AtomicBool,
@@ -819,7 +856,7 @@ impl Store {
         let writer = Some(Writer::new(Arc::clone(&core), first.saturating_sub(1)));
         let keeper = Keeper::new(Arc::clone(&core), Arc::clone(&reader), states, checkpoints, next_checkpoint);
         let threads = Mutex::new(Threads { writer, keeper: Some(keeper), ..Threads::default() });
-        Ok((Arc::new(Self { core, reader, threads, at_rest: AtomicBool::new(false) }), recovered))
+        Ok((Arc::new(Self { core, reader, first_segment: first, threads, at_rest: AtomicBool::new(false) }), recovered))
     }
 
     /// Starts the writer thread; `outlet` gets what became durable. A second call does nothing.
@@ -968,6 +1005,33 @@ impl Store {
             // It may have been moved just now.
             Err(ReadError::Damaged(_)) if moved(at) != at => self.reader.event(&self.core.disk, moved(at)),
             read => read,
+        }
+    }
+
+    /// By this a state's position is before another's in the log.
+    pub fn order(at: Position) -> Position {
+        reader::bare(at)
+    }
+
+    /// What the record that a state names tells of its incident: for requests. One call to the disk, or none for what was
+    /// written lately; no lock is held over it. A view stands as long as its state; the body may be gone after `retain`.
+    ///
+    /// # Errors
+    /// `Damaged`: it is not there or not what was written. Where it was copied meanwhile the state has its new place: ask
+    /// for that, once. `Io` with `WouldBlock`: with `durability: memory` it is not written yet, which takes 5 ms.
+    pub fn shown(&self, at: Position) -> Result<Shown, ReadError> {
+        if let Some(shown) = self.core.recent.shown(at) {
+            return Ok(shown);
+        }
+        let shown = self.reader.shown(&self.core.disk, at);
+        let is_written = || reader::bare(at) < self.core.lock().durable || split(at).0 < self.first_segment;
+        match shown {
+            Err(ReadError::Damaged(_)) if !is_written() => {
+                // It may have been written just now.
+                let again = self.core.recent.shown(at);
+                again.ok_or_else(|| ReadError::Io(std::io::ErrorKind::WouldBlock.into()))
+            }
+            shown => shown,
         }
     }
 

@@ -122,6 +122,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Reassigned => "reassigned",
         Kind::Envelope => "envelopes",
         Kind::Rejected => "rejected",
+        Kind::Snapshot => "snapshots",
     }
 }
 

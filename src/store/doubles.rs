@@ -277,6 +277,19 @@ impl super::States for Remembers {
         self.touches.lock().unwrap().push((key, count));
     }
 
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)> {
+        self.states.lock().unwrap().get(&key).copied()
+    }
+
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        if let Some((incident, at)) = self.states.lock().unwrap().get_mut(&key)
+            && incident.iid == iid
+            && *at == from
+        {
+            *at = to;
+        }
+    }
+
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
         self.states.lock().unwrap().iter().for_each(|(key, (incident, at))| visit(*key, *incident, *at));
     }

@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Envelope = 10,
     /// An element of a batch that was rejected alone and is kept as a dead letter.
     Rejected = 11,
+    /// What is shown of an incident whose last record's segment is to go.
+    Snapshot = 12,
 }
 
 impl Kind {
@@ -58,6 +60,7 @@ impl Kind {
             Self::Reassigned,
             Self::Envelope,
             Self::Rejected,
+            Self::Snapshot,
         ];
         all.into_iter().find(|kind| *kind as u8 == code)
     }

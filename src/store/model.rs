@@ -17,6 +17,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::doubles::{Event, Kept, Notes, Remembers, admitted};
 use super::fake::{Call, Direct, End, Fake, Fault};
 use super::keeper::Keeper;
+use super::reader::{bare, has_view, split};
 use super::writer::Writer;
 use super::{Append, Config, Durability, Ending, OpenError, Store};
 use crate::claim::{Accepted, Position};
@@ -41,7 +42,7 @@ const REGRESSIONS: &[(u64, u8, &str)] = &[
 ];
 
 /// The newest of [`World::extras`].
-const ALL_EXTRAS: u8 = 1;
+const ALL_EXTRAS: u8 = 2;
 
 const CASES: u64 = 800;
 const STEPS: usize = 80;
@@ -139,6 +140,7 @@ struct Known {
     at: Position,
     raw: usize,
     envelope: Option<Bytes>,
+    view: Option<Bytes>,
     /// `None`: it was rejected, and is kept as a dead letter at the intake.
     key: Option<&'static str>,
     lots: BTreeMap<&'static str, Lot>,
@@ -282,6 +284,8 @@ struct World {
     random: fastrand::Rng,
     /// Decides what came to the cases later, so that the seeds before it still make the same case: `None` for those.
     extras: Option<fastrand::Rng>,
+    /// The same, of 2: what is shown of incidents.
+    views: Option<fastrand::Rng>,
     /// Of the batch that is taken in.
     envelope: Option<Bytes>,
     fake: Fake,
@@ -350,6 +354,7 @@ impl World {
         let mut world = Self {
             random,
             extras: (extras > 0).then(|| fastrand::Rng::with_seed(seed ^ 1)),
+            views: (extras > 1).then(|| fastrand::Rng::with_seed(seed ^ 2)),
             envelope: None,
             fake,
             config,
@@ -489,7 +494,9 @@ impl World {
                 }
                 continue;
             }
-            assert!(seen.events.get(&event).is_none_or(|at| *at == known.at), "event {event}");
+            // What it shows may have been copied.
+            let is_there = |at: Position| at == known.at || known.view.is_some() && at > known.at;
+            assert!(seen.events.get(&event).is_none_or(|at| is_there(bare(*at))), "event {event}");
             let holder = *self.sequences.entry(known.sequence).or_insert(event);
             assert_eq!(holder, event, "sequence {} is given twice", known.sequence);
             for (upstream, lot) in &mut known.lots {
@@ -550,6 +557,10 @@ impl World {
             if self.known.is_empty() || unsure || self.blurred {
                 return;
             }
+            self.check_shown();
+            if self.fake.has_ended() {
+                return;
+            }
             let event = self.random.usize(..self.known.len());
             let known = &self.known[event];
             // What is settled may be gone.
@@ -582,6 +593,30 @@ impl World {
         }
     }
 
+    /// What every state's record shows is there, however old it is.
+    fn check_shown(&self) {
+        let running = self.running.as_ref().expect("a store runs");
+        let states = running.ledger.remembers.states.lock().unwrap().clone();
+        let durable = running.store.core.lock().durable;
+        for (incident, at) in states.into_values() {
+            let event = usize::try_from(incident.number).unwrap();
+            let known = &self.known[event];
+            assert_eq!(has_view(at), known.view.is_some(), "event {event} at {:x}", at.0);
+            let is_loose = self.shaky && known.fate == Fate::Loose;
+            let is_written = bare(at) < durable || split(at).0 < running.store.first_segment;
+            if known.view.is_none() || is_loose || !is_written {
+                continue;
+            }
+            let shown = running.store.shown(at);
+            if self.fake.has_ended() {
+                return;
+            }
+            let shown = shown.unwrap_or_else(|error| panic!("what event {event} shows at {:x}: {error}", at.0));
+            assert_eq!((shown.view.as_ref(), shown.incident), (known.view.as_ref(), Some(incident)));
+            assert_eq!(shown.raw.is_some(), bare(at) == known.at, "a copy has no body");
+        }
+    }
+
     fn append(&mut self) {
         if let Some(extras) = &mut self.extras
             && extras.u8(..8) == 0
@@ -600,12 +635,17 @@ impl World {
         }
         let key = KEYS[self.random.usize(..KEYS.len())];
         let envelope = self.envelope();
+        let view = self
+            .views
+            .as_mut()
+            .and_then(|views| views.bool().then(|| Bytes::from(vec![views.u8(b'a'..=b'z'); views.usize(..300)])));
         let running = self.running.as_mut().expect("a store runs");
         let sample = Event {
             number: event as u64,
             targets: targets.clone(),
             raw: vec![b'x'; size],
             envelope,
+            view,
             metrics: Arc::clone(&running.metrics),
             ledger: Arc::clone(&running.ledger),
             ..Event::keyed(key)
@@ -620,6 +660,7 @@ impl World {
             at: Position(0),
             raw: size,
             envelope: sample.envelope.clone(),
+            view: sample.view.clone(),
             key: Some(key),
             lots,
         };
@@ -653,6 +694,7 @@ impl World {
             at: Position(0),
             raw: size,
             envelope: None,
+            view: None,
             key: None,
             lots: [(INTAKE, Lot::dead())].into(),
         };

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::places;
-use super::reader::{join, split};
+use super::reader::{SEGMENT_MAX, join, split, with_view};
 use super::record::{self, DeadNote, Need, Reassigned, Touched, VERSION};
 use super::standing::{Cut, Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued, Rejected};
@@ -31,7 +31,8 @@ const ENVELOPES_MAX: usize = 8;
 
 /// What becomes of a record once it is durable, or cannot be.
 pub(super) enum Owed {
-    Event(Placed),
+    /// The flag: its record tells what is shown of the incident.
+    Event(Placed, bool),
     Rejected(Kept),
 }
 
@@ -120,7 +121,7 @@ impl Batch {
             }
             while let Some(frame) = frame::view(bytes) {
                 // A copy that failed was asked for by nobody but the keeper, who asks again.
-                let goes = [Kind::Accepted, Kind::Rejected, Kind::Envelope, Kind::Void, Kind::Moved];
+                let goes = [Kind::Accepted, Kind::Rejected, Kind::Envelope, Kind::Void, Kind::Moved, Kind::Snapshot];
                 let goes = goes.map(|kind| kind as u8);
                 if !goes.contains(&frame.kind) {
                     endings.push((frame.kind, frame.sequence, frame.payload.to_vec()));
@@ -321,7 +322,8 @@ impl Pending {
             // The next one may only be small for want of room.
             return Err(if needed > u64::from(self.segment_bytes) { Reason::Internal } else { Reason::SpoolFull });
         }
-        self.begin_segment(self.tail.segment.checked_add(1).ok_or(Reason::SpoolFailed)?, self.next_bytes);
+        let next = self.tail.segment.checked_add(1).filter(|id| *id <= SEGMENT_MAX).ok_or(Reason::SpoolFailed)?;
+        self.begin_segment(next, self.next_bytes);
         Ok(())
     }
 
@@ -468,6 +470,13 @@ impl Pending {
         })
     }
 
+    /// Copies what is shown of an incident to the end of the log, unless there is no room for an event. What comes back is
+    /// its place as a state has it.
+    pub(super) fn place_snapshot(&mut self, sequence: u64, snapshot: &[u8]) -> Result<Position, Reason> {
+        let at = self.place(Kind::Snapshot as u8, sequence, true, &|out| out.extend_from_slice(snapshot))?;
+        Ok(with_view(at, true))
+    }
+
     /// What stands, with everything that was placed.
     pub(super) fn cut(&mut self) -> Box<Cut> {
         self.cut_wanted = false;
@@ -517,7 +526,7 @@ impl Pending {
         self.failures += 1;
         for Waiting { sequence, owed, .. } in &refused {
             match owed {
-                Owed::Event(placed) => {
+                Owed::Event(placed, _) => {
                     self.standing.void(*sequence, &placed.integration, placed.claim.targets.iter());
                 }
                 Owed::Rejected(Kept { letter, intake, .. }) => {

@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::Stored;
 use super::frame::{self, Frame};
 use super::pending::{Batch, Chunk};
-use super::reader::{beside, envelope_in, event_in, join, split};
+use super::reader::{bare, beside, envelope_in, event_in, join, shown_in, split};
+use super::{Shown, Stored};
 use crate::claim::Position;
 
 /// About a second of a storm on one core; then the reader's own blocks serve.
@@ -98,5 +98,10 @@ impl Recent {
             stored.event.envelope = Some(commits.envelope(beside(at, offset))?);
         }
         Some(stored)
+    }
+
+    /// What a state's record tells, if it was written lately.
+    pub(super) fn shown(&self, at: Position) -> Option<Shown> {
+        shown_in(&self.lock().frame(bare(at))?)
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Kind;
-use super::{Ending, LaneKey, Stored};
-use crate::claim::{Claim, Pacing};
+use super::{Ending, LaneKey, Shown, Stored};
+use crate::claim::{Claim, Pacing, Position};
 use crate::event::{
     Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
 };
@@ -366,6 +366,117 @@ impl<'a> Accepted<'a> {
     }
 }
 
+/// What is shown of an incident, without the body that it came with.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshot<'a> {
+    pub(super) key: StateKey,
+    /// Where it was copied from: it counts for a state that is still there.
+    pub(super) from: Position,
+    pub(super) incident: Incident,
+    uid: Uid,
+    received_at: Micros,
+    integration: &'a str,
+    dialect: &'a str,
+    endpoint: &'a str,
+    family: &'a str,
+    canon: Option<(&'a str, KeyKind)>,
+    view: &'a [u8],
+}
+
+impl<'a> Snapshot<'a> {
+    /// Of an event that changed the state of an incident and tells what is shown of it.
+    pub(super) fn of(event: &Accepted<'a>) -> Option<Self> {
+        Some(Self {
+            key: event.state_key?,
+            from: Position(0),
+            incident: event.incident?,
+            uid: event.uid,
+            received_at: event.received_at,
+            integration: event.integration,
+            dialect: event.dialect,
+            endpoint: event.endpoint,
+            family: event.family,
+            canon: event.key,
+            view: event.view?,
+        })
+    }
+
+    /// As a state has it now.
+    pub(super) fn of_state(self, key: StateKey, incident: Incident, from: Position) -> Self {
+        Self { key, incident, from, ..self }
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.key.0.to_le_bytes());
+        out.extend_from_slice(&self.from.0.to_le_bytes());
+        put_incident(out, &self.incident);
+        out.extend_from_slice(&self.uid.0.to_le_bytes());
+        out.extend_from_slice(&self.received_at.0.to_le_bytes());
+        out.push(self.canon.map_or(0, |(_, kind)| kind as u8));
+        let canon = self.canon.map_or("", |(canon, _)| canon);
+        for text in [self.integration, self.dialect, self.endpoint, self.family, canon] {
+            put_text(out, text.as_bytes());
+        }
+        put_text(out, self.view);
+    }
+
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        let (key, from, incident) = (StateKey(steps.u128()?), Position(steps.u64()?), incident(&mut steps)?);
+        let (uid, received_at, kind) = (Uid(steps.u128()?), steps.micros()?, steps.u8()?);
+        let [integration, dialect, endpoint, family, canon] =
+            [steps.text()?, steps.text()?, steps.text()?, steps.text()?, steps.text()?];
+        let canon = if kind == 0 { None } else { Some((canon, KeyKind::from_code(kind)?)) };
+        let view = steps.bytes()?;
+        Some(Self { key, from, incident, uid, received_at, integration, dialect, endpoint, family, canon, view })
+    }
+
+    pub(super) fn to_shown(self, raw: Option<Bytes>) -> Option<Shown> {
+        Some(Shown {
+            uid: self.uid,
+            received_at: self.received_at,
+            integration: self.integration.into(),
+            dialect: self.dialect.into(),
+            endpoint: self.endpoint.into(),
+            family: self.family.into(),
+            key: match self.canon {
+                Some((canon, kind)) => Some(Key::parse(canon, kind)?),
+                None => None,
+            },
+            incident: Some(self.incident),
+            view: Some(Bytes::copy_from_slice(self.view)),
+            raw,
+        })
+    }
+}
+
+impl Accepted<'_> {
+    pub(super) fn has_view(&self) -> bool {
+        self.view.is_some()
+    }
+
+    pub(super) fn to_raw(&self) -> Bytes {
+        Bytes::copy_from_slice(self.raw)
+    }
+
+    /// What a state's record tells, where nothing is shown of the incident.
+    pub(super) fn to_shown(&self) -> Option<Shown> {
+        let Stored { event, incident, .. } = self.to_stored(0)?;
+        Some(Shown {
+            uid: event.uid,
+            received_at: event.received_at,
+            integration: event.integration,
+            dialect: self.dialect.into(),
+            endpoint: self.endpoint.into(),
+            family: self.family.into(),
+            key: event.key,
+            incident,
+            view: event.view,
+            raw: Some(event.raw),
+        })
+    }
+}
+
 /// The kind of record that says `ending`.
 pub(super) fn kind_of(ending: Ending) -> Kind {
     match ending {
@@ -631,6 +742,26 @@ mod tests {
         let lost = with_envelope(&beside, from, None).unwrap();
         let lost = Accepted::decode(&lost).unwrap().to_stored(1).unwrap().event;
         assert_eq!((lost.envelope, lost.view), (None, admitted.event.view));
+    }
+
+    #[test]
+    fn what_is_shown_of_an_incident_is_copied_without_the_body() {
+        let admitted = whole();
+        let mut payload = vec![];
+        put_sample(&mut payload, &admitted);
+        let event = Accepted::decode(&payload).unwrap();
+        let snapshot = Snapshot { from: Position(77), ..Snapshot::of(&event).unwrap() };
+        let mut copied = vec![];
+        snapshot.put(&mut copied);
+        for cut in 0..copied.len() {
+            assert!(Snapshot::decode(&copied[..cut]).is_none(), "{cut}");
+        }
+        let read = Snapshot::decode(&copied).unwrap();
+        assert_eq!((Some(read.key), read.from), (event.state_key, Position(77)));
+        let shown = read.to_shown(None).unwrap();
+        assert_eq!((shown.view, shown.incident), (admitted.event.view.clone(), admitted.claim.next));
+        assert_eq!((shown.key, shown.uid, shown.raw), (admitted.event.key, admitted.event.uid, None));
+        assert_eq!((&*shown.integration, &*shown.dialect, &*shown.family), ("fleet", "squadcast", "squadcast"));
     }
 
     #[test]
