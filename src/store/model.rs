@@ -773,7 +773,7 @@ impl World {
         note!(self, "event {event} at {name}: {ending:?}");
         // Every second delivery teaches what the upstream calls the incident.
         let waits = self.known[event].lots[name].now == Stand::Waiting;
-        let teaches = waits && event % 2 == 0 && ending == Ending::DELIVERED;
+        let teaches = waits && event.is_multiple_of(2) && ending == Ending::DELIVERED;
         let remote = Remote::new(&format!("{name}-{event}"), None).filter(|_| teaches);
         let running = self.running();
         let meter = running.metrics.upstream(name);
