@@ -13,7 +13,7 @@ use crate::dedup::{self, Dedup};
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
 use crate::gate::{Integration, IntegrationConfig};
 use crate::metrics::{Metrics, UpstreamMeter};
-use crate::sink::{self, UpstreamConfig};
+use crate::sink::{self, Reach, UpstreamConfig};
 use crate::store::{self, LaneKey, Recovered, Store};
 use crate::{dialect, forward};
 
@@ -159,13 +159,18 @@ impl Changer {
 /// replace, whose limits go on where they did not change.
 pub fn integrations(
     configs: &[IntegrationConfig],
+    upstreams: &[UpstreamConfig],
     metrics: &Metrics,
     before: &[Arc<Integration>],
 ) -> Vec<Arc<Integration>> {
+    let kinds: HashMap<&str, sink::Kind> = upstreams.iter().map(|one| (&*one.name, one.kind)).collect();
     let before: HashMap<&str, &Integration> = before.iter().map(|one| (&*one.config.name, &**one)).collect();
     let live = configs.iter().map(|config| {
         let targets: Arc<[Arc<UpstreamMeter>]> = config.upstreams.iter().map(|name| metrics.upstream(name)).collect();
-        Arc::new(Integration::new(config.clone(), targets, before.get(&*config.name).copied()))
+        let kind = |meter: &Arc<UpstreamMeter>| Some((*kinds.get(&*meter.name)?, Arc::clone(meter)));
+        let reach = Reach::new(&targets.iter().filter_map(kind).collect::<Vec<_>>());
+        let live = Integration::new(config.clone(), targets, before.get(&*config.name).copied());
+        Arc::new(live.reaching(Box::new(reach)))
     });
     live.collect()
 }

@@ -58,10 +58,22 @@ pub struct IntegrationConfig {
     pub settings: Settings,
 }
 
+/// Which of an integration's upstreams can be told an event. The sinks know; they stand above this room.
+pub trait Reaches: Send + Sync {
+    /// In the integration's order.
+    fn targets(&self, event: &Event) -> &Targets;
+
+    /// Whether one of them does what the event asks for, and does not merely record it.
+    fn is_done(&self, event: &Event) -> bool;
+}
+
 /// A configured integration with its live limits; made anew when the configuration changes.
 pub struct Integration {
     pub config: IntegrationConfig,
+    /// All of them.
     pub targets: Targets,
+    /// `None`: every upstream can be told everything.
+    reaches: Option<Box<dyn Reaches>>,
     requests: Arc<Limiter>,
     events: Option<Arc<Limiter>>,
 }
@@ -78,12 +90,23 @@ impl Integration {
             Some(before) if before.config.event_rate == config.event_rate => before.events.clone(),
             _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
         };
-        Self { config, targets, requests, events }
+        Self { config, targets, reaches: None, requests, events }
+    }
+
+    /// With upstreams that differ in what they can be told.
+    #[must_use]
+    pub fn reaching(self, reaches: Box<dyn Reaches>) -> Self {
+        Self { reaches: Some(reaches), ..self }
     }
 
     /// The upstreams that can be told this event.
-    pub fn targets(&self, _event: &Event) -> &Targets {
-        &self.targets
+    pub fn targets(&self, event: &Event) -> &Targets {
+        self.reaches.as_ref().map_or(&self.targets, |reaches| reaches.targets(event))
+    }
+
+    /// Whether one of its upstreams does what the event asks for, and does not merely record it.
+    pub fn is_done(&self, event: &Event) -> bool {
+        self.reaches.as_ref().map_or(!self.targets.is_empty(), |reaches| reaches.is_done(event))
     }
 
     /// Whether this integration may send in `dialect` from `source` (contracts 2.2).
