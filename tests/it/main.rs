@@ -38,6 +38,7 @@ mod secrets;
 mod slow;
 mod spool;
 mod strikes;
+mod taskcall;
 mod tls;
 mod validate;
 mod walker;
