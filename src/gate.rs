@@ -58,22 +58,30 @@ pub struct IntegrationConfig {
     pub settings: Settings,
 }
 
-/// Which of an integration's upstreams can be told an event. The sinks know; they stand above this room.
-pub trait Reaches: Send + Sync {
-    /// In the integration's order.
+/// Whom an integration's events go to. The sinks tell, whom the gate does not know.
+pub trait Whom: Send + Sync {
+    /// The upstreams that can be told this event, in configured order.
     fn targets(&self, event: &Event) -> &Targets;
 
     /// Whether one of them does what the event asks for, and does not merely record it.
     fn is_done(&self, event: &Event) -> bool;
 }
 
+impl Whom for Targets {
+    /// All of them, whatever it says.
+    fn targets(&self, _event: &Event) -> &Targets {
+        self
+    }
+
+    fn is_done(&self, _event: &Event) -> bool {
+        !self.is_empty()
+    }
+}
+
 /// A configured integration with its live limits; made anew when the configuration changes.
 pub struct Integration {
     pub config: IntegrationConfig,
-    /// All of them.
-    pub targets: Targets,
-    /// `None`: every upstream can be told everything.
-    reaches: Option<Box<dyn Reaches>>,
+    whom: Box<dyn Whom>,
     requests: Arc<Limiter>,
     events: Option<Arc<Limiter>>,
 }
@@ -81,7 +89,7 @@ pub struct Integration {
 impl Integration {
     /// `before`: the same integration in the configuration that this one replaces. Limits that did not change go on
     /// where they stand: a reload is no new burst.
-    pub fn new(config: IntegrationConfig, targets: Targets, before: Option<&Self>) -> Self {
+    pub fn new(config: IntegrationConfig, whom: Box<dyn Whom>, before: Option<&Self>) -> Self {
         let requests = match before {
             Some(before) if before.config.request_rate == config.request_rate => Arc::clone(&before.requests),
             _ => Arc::new(Limiter::new(config.request_rate)),
@@ -90,23 +98,17 @@ impl Integration {
             Some(before) if before.config.event_rate == config.event_rate => before.events.clone(),
             _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
         };
-        Self { config, targets, reaches: None, requests, events }
-    }
-
-    /// With upstreams that differ in what they can be told.
-    #[must_use]
-    pub fn reaching(self, reaches: Box<dyn Reaches>) -> Self {
-        Self { reaches: Some(reaches), ..self }
+        Self { config, whom, requests, events }
     }
 
     /// The upstreams that can be told this event.
     pub fn targets(&self, event: &Event) -> &Targets {
-        self.reaches.as_ref().map_or(&self.targets, |reaches| reaches.targets(event))
+        self.whom.targets(event)
     }
 
     /// Whether one of its upstreams does what the event asks for, and does not merely record it.
     pub fn is_done(&self, event: &Event) -> bool {
-        self.reaches.as_ref().map_or(!self.targets.is_empty(), |reaches| reaches.is_done(event))
+        self.whom.is_done(event)
     }
 
     /// Whether this integration may send in `dialect` from `source` (contracts 2.2).
@@ -272,7 +274,7 @@ pub(crate) mod tests {
         };
         let mut config = config("a");
         config.event_rate = one_a_second();
-        let integration = Integration::new(config, Arc::from([]), None);
+        let integration = Integration::new(config, Box::new(Targets::from([])), None);
         assert!(admit(&integration, Outcome::Created, true).is_ok_and(|a| a.pacing == Pacing::default()));
         assert!(admit(&integration, Outcome::Resolved, true).is_ok());
         let (refusal, ticket) = admit(&integration, Outcome::Created, true).err().unwrap();

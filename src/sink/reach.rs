@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::{Kind, Sink, Statement, of};
 use crate::claim::Targets;
-use crate::event::{Action, Event};
-use crate::gate::Reaches;
+use crate::event::Action;
 use crate::metrics::UpstreamMeter;
 
 /// The upstreams of one integration, by what they can be told. Made when the configuration is read; asking takes neither
@@ -50,16 +49,10 @@ impl Reach {
         let told = self.sinks.iter().enumerate().filter(|(_, sink)| sink.expresses(statement));
         told.fold(0, |set, (place, _)| set | 1 << place)
     }
-}
 
-impl Reaches for Reach {
-    fn targets(&self, event: &Event) -> &Targets {
-        Self::targets(self, Statement::of(event))
-    }
-
-    /// Who can be told everything writes it down.
-    fn is_done(&self, event: &Event) -> bool {
-        self.told(Statement::of(event)) != 0
+    /// Whether one of them does it. Who can be told everything writes it down.
+    pub fn is_done(&self, statement: Statement<'_>) -> bool {
+        self.told(statement) != 0
     }
 }
 
