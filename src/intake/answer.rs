@@ -6,7 +6,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, W
 use hyper::{HeaderMap, Response, StatusCode};
 
 use super::headers::value;
-use super::{Ended, Known};
+use super::{Ended, Known, Trail};
 use crate::dialect::{self, Dialect, Ending, Replying, RequestIdForm};
 use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
@@ -103,7 +103,7 @@ impl Headers {
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-pub(super) fn accepted(headers: &Headers, known: &Known, ended: &[Ended], request_id: &str) -> Response<Full<Bytes>> {
+pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_id: &str) -> Response<Full<Bytes>> {
     let config = &known.integration.config;
     let reply = |endings: &[Ending<'_>]| {
         known.dialect.reply(&Replying {
@@ -115,9 +115,10 @@ pub(super) fn accepted(headers: &Headers, known: &Known, ended: &[Ended], reques
             settings: &config.settings,
         })
     };
+    let ended = trail.ended.as_slice();
     let (status, body) = match ended {
-        [one] => reply(&[one.ending()]),
-        many => reply(&many.iter().map(Ended::ending).collect::<Vec<_>>()),
+        [one] => reply(&[one.ending(trail.view.as_ref().map(|view| &***view))]),
+        many => reply(&many.iter().map(|one| one.ending(None)).collect::<Vec<_>>()),
     };
     let Some(outcome) = outcome_word(ended) else { return build(status, body, request_id) };
     let mut response = Response::new(Full::new(body));
