@@ -17,6 +17,7 @@ pub mod json;
 mod records;
 mod route;
 mod squadcast;
+mod text;
 
 pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
@@ -160,7 +161,7 @@ pub struct Most {
 /// How one event of a request ended, for the answer.
 #[derive(Clone, Copy)]
 pub struct Ending<'a> {
-    /// `None`: this element of a batch was no event; it is kept as a dead letter.
+    /// `None`: this element of a batch was refused alone; what is no event is kept as a dead letter.
     pub outcome: Option<Outcome>,
     pub incident: Option<&'a Incident>,
     pub key: Option<&'a Key>,

@@ -112,6 +112,13 @@ impl Trail {
         self.ended.push(ended);
     }
 
+    /// Of many events now this one is being decided, by its place among those that are watched.
+    fn turn_to(&mut self, place: usize) {
+        if let Some(watched) = &mut self.watched {
+            watched.turn_to(place);
+        }
+    }
+
     fn refused_for(&mut self, integration: &Arc<Integration>, refusal: &Refusal) {
         self.refused = Some(Box::new((Arc::clone(integration), integration.limit_of(refusal.reason))));
     }
@@ -486,7 +493,7 @@ impl Intake {
             }
         };
         if let Some(watched) = &mut trail.watched {
-            watched.begins(&event);
+            watched.begins(&event, Some(event.action));
         }
         match self.dedup.claim(&event, integration.targets(&event), rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use super::labels::Texts;
 use super::{Form, group};
 use crate::dialect::json::{Document, Kind, Value, clean, members_as_text};
+use crate::dialect::text::{cut_bytes, truncated};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, FIELD_CHARS_MAX, HREF_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, LINKS_MAX,
@@ -167,7 +168,7 @@ impl<'d> Reading<'d> {
             }
             self.content.tags.push((clean(name), Tag { value: text, kind: TagType::String, color: None, bare: false }));
         }
-        let field = |name| self.labels.get(name).map(|text| to_characters(text, FIELD_CHARS_MAX).0);
+        let field = |name| self.labels.get(name).map(|text| truncated(text, FIELD_CHARS_MAX).0);
         let [source, component, class, service] = ["instance", "job", "alertname", "service"].map(field);
         (self.content.source, self.content.component) = (source, component);
         (self.content.class, self.content.service) = (class, service);
@@ -175,9 +176,6 @@ impl<'d> Reading<'d> {
 
     /// Title and description; a trigger has a title in any case (contracts 6).
     pub(super) fn texts(&mut self, action: Action, asked: &Asked<'_>) {
-        if self.annotations.is_none() {
-            self.annotations = None;
-        }
         let alert = || {
             let name = self.labels.get("alertname")?;
             let instance = self.labels.get("instance");
@@ -205,14 +203,14 @@ impl<'d> Reading<'d> {
             self.content.warn("title_made", "");
         }
         self.content.title = title.map(|title| {
-            let (title, cut) = to_characters(title, TITLE_CHARS_MAX);
+            let (title, cut) = truncated(title, TITLE_CHARS_MAX);
             if cut {
                 self.content.warn("truncated", "title");
             }
             title
         });
         self.content.description = description.map(|text| {
-            let (text, cut) = to_bytes(text, DESCRIPTION_BYTES_MAX);
+            let (text, cut) = cut_bytes(text, DESCRIPTION_BYTES_MAX);
             if cut {
                 self.content.warn("truncated", "description");
             }
@@ -310,22 +308,4 @@ impl<'d> Reading<'d> {
 pub(super) fn names_of<'d>(document: Document<'d>) -> impl Iterator<Item = &'d str> {
     let mut seen = std::collections::HashSet::new();
     document.root.members().map(|(name, _)| name).filter(move |name| seen.insert(*name))
-}
-
-/// At most `chars` characters, the last of them an ellipsis where something was cut (contracts 6).
-fn to_characters(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
-    // A text of so few bytes cannot have more characters.
-    if text.len() <= chars || text.chars().nth(chars).is_none() {
-        return (text, false);
-    }
-    (Cow::Owned(text.chars().take(chars - 1).chain(['\u{2026}']).collect()), true)
-}
-
-/// At most `bytes` bytes, ending in an ellipsis where something was cut, never inside a character.
-fn to_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
-    if text.len() <= bytes {
-        return (text, false);
-    }
-    let end = text.floor_char_boundary(bytes - '\u{2026}'.len_utf8());
-    (Cow::Owned(format!("{}\u{2026}", &text[..end])), true)
 }
