@@ -176,6 +176,14 @@ impl Known {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
     }
 
+    /// The end of step 3 where a sender signs its bodies; only of batches.
+    fn verify(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !self.takes_batch() {
+            return Ok(());
+        }
+        self.dialect.verify(&self.asked(None), body, Micros::now())
+    }
+
     fn takes_batch(&self) -> bool {
         self.route.takes == Takes::Batch
     }
@@ -408,6 +416,7 @@ impl Intake {
         ticket: Ticket,
         trail: &mut Trail,
     ) -> Result<Option<Underway>, Refusal> {
+        let (ticket, ()) = ticket.check(known.verify(body.bytes()))?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         if known.takes_batch() {
             let (bytes, reserved) = body.into_parts();

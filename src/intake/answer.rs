@@ -142,6 +142,7 @@ pub(super) fn refused(
 ) -> Response<Full<Bytes>> {
     let class = refusal.reason.class();
     let (status, body) = match dialect {
+        Some(dialect) if refusal.challenges => (StatusCode::UNAUTHORIZED, dialect.error(refusal, request_id)),
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
         None if class == Class::NoRoute => (StatusCode::NOT_FOUND, dialect::plain_error(refusal, request_id)),
         None if class == Class::UriTooLong => (StatusCode::URI_TOO_LONG, dialect::plain_error(refusal, request_id)),
