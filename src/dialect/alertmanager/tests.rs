@@ -9,7 +9,7 @@ use crate::dialect::{Judged, Rules, reread};
 use crate::event::{Action, Content, Event, KeyKind, Rel, Severity};
 use crate::gate::{GroupMode, Settings};
 
-const MOST: Most = Most { elements: 100, event_bytes: 30_720 };
+const MOST: Most = Most { elements: 1000, event_bytes: 30_720 };
 
 /// What a body comes to: each alert judged, and read again from the log.
 fn read_all(hook: &'static Hook, settings: &Settings, body: &Value) -> Vec<Result<(Judged, Stored), Faults>> {
