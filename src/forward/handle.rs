@@ -14,7 +14,7 @@ use super::replay::{How, Replayed};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
 use crate::sink::{self, Reader, UpstreamConfig};
-use crate::store::{LaneKey, Outlet, Queued, Stored};
+use crate::store::{LaneKey, Outlet, Queued, Rejected, Stored};
 
 /// Admin requests that wait for the forwarder.
 const COMMANDS_MAX: usize = 64;
@@ -27,6 +27,7 @@ const UNKNOWN_WAITING_MAX: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Mailbox {
     queued: Mutex<Vec<Queued>>,
+    rejected: Mutex<Vec<Rejected>>,
     pub(super) wake: Notify,
     /// Unknown resolves that wait, by integration.
     unknown_waiting: Mutex<HashMap<Arc<str>, usize>>,
@@ -40,6 +41,11 @@ impl Mailbox {
     /// Swaps what has gathered with an empty vector.
     pub(super) fn take(&self, empty: &mut Vec<Queued>) {
         std::mem::swap(&mut *lock(&self.queued), empty);
+    }
+
+    /// The same of rejected elements.
+    pub(super) fn take_rejected(&self) -> Vec<Rejected> {
+        std::mem::take(&mut *lock(&self.rejected))
     }
 
     pub(super) fn unknown_came(&self, integration: &Arc<str>) {
@@ -149,6 +155,11 @@ impl Outlet for Handle {
         lock(&self.mailbox.queued).append(batch);
         self.mailbox.wake.notify_one();
     }
+
+    fn keep_rejected(&self, letters: &mut Vec<Rejected>) {
+        lock(&self.mailbox.rejected).append(letters);
+        self.mailbox.wake.notify_one();
+    }
 }
 
 impl Handle {
@@ -203,7 +214,17 @@ impl Handle {
         let (upstream, sequence) = parse_id(id).ok_or(Refused::Unknown)?;
         let row = self.ask(|to| Command::Letter { upstream, sequence, to }).await.ok_or(Refused::Stopped)?;
         let (upstream, sequence, letter) = row.ok_or(Refused::Unknown)?;
-        let shown = self.log.read(sequence, letter.at).ok().and_then(|stored| self.shown(&stored));
+        let shown = self.log.read(sequence, letter.at).ok().and_then(|stored| {
+            let mut shown = self.shown(&stored)?;
+            // Of what was rejected nothing can be said but why.
+            let faults = stored.event.view.filter(|_| letter.reason.is_of_intake());
+            if let Some(faults) = faults.and_then(|faults| serde_json::from_slice(&faults).ok())
+                && let Some(members) = shown.as_object_mut()
+            {
+                members.insert("errors".to_owned(), faults);
+            }
+            Some(shown)
+        });
         Ok((self.row((upstream, sequence, letter)), shown))
     }
 

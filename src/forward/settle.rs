@@ -12,9 +12,10 @@ use super::dead::{Letter, Refused};
 use super::desk::{Cargo, Desk, Landed, age, record_bytes};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
+use crate::metrics::INTAKE;
 use crate::outcome::{DeadReason, DropReason};
-use crate::sink::{Failed, Hold, Verdict, answer};
-use crate::store::{Dead, Ending, LaneKey, Remote};
+use crate::sink::{self, Failed, Hold, Verdict, answer};
+use crate::store::{Dead, Ending, LaneKey, Rejected, Remote};
 
 /// Of an upstream that was down longer than `give_up_after`, so many unsent events are given up per failed probe.
 const GIVEN_UP_UNSENT_MAX: usize = 256;
@@ -334,6 +335,34 @@ impl Desk {
             }
         }
         kept.into_iter().for_each(|key| self.with_lanes(place, |lanes| lanes.make_ready(key)));
+    }
+
+    /// Elements that were rejected at intake: dead letters from the beginning.
+    pub(super) fn keep_rejected(&mut self, letters: Vec<Rejected>) {
+        let Some(Rejected { integration, event_uid, reason, .. }) = letters.first() else { return };
+        tracing::warn!(
+            letters = letters.len(), %integration, %event_uid, reason = reason.name(),
+            "elements of batches were rejected and are kept as dead letters; told of the first"
+        );
+        let place = self.place_of(&self.metrics.upstream(INTAKE));
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        for Rejected { sequence, at, lane, integration, event_uid, action, reason, rejected_at, bytes } in letters {
+            let letter = Letter {
+                at,
+                bytes,
+                lane,
+                integration,
+                event_uid,
+                iid: None,
+                action: Some(action),
+                reason,
+                status: None,
+                attempts: 0,
+                since: rejected_at,
+            };
+            upstream.dead.insert(sequence, letter, false);
+        }
+        self.hold_dead_letters_to_their_limits();
     }
 
     /// A dead letter from before the start. Its event is read for what the log's ending does not say.
