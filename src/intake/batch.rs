@@ -262,7 +262,7 @@ impl Intake {
                 watched.refuses(unfit.reason(), is_kept);
             }
             if is_kept {
-                let _ = (&event, &faults, came); ticket.reject(unfit.reason()); waits.push((place, Append::Ended(Ok(crate::claim::Accepted { incident: None, outcome: Outcome::Ignored }))));
+                waits.push((place, self.store.append_rejected(came.worker, event, unfit, &faults, ticket)));
             } else {
                 ticket.reject(unfit.reason());
             }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::dialect::{Judged, Most, Split, SplitError, json};
 use crate::intake::{Intake, Known, invalid, not_json};
-use crate::outcome::{Reason, Refusal};
+use crate::outcome::{Reason, Refusal, Unfit};
 
 /// A sender that groups its events says a few hundred bytes of each: what has more elements than one for each so many
 /// bytes of `limits.batch_body_bytes` is no batch of events. So 4 MiB cost no more memory than 16,384 events.
@@ -114,8 +114,3 @@ fn element(
     };
     Ok(Element { raw, heard })
 }
-
-/// TEMPORARY until the store has it.
-#[derive(Clone, Copy)]
-pub(super) enum Unfit { Invalid, TooLarge }
-impl Unfit { pub(super) fn reason(self) -> Reason { match self { Self::Invalid => Reason::InvalidEvent, Self::TooLarge => Reason::BodyTooLarge } } }
