@@ -314,8 +314,8 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "integrations[].grafana_hmac.header",
         Shape::Text,
-        Text("X-Grafana-Alerting-Signature"),
-        "The header with the signature.",
+        Absent,
+        "The header with the signature; X-Grafana-Alerting-Signature by default.",
     ),
     row(
         "integrations[].grafana_hmac.timestamp_header",

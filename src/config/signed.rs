@@ -12,8 +12,9 @@ pub(super) fn read(integration: &Section) -> Option<Signature> {
     let section = integration.section("grafana_hmac");
     let written = section.text("secret");
     let from_file = section.file("secret_file").and_then(|path| files::secret(&section, "secret_file", &path));
-    let header = section.text("header").and_then(|name| header(&section, "header", &name));
-    let timestamp_header = section.text("timestamp_header").and_then(|name| header(&section, "timestamp_header", &name));
+    let named = section.text("header").unwrap_or_else(|| Signature::HEADER.to_owned());
+    let header = name_of(&section, "header", &named);
+    let timestamp_header = section.text("timestamp_header").and_then(|name| name_of(&section, "timestamp_header", &name));
     if !section.is_given() || section.is_broken() {
         return None;
     }
@@ -33,7 +34,7 @@ pub(super) fn read(integration: &Section) -> Option<Signature> {
     Some(Signature::new(&secret, header?, timestamp_header))
 }
 
-fn header(section: &Section, key: &str, name: &str) -> Option<HeaderName> {
+fn name_of(section: &Section, key: &str, name: &str) -> Option<HeaderName> {
     let header = HeaderName::from_bytes(name.as_bytes());
     if header.is_err() {
         section.error(key, Wrong::value("no name of a header").hint("like X-Grafana-Alerting-Signature"));
