@@ -97,8 +97,10 @@ struct Trail {
     refused: Option<Box<(Arc<Integration>, Option<Rate>)>>,
     /// What answers show of the incident of its one event; of dialects with ids, which take no batches.
     view: Option<Box<Bytes>>,
-    /// Body bytes were left unread, or the sender is to lose its connection.
+    /// Body bytes were left unread.
     close: bool,
+    /// The sender is to lose its connection.
+    leaves: bool,
     /// For those who watch; `None` while nobody does.
     watched: Option<Box<Watched>>,
 }
@@ -285,7 +287,7 @@ impl Intake {
             meter.answered(status);
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
-        Answer { response, close: trail.close }
+        Answer { response, close: trail.close, leaves: trail.leaves }
     }
 
     /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds: what few

@@ -969,7 +969,9 @@ impl Store {
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
         let at = Micros::now();
-        self.core.tell(|pending| pending.place_ending(upstream, integration, sequence, (ending, None), at));
+        self.core.tell(|pending| {
+            pending.place_ending(upstream, integration, sequence, (ending, None), at);
+        });
     }
 
     /// As [`Self::settle`], with what the answer taught of the incident. Resolves when it is on disk (at once with
@@ -985,13 +987,14 @@ impl Store {
     ) -> Settled {
         let at = Micros::now();
         let (told, settled) = oneshot::channel();
+        let mut placed = false;
         self.core.tell(|pending| {
-            pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
-            if !pending.batch.is_empty() {
+            placed = pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
+            if placed {
                 pending.batch.told.push(told);
             }
         });
-        if let Some(learned) = learned {
+        if let Some(learned) = learned.filter(|_| placed) {
             self.core.remotes.learn(&upstream.name, at, learned);
         }
         Box::pin(async move { drop(settled.await) })

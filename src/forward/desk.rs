@@ -25,7 +25,7 @@ use crate::claim::Pacing;
 use crate::event::{Action, Event, Micros, Uid};
 use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason};
-use crate::sink::{self, Answer, Encoded, Reader, Sink, Unsaid, UpstreamConfig};
+use crate::sink::{Answer, Encoded, Reader, Sink, Unsaid, UpstreamConfig};
 use crate::store::{Found, LaneKey, Next, Queued, ReadError, Recovered, Stored};
 
 /// Lanes one upstream may work off before the others, and answers, get their turn.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Log;
+use super::answers::Answers;
 use super::dead::{Letter, Refused};
 use super::letters::{Filter, Group};
 use super::replay::{How, Replayed};
@@ -31,6 +32,7 @@ pub(super) struct Mailbox {
     pub(super) wake: Notify,
     /// Unknown resolves that wait, by integration.
     unknown_waiting: Mutex<HashMap<Arc<str>, usize>>,
+    pub(super) answers: Answers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,6 +99,19 @@ pub struct DeadRow {
     /// Its ends only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+/// One dead letter in full.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    pub row: DeadRow,
+    /// What the upstream said when it was refused, its begin, without secrets; of the newest, and since the last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_answer: Option<String>,
+    /// What it says, without secrets; `None` where it cannot be read back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<serde_json::Value>,
 }
 
 /// An event at the head of its lane at one upstream.
@@ -206,15 +221,19 @@ impl Handle {
         self.ask(|to| Command::Groups(filter, to)).await.unwrap_or_default()
     }
 
-    /// One dead letter, and what its event says without secrets; `None` inside where it cannot be read back.
+    /// One dead letter, and what is shown of it alone.
     ///
     /// # Errors
     /// Unknown id (404).
-    pub async fn dead_letter(&self, id: &str) -> Result<(DeadRow, Option<serde_json::Value>), Refused> {
+    pub async fn dead_letter(&self, id: &str) -> Result<Shown, Refused> {
         let (upstream, sequence) = parse_id(id).ok_or(Refused::Unknown)?;
         let row = self.ask(|to| Command::Letter { upstream, sequence, to }).await.ok_or(Refused::Stopped)?;
         let (upstream, sequence, letter) = row.ok_or(Refused::Unknown)?;
-        let shown = self.log.read(sequence, letter.at).ok().and_then(|stored| {
+        let stored = self.log.read(sequence, letter.at).ok();
+        let answer = self.mailbox.answers.of(&upstream, sequence);
+        let key = stored.as_ref().and_then(|stored| stored.event.key.as_ref());
+        let last_answer = answer.map(|text| key.map_or_else(|| text.clone(), |key| sink::masked_text(&text, key)));
+        let event = stored.and_then(|stored| {
             let mut shown = self.shown(&stored)?;
             // Of what was rejected nothing can be said but why.
             let faults = stored.event.view.filter(|_| letter.reason.is_of_intake());
@@ -225,7 +244,7 @@ impl Handle {
             }
             Some(shown)
         });
-        Ok((self.row((upstream, sequence, letter)), shown))
+        Ok(Shown { row: self.row((upstream, sequence, letter)), event, last_answer })
     }
 
     /// What an event says, its key masked and without the body it came in.

@@ -14,7 +14,7 @@ use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
 use crate::metrics::INTAKE;
 use crate::outcome::{DeadReason, DropReason};
-use crate::sink::{self, Failed, Hold, Verdict, answer};
+use crate::sink::{Failed, Hold, Verdict, answer};
 use crate::store::{Dead, Ending, LaneKey, Rejected, Remote};
 
 /// Of an upstream that was down longer than `give_up_after`, so many unsent events are given up per failed probe.
@@ -109,7 +109,10 @@ impl Desk {
                 }),
                 Verdict::Delivered(remote) => self.delivered(place, cargo, remote.clone(), landed),
                 Verdict::Unclear => self.delivered(place, cargo, None, landed),
-                Verdict::Refused => self.bury(place, cargo, DeadReason::Refused),
+                Verdict::Refused => {
+                    self.keep_answer(cargo, landed);
+                    self.bury(place, cargo, DeadReason::Refused);
+                }
                 Verdict::Partly(failed) => match failed.iter().find(|failed| failed.event_uid == cargo.uid) {
                     None => self.delivered(place, cargo, None, landed),
                     Some(failed) => self.failed_alone(place, cargo, *failed, landed, now),
@@ -127,6 +130,7 @@ impl Desk {
             }
         });
         if failed.refused {
+            self.keep_answer(cargo, landed);
             self.bury(place, cargo, DeadReason::Refused);
         } else {
             self.retry(place, cargo, Hold::Lane(None), landed, now);
@@ -142,6 +146,7 @@ impl Desk {
         }
         let since = self.since(place, cargo.sequence, cargo.received_at);
         if age(since, Micros::now()) >= landed.config.give_up_after {
+            self.keep_answer(cargo, landed);
             self.bury(place, cargo, DeadReason::GaveUp);
             return;
         }
@@ -209,6 +214,13 @@ impl Desk {
         }
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         upstream.lanes.advance(cargo.lane);
+    }
+
+    /// What the upstream said is of use to whoever looks at the dead letter.
+    fn keep_answer(&self, cargo: &Cargo, landed: &Landed) {
+        if let Ok(answer) = &landed.result {
+            self.mailbox.answers.keep(&landed.config, cargo.sequence, answer);
+        }
     }
 
     /// The event becomes a dead letter.

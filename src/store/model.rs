@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::doubles::{Event, Kept, Notes, Remembers, admitted};
 use super::fake::{Call, Direct, End, Fake, Fault};
 use super::keeper::Keeper;
 use super::writer::Writer;
-use super::{Append, Config, Durability, Ending, OpenError, Store};
+use super::{Append, Config, Durability, Ending, LaneKey, Learned, OpenError, Remote, Settled, Store};
 use crate::claim::{Accepted, Position};
-use crate::event::Incident;
+use crate::event::{Incident, Uid};
 use crate::metrics::{INTAKE, Metrics};
 use crate::outcome::{DeadReason, DropReason, Reason, Unfit};
 
@@ -68,16 +69,19 @@ struct Lot {
     issued: Vec<Ending>,
     /// `attempts` of all its deaths.
     deaths: Vec<u32>,
+    /// What its delivery taught, and whether the store said that it is on disk.
+    remote: Option<(Remote, bool)>,
 }
 
 impl Lot {
     /// Of what was rejected.
     fn dead() -> Self {
-        Self { now: Stand::Dead, durable: [Stand::Dead].into(), issued: vec![], deaths: vec![0] }
+        Self { now: Stand::Dead, durable: [Stand::Dead].into(), issued: vec![], deaths: vec![0], remote: None }
     }
 
     fn new() -> Self {
-        Self { now: Stand::Waiting, durable: [Stand::Waiting].into(), issued: vec![], deaths: vec![] }
+        let durable = [Stand::Waiting].into();
+        Self { now: Stand::Waiting, durable, issued: vec![], deaths: vec![], remote: None }
     }
 
     fn end(&mut self, ending: Ending) {
@@ -154,6 +158,8 @@ struct Running {
     metrics: Arc<Metrics>,
     ledger: Arc<Notes>,
     waits: Vec<(usize, oneshot::Receiver<Result<Accepted, Reason>>)>,
+    /// Deliveries that taught something and are not said to be on disk.
+    settled: Vec<(usize, &'static str, Settled)>,
     /// `durability: memory`: events that are answered; so many were tried to be written, and so many are.
     in_memory: Vec<usize>,
     tried: usize,
@@ -161,6 +167,11 @@ struct Running {
     /// Sequences that the outlet must have got, in order.
     handed_on: Vec<u64>,
     kept_on: Vec<u64>,
+}
+
+/// Each event is an incident of its own to its upstreams.
+fn place_of(event: usize) -> (LaneKey, Uid) {
+    (LaneKey(event as u128), Uid(event as u128))
 }
 
 fn upstream(name: &str) -> &'static str {
@@ -205,6 +216,7 @@ impl Running {
                 metrics,
                 ledger,
                 waits: vec![],
+                settled: vec![],
                 in_memory: vec![],
                 tried: 0,
                 written: 0,
@@ -479,6 +491,12 @@ impl World {
             assert_eq!(holder, event, "sequence {} is given twice", known.sequence);
             for (upstream, lot) in &mut known.lots {
                 lot.now = stands.remove(&(event, *upstream)).unwrap_or(Stand::Settled);
+                let (lane, iid) = place_of(event);
+                let told = self.running.as_ref().and_then(|running| running.store.remote(upstream, lane, iid));
+                if let Some((remote, true)) = &lot.remote {
+                    assert_eq!(told.as_deref(), Some(remote), "event {event} at {upstream}");
+                }
+                assert!(told.is_none() || lot.remote.is_some(), "event {event} at {upstream}: {told:?} was never told");
                 assert!(lot.durable.contains(&lot.now), "event {event} at {upstream}: {lot:?}");
                 if !self.shaky {
                     lot.durable = [lot.now].into();
@@ -677,10 +695,34 @@ impl World {
             (Stand::Settled, _) => return,
         };
         note!(self, "event {event} at {name}: {ending:?}");
+        // Every second delivery teaches what the upstream calls the incident.
+        let waits = self.known[event].lots[name].now == Stand::Waiting;
+        let teaches = waits && event % 2 == 0 && ending == Ending::DELIVERED;
+        let remote = Remote::new(&format!("{name}-{event}"), None).filter(|_| teaches);
         let running = self.running();
         let meter = running.metrics.upstream(name);
-        running.store.settle(&meter, "fleet", sequence, ending);
-        self.known[event].lots.get_mut(name).expect("sent there").end(ending);
+        match remote.clone() {
+            None => running.store.settle(&meter, "fleet", sequence, ending),
+            Some(remote) => {
+                let (lane, iid) = place_of(event);
+                let learned = Some(Learned { lane, iid, remote });
+                let settled = running.store.settle_durably(&meter, "fleet", sequence, ending, learned);
+                running.settled.push((event, name, settled));
+            }
+        }
+        let lot = self.known[event].lots.get_mut(name).expect("sent there");
+        lot.end(ending);
+        lot.remote = lot.remote.take().or(remote.map(|remote| (remote, false)));
+    }
+
+    /// Whoever waits for an ending to be on disk is told when it is.
+    fn take_settled(&mut self) {
+        let settled = std::mem::take(&mut self.running().settled);
+        for (event, name, settled) in settled {
+            assert!(settled.now_or_never().is_some(), "event {event} is settled at {name} and nobody was told");
+            let lot = self.known[event].lots.get_mut(name).expect("sent there");
+            lot.remote = lot.remote.take().map(|(remote, _)| (remote, true));
+        }
     }
 
     /// Takes the answers that came, and what they mean.
@@ -759,6 +801,7 @@ impl World {
         self.take_answers();
         if failure.is_none() && !self.fake.has_ended() && self.config.durability == Durability::Fsync {
             self.synced();
+            self.take_settled();
         }
     }
 

@@ -366,7 +366,7 @@ impl Pending {
     }
 
     /// An ending is never refused: only a segment number past 2^32 or a name of a mebibyte cannot be placed, and it is
-    /// then a repeat after the next start.
+    /// then a repeat after the next start. False: the event is not in the state that this ends, and nothing was placed.
     pub(super) fn place_ending(
         &mut self,
         upstream: &Arc<UpstreamMeter>,
@@ -374,15 +374,16 @@ impl Pending {
         sequence: u64,
         (ending, learned): (Ending, Option<&Learned>),
         at: Micros,
-    ) {
+    ) -> bool {
         if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
-            return;
+            return false;
         }
         let kind = record::kind_of(ending) as u8;
         let tag = tag(integration);
         let _ = self
             .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, (ending, learned), at))
             .inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log"));
+        true
     }
 
     /// As [`Self::place_ending`]: an event goes to another upstream.

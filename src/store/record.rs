@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::frame::Kind;
 use super::remotes::{self, Learned, put_learned};
 use super::{Ending, LaneKey, Stored};
-use crate::claim::{Admitted, ById, Claim, Pacing, Scope};
+use crate::claim::{ById, Claim, Pacing, Scope};
 use crate::event::{
     Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
 };

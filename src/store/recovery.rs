@@ -300,6 +300,7 @@ impl Replay<'_> {
             Kind::Settled | Kind::Dead | Kind::Replayed => {
                 let ended = Ended::decode(kind, frame.payload)?;
                 let meter = self.metrics.upstream(ended.upstream);
+                // Told even where the event itself was damaged: the upstream has its incident.
                 self.standing.ended(&meter, Whose::Tag(ended.tag), frame.sequence, ended.ending, ended.at);
                 if let Some(learned) = ended.learned {
                     self.remotes.learn(&meter.name, ended.at, learned);

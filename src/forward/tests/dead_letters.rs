@@ -220,7 +220,7 @@ async fn what_was_rejected_at_intake_is_shown_and_dropped_and_never_sent() {
     };
     let shown: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.upstream.as_str(), row.reason)).collect();
     assert_eq!(shown, [("intake-1", "intake", "invalid_event"), ("intake-2", "intake", "invalid_event")]);
-    let (_, event) = world.handle().dead_letter("intake-1").await.unwrap();
+    let event = world.handle().dead_letter("intake-1").await.unwrap().event;
     assert_eq!(event.unwrap()["errors"], serde_json::json!(["labels: missing"]));
     assert_eq!(world.handle().replay("intake-1").await, Err(Refused::Rejected));
     let all = world.handle().replay_all(Filter::default(), How::AtOnce).await.unwrap();
