@@ -103,7 +103,7 @@ fn senders_of_one_group_in_different_orders_create_each_incident_once() {
             })
             .collect();
         let answers: Vec<Answer> = std::thread::scope(|scope| {
-            let threads: Vec<_> = bodies.iter().map(|body| scope.spawn(|| surgegate.post(&path(), body))).collect();
+            let threads: Vec<_> = bodies.iter().map(|body| scope.spawn({ let surgegate = &surgegate; move || surgegate.post(&path(), body) })).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let changed = if status == "firing" { "created" } else { "resolved" };
