@@ -233,6 +233,14 @@ impl store::States for Kept {
     fn lives(&self, key: StateKey, iid: Uid) -> bool {
         self.0.incident(key).is_some_and(|incident| incident.iid == iid)
     }
+
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)> {
+        self.0.incident_at(key)
+    }
+
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        self.0.moved(key, iid, from, to);
+    }
 }
 
 /// The sinks as the gate knows them.
