@@ -14,7 +14,8 @@ pub(super) fn read(integration: &Section) -> Option<Signature> {
     let from_file = section.file("secret_file").and_then(|path| files::secret(&section, "secret_file", &path));
     let named = section.text("header").unwrap_or_else(|| Signature::HEADER.to_owned());
     let header = name_of(&section, "header", &named);
-    let timestamp_header = section.text("timestamp_header").and_then(|name| name_of(&section, "timestamp_header", &name));
+    let timestamp_header =
+        section.text("timestamp_header").and_then(|name| name_of(&section, "timestamp_header", &name));
     if !section.is_given() || section.is_broken() {
         return None;
     }

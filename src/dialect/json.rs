@@ -59,11 +59,7 @@ pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Re
 ///
 /// # Errors
 /// As [`with_document`].
-pub fn with_document_in<R>(
-    levels: usize,
-    body: &[u8],
-    look: impl FnOnce(Document<'_>) -> R,
-) -> Result<R, JsonError> {
+pub fn with_document_in<R>(levels: usize, body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Result<R, JsonError> {
     let depth_max = DEPTH_MAX.saturating_sub(levels);
     let original = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     if original.iter().all(u8::is_ascii_whitespace) {

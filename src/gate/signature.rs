@@ -92,7 +92,8 @@ mod tests {
     const TAG: &str = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(name, text)| (HeaderName::from_static(name), HeaderValue::from_str(text).unwrap()));
+        let pairs =
+            pairs.iter().map(|(name, text)| (HeaderName::from_static(name), HeaderValue::from_str(text).unwrap()));
         pairs.collect()
     }
 

@@ -213,14 +213,7 @@ impl Intake {
     }
 
     /// What others held, or an event before it in the batch: round by round, each as far as it is free.
-    async fn take_later(
-        &self,
-        came: &Came,
-        known: &Known,
-        before: Round,
-        trail: &mut Trail,
-        progress: &mut Progress,
-    ) {
+    async fn take_later(&self, came: &Came, known: &Known, before: Round, trail: &mut Trail, progress: &mut Progress) {
         let deadline = Instant::now() + LINE_WAIT_MAX;
         let Round { mut later, mut line, .. } = before;
         while !later.is_empty() {

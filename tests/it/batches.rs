@@ -103,7 +103,15 @@ fn senders_of_one_group_in_different_orders_create_each_incident_once() {
             })
             .collect();
         let answers: Vec<Answer> = std::thread::scope(|scope| {
-            let threads: Vec<_> = bodies.iter().map(|body| scope.spawn({ let surgegate = &surgegate; move || surgegate.post(&path(), body) })).collect();
+            let threads: Vec<_> = bodies
+                .iter()
+                .map(|body| {
+                    scope.spawn({
+                        let surgegate = &surgegate;
+                        move || surgegate.post(&path(), body)
+                    })
+                })
+                .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         let changed = if status == "firing" { "created" } else { "resolved" };
@@ -164,12 +172,13 @@ fn a_bad_or_over_size_alert_is_kept_with_its_faults_and_the_others_go_on() {
     }
     assert_eq!(arrived(&recorder).into_keys().collect::<Vec<_>>(), ["fits"]);
     let letters = || {
-        let page = surgegate.admin("/api/v1/dead-letters").json();
-        let rows = page["dead_letters"].as_array().unwrap().clone();
+        let rows = surgegate.admin("/api/v1/dead-letters").json().as_array().unwrap().clone();
         Some(rows).filter(|rows| rows.len() == 2)
     };
     let letters = wait_for("both letters", letters);
-    let said = |letter: &Value| (letter["upstream"].as_str().unwrap().to_owned(), letter["reason"].as_str().unwrap().to_owned());
+    let said = |letter: &Value| {
+        (letter["upstream"].as_str().unwrap().to_owned(), letter["reason"].as_str().unwrap().to_owned())
+    };
     let all: BTreeSet<_> = letters.iter().map(said).collect();
     let wanted = ["body_too_large", "invalid_event"].map(|reason| ("intake".to_owned(), reason.to_owned()));
     assert_eq!(all, BTreeSet::from(wanted));
@@ -229,10 +238,18 @@ fn each_event_of_a_batch_is_told_to_who_watches() {
         .filter_map(|line| line.strip_prefix("data:").and_then(|data| serde_json::from_str::<Value>(data.trim()).ok()))
         .filter(|decision| decision.get("request_id").is_some())
         .collect();
-    let told: Vec<_> = said.iter().map(|one| [&one["action"], &one["outcome"], &one["reason"]].map(|word| word.as_str().unwrap_or("-"))).collect();
+    let told: Vec<_> = said
+        .iter()
+        .map(|one| [&one["action"], &one["outcome"], &one["reason"]].map(|word| word.as_str().unwrap_or("-")))
+        .collect();
     assert_eq!(
         told,
-        [["trigger", "created", "-"], ["resolve", "resolved", "-"], ["-", "-", "invalid_event"], ["trigger", "duplicate", "-"]]
+        [
+            ["trigger", "created", "-"],
+            ["resolve", "resolved", "-"],
+            ["-", "-", "invalid_event"],
+            ["trigger", "duplicate", "-"]
+        ]
     );
     assert!(said[..3].iter().all(|one| one["event_uid"].is_string()), "{said:?}");
 }
@@ -264,7 +281,8 @@ fn a_batch_that_the_spool_has_no_room_for_is_asked_for_again_and_nothing_of_it_i
         surgegate.post(&path(), body(taken - 100)).status == 200
     });
     surgegate.wait_until_delivered();
-    let uids: BTreeSet<(String, String)> = recorder.events().iter().map(|event| (event["key"].to_string(), event["event_uid"].to_string())).collect();
+    let uids: BTreeSet<(String, String)> =
+        recorder.events().iter().map(|event| (event["key"].to_string(), event["event_uid"].to_string())).collect();
     let keys: BTreeSet<&String> = uids.iter().map(|(key, _)| key).collect();
     assert_eq!((keys.len(), uids.len()), (taken, taken), "each once, by its uid");
 }

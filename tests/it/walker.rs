@@ -94,8 +94,10 @@ impl Sample {
     fn post(&self, surgegate: &Surgegate, key: &str) -> Answer {
         let path = text(&self.line, "path").replace("{key}", key);
         let headers = self.line["headers"].as_object().unwrap();
-        let fields: Vec<String> =
-            headers.iter().map(|(name, value)| format!("{name}: {}", value.as_str().unwrap().replace("{key}", key))).collect();
+        let fields: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.as_str().unwrap().replace("{key}", key)))
+            .collect();
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         let mut connection = surgegate.connect();
         connection.send(request(text(&self.line, "method"), &path, &fields, &self.body)).unwrap();
@@ -107,7 +109,8 @@ impl Sample {
         let place = &self.place;
         for (member, value) in &self.line {
             match member.as_str() {
-                "file" | "method" | "path" | "headers" | "norm" | "rejected" | "pad_to" | "pad_field" | "note" | "why" => {}
+                "file" | "method" | "path" | "headers" | "norm" | "rejected" | "pad_to" | "pad_field" | "note"
+                | "why" => {}
                 "expect" => assert_eq!(Value::from(answer.status), *value, "{place}: {}", answer.text()),
                 "absent_tags" => assert!(self.line.contains_key("norm"), "{place}: absent_tags without norm"),
                 unknown => panic!("{place}: unknown member {unknown}"),
@@ -258,7 +261,9 @@ fn every_alert_of_a_batch_sample_is_answered_and_normalized_as_its_manifest_says
         }
         let scrape = surgegate.wait_until_delivered();
         let events = recorder.events();
-        for (number, (sample, answer)) in samples.iter().zip(&answers).enumerate().filter(|(_, (_, answer))| answer.status < 300) {
+        for (number, (sample, answer)) in
+            samples.iter().zip(&answers).enumerate().filter(|(_, (_, answer))| answer.status < 300)
+        {
             let name = format!("sample-{number}");
             let of_this: Vec<Value> = events.iter().filter(|event| event["integration"] == *name).cloned().collect();
             sample.check_batch(answer, &of_this);

@@ -81,7 +81,13 @@ pub(super) fn action(status: Option<Value<'_>>, faults: &mut Faults) -> Option<A
 }
 
 /// The fingerprint, else a hash of the labels; Grafana's fingerprints are unique in an organization (section 5).
-fn key(form: Form, document: Document<'_>, envelope: Document<'_>, labels: &Texts<'_>, faults: &mut Faults) -> Option<Key> {
+fn key(
+    form: Form,
+    document: Document<'_>,
+    envelope: Document<'_>,
+    labels: &Texts<'_>,
+    faults: &mut Faults,
+) -> Option<Key> {
     let said = document.root.member("fingerprint").filter(|value| !value.is_null());
     let text = match said.map(|value| (value, value.kind())) {
         Some((_, Kind::String(text))) => Some(clean(text)).filter(|text| !is_blank(text)),
@@ -195,7 +201,8 @@ impl<'d> Reading<'d> {
     ) {
         let made = title.is_none() && action == Action::Trigger;
         let title = title.or_else(|| {
-            let line = description.as_deref().and_then(|text| text.lines().map(str::trim).find(|line| !line.is_empty()));
+            let line =
+                description.as_deref().and_then(|text| text.lines().map(str::trim).find(|line| !line.is_empty()));
             let name = endpoint.rsplit('/').next().unwrap_or(endpoint);
             made.then(|| line.map_or_else(|| format!("{name} alert"), str::to_owned).into())
         });
@@ -286,9 +293,8 @@ impl<'d> Reading<'d> {
         let annotations = self.annotations?;
         let first = |names: [&'static str; 2]| names.into_iter().find(|name| annotations.get(name).is_some());
         let (title, description) = (first(["summary", "title"]), first(["description", "message"]));
-        let is_used = |name: &str| {
-            [title, description].contains(&Some(name)) || ["runbook_url", "dashboard_url"].contains(&name)
-        };
+        let is_used =
+            |name: &str| [title, description].contains(&Some(name)) || ["runbook_url", "dashboard_url"].contains(&name);
         let unused: Vec<_> = annotations.sorted().into_iter().filter(|(name, ..)| !is_used(name)).collect();
         if unused.is_empty() {
             return None;

@@ -7,7 +7,8 @@ use crate::dialect::Replying;
 use crate::outcome::Outcome;
 
 pub(super) fn reply(replying: &Replying<'_>) -> (StatusCode, Bytes) {
-    let (mut created, mut duplicate, mut resolved, mut rejected, mut other) = (0_usize, 0_usize, 0_usize, 0_usize, 0_usize);
+    let (mut created, mut duplicate, mut resolved, mut rejected, mut other) =
+        (0_usize, 0_usize, 0_usize, 0_usize, 0_usize);
     for ending in replying.endings {
         let count = match ending.outcome {
             Some(Outcome::Created) => &mut created,

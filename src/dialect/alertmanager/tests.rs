@@ -23,7 +23,14 @@ fn read_all(hook: &'static Hook, settings: &Settings, body: &Value) -> Vec<Resul
         let mut judged = None;
         let read = with_document_in(levels, raw, |document| {
             hook.decode(&asked, document, &mut |said| {
-                assert_eq!(said.content, Content { severity: said.judged.severity, severity_raw: said.content.severity_raw.clone(), ..Content::default() });
+                assert_eq!(
+                    said.content,
+                    Content {
+                        severity: said.judged.severity,
+                        severity_raw: said.content.severity_raw.clone(),
+                        ..Content::default()
+                    }
+                );
                 judged = Some(said.judged);
             })
         });
@@ -35,7 +42,9 @@ fn read_all(hook: &'static Hook, settings: &Settings, body: &Value) -> Vec<Resul
     };
     match &envelope {
         None => elements.iter().for_each(|raw| each(raw, None)),
-        Some(text) => with_document(text, |document| elements.iter().for_each(|raw| each(raw, Some(document)))).unwrap(),
+        Some(text) => {
+            with_document(text, |document| elements.iter().for_each(|raw| each(raw, Some(document)))).unwrap()
+        }
     }
     all
 }
@@ -57,7 +66,8 @@ impl Stored {
             ..crate::event::tests::event("k")
         };
         let again = reread(&event).unwrap();
-        let extra = again.extra.iter().map(|(name, value)| (name.to_string(), serde_json::from_str(value.get()).unwrap()));
+        let extra =
+            again.extra.iter().map(|(name, value)| (name.to_string(), serde_json::from_str(value.get()).unwrap()));
         Self { extra: Value::Object(extra.collect()), content: again.content }
     }
 }
@@ -127,15 +137,27 @@ fn an_alert_has_its_own_status_and_else_its_groups() {
 #[test]
 fn what_is_wrong_with_an_alert_is_told_of_it_alone() {
     let mut body = with(alert(json!({})));
-    let bad = [json!("oops"), json!({"status": "firing"}), alert(json!({"labels": null})), alert(json!({"fingerprint": []})),
-        alert(json!({"fingerprint": "f".repeat(513)}))];
+    let bad = [
+        json!("oops"),
+        json!({"status": "firing"}),
+        alert(json!({"labels": null})),
+        alert(json!({"fingerprint": []})),
+        alert(json!({"fingerprint": "f".repeat(513)})),
+    ];
     body["alerts"].as_array_mut().unwrap().extend(bad);
-    let faults: Vec<_> = read_all(&ALERTMANAGER, &Settings::default(), &body).into_iter().map(|one| one.err()).collect();
+    let faults: Vec<_> =
+        read_all(&ALERTMANAGER, &Settings::default(), &body).into_iter().map(|one| one.err()).collect();
     let told = |text: &str| Some(vec![text.to_owned()]);
     assert_eq!(
         faults,
-        [None, told("alert: must be an object"), told("labels: must be an object"), told("labels: must be an object"),
-            told("fingerprint: must be a string"), told("fingerprint: is longer than 512 bytes")]
+        [
+            None,
+            told("alert: must be an object"),
+            told("labels: must be an object"),
+            told("labels: must be an object"),
+            told("fingerprint: must be a string"),
+            told("fingerprint: is longer than 512 bytes")
+        ]
     );
 }
 
@@ -171,7 +193,8 @@ fn the_first_label_that_yields_a_level_counts_and_an_unknown_word_is_kept() {
 
 #[test]
 fn a_trigger_has_a_title_in_any_case() {
-    let title = |changes: Value| one(&ALERTMANAGER, &with(alert(changes))).1.content.title.map(|title| title.into_owned());
+    let title =
+        |changes: Value| one(&ALERTMANAGER, &with(alert(changes))).1.content.title.map(|title| title.into_owned());
     assert_eq!(title(json!({"annotations": {"title": "t"}})).as_deref(), Some("t"));
     assert_eq!(title(json!({"annotations": null})).as_deref(), Some("DiskFull on db-7:9100"));
     assert_eq!(title(json!({"annotations": {}, "labels": {"alertname": "A"}})).as_deref(), Some("A"));
@@ -190,7 +213,8 @@ fn odd_labels_times_and_links_are_kept_as_far_as_they_go() {
     }
     labels.insert("a".into(), json!({"x": [1.50]}));
     labels.insert("b".into(), json!(null));
-    let changes = json!({"labels": labels, "startsAt": "soon", "endsAt": 5, "generatorURL": "h".repeat(3000), "annotations": []});
+    let changes =
+        json!({"labels": labels, "startsAt": "soon", "endsAt": 5, "generatorURL": "h".repeat(3000), "annotations": []});
     let (_, Stored { content, extra }) = one(&ALERTMANAGER, &with(alert(changes)));
     assert_eq!(content.tags.len(), 64);
     assert_eq!(content.tags[0].0, "a", "in name order");
@@ -213,7 +237,10 @@ fn grafana_adds_links_values_and_the_organization_to_the_key() {
     assert_eq!(judged.key.unwrap().canon(), "1:8f3a1c2d4e5b6a70");
     let rels: Vec<_> = content.links.iter().filter_map(|link| link.rel).collect();
     assert_eq!(rels, [Rel::Source, Rel::Client, Rel::Runbook, Rel::Silence, Rel::Dashboard, Rel::Image]);
-    assert_eq!((&extra["values"]["B"], &extra["title"], &extra["orgId"]), (&json!(99.1), &json!("[FIRING:1]"), &json!(1)));
+    assert_eq!(
+        (&extra["values"]["B"], &extra["title"], &extra["orgId"]),
+        (&json!(99.1), &json!("[FIRING:1]"), &json!(1))
+    );
     assert_eq!(extra.get("silenceURL"), None);
     assert_eq!(one(&ALERTMANAGER, &body).0.key.unwrap().canon(), "8f3a1c2d4e5b6a70", "only Grafana has organizations");
     body["alerts"][0]["fingerprint"] = "".into();

@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_refused() {
-        for body in [&b""[..], b" ", b"{", b"{\"alerts\":[1,]}", b"{\"alerts\":[1]}x", b"{\"a\":\"\xFF\"}", b"alert: x"] {
+        for body in [&b""[..], b" ", b"{", b"{\"alerts\":[1,]}", b"{\"alerts\":[1]}x", b"{\"a\":\"\xFF\"}", b"alert: x"]
+        {
             assert!(list_in(body, "alerts", 9).is_err(), "{body:?}");
         }
     }

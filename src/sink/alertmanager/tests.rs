@@ -30,7 +30,10 @@ fn an_incident_of_another_dialect_is_an_alert_with_its_key_hashed() {
     let body = body(&stored(Action::Trigger, Some("disk\"7")), &samples::said(), &upstream());
     let key = r#"payments:squadcast:disk"7"#;
     assert_eq!(body["groupKey"], "{}:{key=\"payments:squadcast:disk\\\"7\"}");
-    assert_eq!((&body["version"], &body["receiver"], &body["status"]), (&json!("4"), &json!("receiver"), &json!("firing")));
+    assert_eq!(
+        (&body["version"], &body["receiver"], &body["status"]),
+        (&json!("4"), &json!("receiver"), &json!("firing"))
+    );
     let alert = &body["alerts"][0];
     assert_eq!(alert["fingerprint"], sha256_hex(&[key])[..16]);
     assert_eq!(
@@ -66,7 +69,8 @@ fn names_of_labels_are_cleaned_and_the_first_of_two_counts() {
     let content = Content { class: Some("Disk".into()), source: Some("db-7".into()), tags, ..Content::default() };
     let said = Said { content, extra: Vec::new() };
     let body = body(&stored(Action::Trigger, None), &said, &upstream());
-    let labels = json!({"_": "true", "_9_": "3", "a_b": "1", "alertname": "Disk", "instance": "db-7", "severity": "high"});
+    let labels =
+        json!({"_": "true", "_9_": "3", "a_b": "1", "alertname": "Disk", "instance": "db-7", "severity": "high"});
     assert_eq!(body["alerts"][0]["labels"], labels);
 }
 
@@ -85,7 +89,14 @@ fn own(raw: &'static str, envelope: Option<&'static str>) -> Event {
 
 fn text(event: Event, upstream: &UpstreamConfig) -> String {
     let reread = dialect::reread(&event).unwrap();
-    let said = Said { content: reread.content, extra: reread.extra.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), Cow::Owned(value.into_owned()))).collect() };
+    let said = Said {
+        content: reread.content,
+        extra: reread
+            .extra
+            .into_iter()
+            .map(|(name, value)| (Cow::Owned(name.into_owned()), Cow::Owned(value.into_owned())))
+            .collect(),
+    };
     let stored = samples::stored(1, event.clone(), Some(samples::incident(1, State::Open)));
     let call = Alertmanager.encode(&samples::ask(&stored, &said, upstream)).unwrap().call;
     String::from_utf8(call.body.to_vec()).unwrap()
