@@ -1,5 +1,7 @@
 //! The section `integrations`: who may send, with which keys, and where it goes.
 
+mod settings;
+
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
 use super::upstreams::Names;
 use crate::event::Severity;
-use crate::gate::{IntegrationConfig, OnLimit, Rate, Settings};
+use crate::gate::{IntegrationConfig, OnLimit, Rate};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
+use crate::sink::UpstreamConfig;
 
 /// Keys the proxy issues (contracts 2.2): lower-case hex, this many characters on a path or for PagerDuty.
 const KEY_LENGTHS: [usize; 2] = [40, 32];
@@ -21,8 +24,21 @@ const KEY_LENGTHS: [usize; 2] = [40, 32];
 pub(super) fn read(root: &Section, upstreams: &Names) -> Vec<IntegrationConfig> {
     let mut names = Taken::default();
     let mut keys = Taken::default();
+    let mut sources = Taken::default();
     let sections = root.sections("integrations");
-    sections.iter().filter_map(|section| integration(section, upstreams, &mut names, &mut keys)).collect()
+    let read = |section: &Section<'_>| integration(section, upstreams, &mut names, &mut keys, &mut sources);
+    sections.iter().filter_map(read).collect()
+}
+
+/// What the dialects must know of an integration's upstreams.
+pub(super) fn learn(integrations: &mut [IntegrationConfig], upstreams: &[UpstreamConfig]) {
+    let closing = |name: &Arc<str>| {
+        let upstream = upstreams.iter().find(|upstream| upstream.name == *name)?;
+        upstream.vendor.closed_status_id.clone()
+    };
+    for integration in integrations {
+        integration.settings.closed_status_ids = integration.upstreams.iter().filter_map(closing).collect();
+    }
 }
 
 /// What must be unique, and the line where it stood first.
@@ -52,6 +68,7 @@ fn integration(
     upstreams: &Names,
     names: &mut Taken<String>,
     keys: &mut Taken<[u8; 32]>,
+    sources: &mut Taken<String>,
 ) -> Option<IntegrationConfig> {
     let name = section.name("name");
     if let Some(name) = &name
@@ -98,7 +115,7 @@ fn integration(
             .and_then(Severity::new),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
-        settings: Settings::default(),
+        settings: settings::read(section, sources),
     };
     name.map(|_| config)
 }

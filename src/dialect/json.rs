@@ -4,6 +4,7 @@
 //! The tape keeps no number text. Where it matters (keys, tags) and the number is no plain 64-bit integer,
 //! the text is taken from the original bytes with `serde_json`'s `RawValue`, on that rare way alone.
 
+mod digest;
 pub mod glance;
 
 use std::borrow::Cow;
@@ -206,6 +207,19 @@ impl<'d> Value<'d> {
             let (value, tail) = after.split_at_checked(span)?;
             rest = tail;
             Some((*name, Value { nodes: value }))
+        })
+    }
+
+    /// The elements in order; nothing when it is no array.
+    pub fn elements(self) -> impl Iterator<Item = Value<'d>> {
+        let mut rest = match self.nodes.first() {
+            Some(Node::Array { .. }) => &self.nodes[1..],
+            _ => &[],
+        };
+        std::iter::from_fn(move || {
+            let (value, tail) = rest.split_at_checked(rest.first().map(span_of)?)?;
+            rest = tail;
+            Some(Value { nodes: value })
         })
     }
 

@@ -168,7 +168,7 @@ impl Intake {
                 ticket.reject(refusal.reason);
                 return progress.refuse(refusal);
             }
-            Err(Unaddressed::Unknown | Unaddressed::Absorbed(_)) => return ticket.absorb(Outcome::Unknown),
+            Err(Unaddressed::Unknown | Unaddressed::Absorbed(..)) => return ticket.absorb(Outcome::Unknown),
         };
         if let Some(watched) = &mut trail.watched {
             watched.begins(&event);

@@ -72,7 +72,7 @@ fn everything() -> (tempfile::TempDir, String) {
     let text = commented::file(Extent::Everything);
     // What only another kind has a use for is tried with that kind.
     let (mut kept, mut below) = (Vec::new(), None);
-    for line in text.lines().filter(|line| !line.contains("credential_file:")) {
+    for line in text.lines().filter(|line| !["credential_file:", "secret_file:"].iter().any(|key| line.contains(key))) {
         let depth = line.len() - line.trim_start().len();
         if below.is_some_and(|of| depth > of) {
             continue;
