@@ -605,10 +605,13 @@ pub(super) fn is_name(word: &str) -> bool {
     ROWS.iter().any(|row| row.name() == word)
 }
 
-/// The section that a key belongs to, if there is only one.
+/// The section that a key belongs to, if there is only one, or one above all others.
 pub(super) fn home_of(word: &str) -> Option<&'static str> {
-    let mut homes = ROWS.iter().filter(|row| row.name() == word);
-    let home = homes.next()?.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+    let homes = || ROWS.iter().filter(|row| row.name() == word).map(|row| row.path);
+    let depth = |path: &str| path.matches('.').count();
+    let highest = homes().map(depth).min()?;
+    let mut homes = homes().filter(|path| depth(path) == highest);
+    let home = homes.next()?.rsplit_once('.').map_or("", |(parent, _)| parent);
     homes.next().is_none().then_some(home)
 }
 
