@@ -5,6 +5,8 @@
 
 pub mod answer;
 mod container;
+pub mod incidentio;
+pub mod incidentio_alert;
 mod keys;
 mod masked;
 pub mod pagerduty;
@@ -27,7 +29,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
 pub use answer::{Answer, Failed, Hold, Verdict};
-pub use masked::masked;
+pub use masked::{masked, masked_text};
 pub use reach::Reach;
 pub use vendor_config::{Field, FieldValue, IncidentApi, PathStyle, Responder, VendorConfig};
 
@@ -35,8 +37,15 @@ use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::{Remote, Stored};
 
 /// Every sink there is.
-pub static SINKS: &[&dyn Sink] =
-    &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout, &pagerduty::PagerDuty, &taskcall::TaskCall];
+pub static SINKS: &[&dyn Sink] = &[
+    &webhook::Webhook,
+    &squadcast::Squadcast,
+    &stdout::Stdout,
+    &pagerduty::PagerDuty,
+    &taskcall::TaskCall,
+    &incidentio::IncidentIo,
+    &incidentio_alert::IncidentIoAlert,
+];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
 pub fn of(kind: Kind) -> Option<&'static dyn Sink> {

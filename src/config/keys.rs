@@ -121,9 +121,10 @@ const DIALECTS_LATER: &[&str] = &[
 /// Categories of incident.io's statuses (contracts/incident-io.md 3).
 const CATEGORIES: &[&str] = &["triage", "declined", "merged", "canceled", "live", "learning", "paused", "closed"];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
-pub(super) const KINDS: &[&str] = &["webhook", "squadcast", "stdout", "pagerduty", "taskcall"];
+pub(super) const KINDS: &[&str] =
+    &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "incidentio", "incidentio_alert"];
 /// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "opsgenie", "alertmanager", "cloudevents"];
+const KINDS_LATER: &[&str] = &["opsgenie", "alertmanager", "cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{

@@ -12,9 +12,7 @@ use super::container::{Container, Home, fenced, object, tag_json};
 use super::keys::{Fits, create_once_key};
 use super::text::{quoted, to_characters};
 use super::verbatim::{self, Body};
-use super::{
-    Answer, Ask, Encoded, IncidentApi, Kind, Parcel, Sink, Statement, Unsaid, Verdict, percent_encoded,
-};
+use super::{Answer, Ask, Encoded, IncidentApi, Kind, Parcel, Sink, Statement, Unsaid, Verdict, percent_encoded};
 use crate::event::{Action, DESCRIPTION_BYTES_MAX, Micros, Mode, Severity, Visibility};
 use crate::outcome::Outcome;
 use crate::store::Remote;

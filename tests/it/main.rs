@@ -25,6 +25,7 @@ mod full;
 mod garbage;
 mod h2;
 mod incidentio;
+mod interface;
 mod keys;
 mod limits;
 mod log;

@@ -66,8 +66,10 @@ mod tests {
 
     #[test]
     fn numbers_of_custom_fields_become_texts_in_their_own_digits() {
-        let json = r#"[{"custom_field_id":"a","values":[{"value_numeric":123.4500},{"value_numeric":"7"},{"id":"x"}]}, 7]"#;
-        let read = r#"[{"custom_field_id":"a","values":[{"value_numeric":"123.4500"},{"value_numeric":"7"},{"id":"x"}]},7]"#;
+        let json =
+            r#"[{"custom_field_id":"a","values":[{"value_numeric":123.4500},{"value_numeric":"7"},{"id":"x"}]}, 7]"#;
+        let read =
+            r#"[{"custom_field_id":"a","values":[{"value_numeric":"123.4500"},{"value_numeric":"7"},{"id":"x"}]},7]"#;
         assert_eq!(as_the_vendor_reads(ENTRIES, json), read);
         assert_eq!(as_the_vendor_reads("other", json), json);
     }
