@@ -55,7 +55,7 @@ fn envelope(refusal: &Refusal, request_id: &str) -> Value {
     if class == Class::Invalid {
         let fault = |line: &String| {
             let (field, reason) = line.split_once(": ").unwrap_or(("", line));
-            json!({ "code": code_of(reason), "message": line.replacen(": ", " ", 1), "source": { "field": field } })
+            json!({ "code": code_of(reason), "message": line.replacen(": ", " ", 1), "source": source(field) })
         };
         errors.extend(refusal.errors.iter().map(fault));
     }
@@ -63,6 +63,11 @@ fn envelope(refusal: &Refusal, request_id: &str) -> Value {
         errors.push(json!({ "code": code(refusal.reason), "message": refusal.message }));
     }
     json!({ "type": kind(class), "status": status(class).as_u16(), "request_id": request_id, "errors": errors })
+}
+
+/// A member's path, in both ways in which the vendor's own clients read it.
+fn source(field: &str) -> Value {
+    json!({ "field": field, "pointer": format!("/{}", field.replace('.', "/")) })
 }
 
 pub(super) fn body(refusal: &Refusal, request_id: &str) -> Bytes {

@@ -47,6 +47,8 @@ pub(super) struct Filters {
     pub(super) page_size: usize,
     pub(super) after: Option<String>,
     filters: Vec<Filter>,
+    /// One of them is enough.
+    any: bool,
 }
 
 /// What a look found.
@@ -61,7 +63,7 @@ pub(super) struct Scan {
 impl Filters {
     /// All faults of a query at once.
     pub(super) fn parse(version: Version, query: &str, settings: &Settings) -> Result<Self, Faults> {
-        let mut read = Self { page_size: PAGE_USUAL, after: None, filters: Vec::new() };
+        let mut read = Self { page_size: PAGE_USUAL, after: None, filters: Vec::new(), any: false };
         let mut faults = Faults::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
@@ -70,6 +72,17 @@ impl Filters {
                     _ => faults.push(format!("page_size: must be 1 to {PAGE_MAX}")),
                 },
                 "after" => read.after = Some(value.into_owned()).filter(|after| !after.is_empty()),
+                // The vendor's own clients always say the order that they want.
+                "sort_by" if version == Version::V2 => {
+                    if value != "created_at_newest_first" {
+                        faults.push("sort_by: must be created_at_newest_first".to_owned());
+                    }
+                }
+                "filter_mode" if version == Version::V2 => match &*value {
+                    "all" => read.any = false,
+                    "any" => read.any = true,
+                    _ => faults.push("filter_mode: must be all or any".to_owned()),
+                },
                 name => match kind(version, name) {
                     Some((of, how)) => read.add(of, how, value, name, settings, &mut faults),
                     None => faults.push(format!("{name}: is no filter of this list")),
@@ -115,7 +128,7 @@ impl Filters {
             for record in some {
                 looked += 1;
                 at = Some(record.incident.number);
-                if !self.filters.iter().all(|filter| filter.takes(&record, question.settings)) {
+                if !self.takes(&record, question.settings) {
                     last = Some(record.incident.iid);
                     continue;
                 }
@@ -127,6 +140,13 @@ impl Filters {
             }
         }
         Scan { page, after: last, total: None }
+    }
+}
+
+impl Filters {
+    fn takes(&self, record: &Record, settings: &Settings) -> bool {
+        let takes = |filter: &Filter| filter.takes(record, settings);
+        if self.any { self.filters.iter().any(takes) } else { self.filters.iter().all(takes) }
     }
 }
 

@@ -171,7 +171,11 @@ pub(super) fn incident(around: Around<'_>, incident: &Incident, view: &View) -> 
     put("mode", mode_word(version, view).into());
     match version {
         Version::V1 => put("status", word(&status).into()),
-        Version::V2 => put("incident_status", status_json(status.id, &status.name, status.category)),
+        Version::V2 => {
+            put("incident_status", status_json(status.id, &status.name, status.category));
+            // The vendor's own clients read no incident without it.
+            put("last_activity_at", json!(updated_at(incident)));
+        }
     }
     // Of one whose record is gone nobody knows: nothing is shown wider than it may be.
     put("visibility", text(view, VISIBILITY).unwrap_or("private").into());

@@ -77,8 +77,9 @@ pub(super) fn read(version: Version, question: &Question<'_>) -> Result<(StatusC
         TYPES => json!({ "incident_types": [] }),
         FIELDS => json!({ "custom_fields": [] }),
         IDENTITY => {
-            let roles: Vec<_> = ROLES.iter().map(|name| json!({ "name": name, "description": "" })).collect();
-            json!({ "identity": { "name": integration, "roles": roles } })
+            json!({ "identity": {
+                "name": integration, "roles": ROLES, "team_roles": [], "teams": [], "dashboard_url": "",
+            } })
         }
         _ => return Err(Refusal::new(Reason::NotFound, "nothing is known of this")),
     };

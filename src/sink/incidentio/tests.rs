@@ -174,7 +174,7 @@ proptest! {
         let api = if version == V1 { IncidentApi::V1 } else { IncidentApi::V2 };
         let upstream = UpstreamConfig { mode: crate::sink::Mode::Normalized, ..upstream(api) };
         let encoded = IncidentIo.encode(&samples::ask(&stored, &said, &upstream)).unwrap();
-        let again = Event { raw: encoded.call.body.clone(), ..event };
+        let again = Event { raw: encoded.call.body.clone(), ..event.clone() };
         let second = dialect::reread(&again).unwrap();
         // A status that nobody named is said in v1.
         let mut content = second.content.clone();
