@@ -563,8 +563,8 @@ impl Intake {
             }
         };
         if rules.has_ids {
-            let before = claim.before.and_then(|at| self.store.shown(at).ok()).and_then(|shown| shown.view);
-            event.view = records::fold(*dialect, before.as_ref(), &event);
+            let before = if claim.continues { self.view_now(&event, rules) } else { None };
+            event.view = records::fold(*dialect, before.as_deref(), &event);
             trail.view = event.view.clone().map(Box::new);
         }
         let key = event.key.clone();

@@ -15,13 +15,14 @@
 //! segment  := head (8 KiB: two copies in two pages) frame* zero*
 //! head     := "SURGLOG1" format:u32 id:u32 first_sequence:u64 salt:u64 crc:u32
 //! frame    := "SGR1" len:u32 crc:u32 kind:u8 version:u8 0:u16 sequence:u64 payload[len] zero-padding to 8
-//! position := segment << 32 | offset of the frame
+//! position := segment:31 << 32 | offset of the frame; a state's with bit 63 where the record shows something
 //! ```
 //!
 //! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
 //! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
 //! passes for a record. `sequence` names the event that the record is about; only an `Accepted` or a `Rejected` takes a
-//! new one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
+//! new one. What a batch says of all its events is a record of its own (`Envelope`), written once in each segment that has
+//! some of them, before the first; they name its offset. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
 //! shape of a segment; its parts: `store/checkpoint.rs`.
 //!
 //! # Limits
@@ -37,7 +38,8 @@
 //! A segment may go when a checkpoint speaks of a place behind it and none of its events waits or is a dead letter.
 //! It goes when it was sealed `retain` ago, or, oldest first, when less than an eighth of `max_bytes` is free or the disk
 //! is full: before anything is refused. Where few events keep an old segment, they are copied to the end of the log
-//! (`Moved`), and it goes when a checkpoint knows of the copies. Where nothing may go, new events are refused, and what
+//! (`Moved`), and it goes when a checkpoint knows of the copies. So is what answers show of incidents whose last record it
+//! holds (`Snapshot`, without the body), as long as there is a state of them; `store/snapshots.rs`. Where nothing may go, new events are refused, and what
 //! waits is forwarded and settled as before.
 //!
 //! # Invariants
@@ -92,6 +94,7 @@ mod remotes;
 mod scan;
 mod search;
 mod shelf;
+mod snapshots;
 mod standing;
 mod writer;
 
@@ -104,7 +107,6 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -177,6 +179,11 @@ pub trait States: Send + Sync {
     fn restore_by_id(&self, _row: ById) {}
     /// Every incident that is addressed by id.
     fn each_by_id(&self, _visit: &mut dyn FnMut(ById)) {}
+    /// A key's state as last committed, with the place of the record that says so.
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)>;
+    /// What the record at `from` shows of the incident `iid` stands at `to` now; nothing where the key's state is not that
+    /// of `from` any more.
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position);
     /// False: `each` would give nothing.
     fn are_kept(&self) -> bool {
         true
@@ -240,14 +247,23 @@ pub struct Stored {
     pub pacing: Pacing,
 }
 
-/// What a record shows of an incident, for the answers of a dialect with ids.
+/// What an incident's last record tells of it.
 #[derive(Clone, Debug)]
 pub struct Shown {
+    /// Of the event that changed it last.
+    pub uid: Uid,
+    pub received_at: Micros,
     pub integration: Arc<str>,
-    pub family: Cow<'static, str>,
+    pub dialect: Box<str>,
+    pub endpoint: Box<str>,
+    pub family: Box<str>,
     pub key: Option<Key>,
+    /// As it stood then, or when it was copied: `dedup` has it as it stands now.
     pub incident: Option<Incident>,
+    /// [`Event::view`].
     pub view: Option<Bytes>,
+    /// `None`: the event's own record is gone with its segment.
+    pub raw: Option<Bytes>,
 }
 
 /// How an event ended at one upstream, or began again.
@@ -282,6 +298,12 @@ impl States for NoStates {
     fn touched(&self, _: StateKey, _: Uid, _: u32, _: Micros) {}
 
     fn each(&self, _: &mut dyn FnMut(StateKey, Incident, Position)) {}
+
+    fn at(&self, _: StateKey) -> Option<(Incident, Position)> {
+        None
+    }
+
+    fn moved(&self, _: StateKey, _: Uid, _: Position, _: Position) {}
 
     fn are_kept(&self) -> bool {
         false
@@ -635,7 +657,10 @@ impl Core {
         let placed =
             self.within_limit().and_then(|()| self.place(&mut pending, |pending| pending.place_event(&admitted, lane)));
         match placed {
-            Ok((sequence, at)) => self.owe(pending, Owed::Event(admitted.placed()), sequence, at, lane, worker),
+            Ok((sequence, at)) => {
+                let shows = admitted.event.view.is_some();
+                self.owe(pending, Owed::Event(admitted.placed(), shows), sequence, at, lane, worker)
+            }
             Err(reason) => {
                 drop(pending);
                 admitted.placed().refuse(reason);
@@ -693,8 +718,8 @@ impl Core {
                 Append::Waits(Waits(receiver))
             }
             // Under the lock: the writer must not hand it on before the books and the state know it.
-            (Durability::Memory, Owed::Event(placed)) => {
-                let (accepted, left) = placed.accept(at);
+            (Durability::Memory, Owed::Event(placed, shows)) => {
+                let (accepted, left) = placed.accept(reader::with_view(at, shows));
                 pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
                 Append::Ended(Ok(accepted))
             }
@@ -762,6 +787,8 @@ struct Threads {
 pub struct Store {
     core: Arc<Core>,
     reader: Arc<Reader>,
+    /// Of this process; those before it are on disk.
+    first_segment: u32,
     threads: Mutex<Threads>,
     /// Nothing is under way: the last checkpoint says so.
     at_rest: AtomicBool,
@@ -851,7 +878,7 @@ impl Store {
         let writer = Some(Writer::new(Arc::clone(&core), first.saturating_sub(1)));
         let keeper = Keeper::new(Arc::clone(&core), Arc::clone(&reader), states, checkpoints, next_checkpoint);
         let threads = Mutex::new(Threads { writer, keeper: Some(keeper), ..Threads::default() });
-        Ok((Arc::new(Self { core, reader, threads, at_rest: AtomicBool::new(false) }), recovered))
+        Ok((Arc::new(Self { core, reader, first_segment: first, threads, at_rest: AtomicBool::new(false) }), recovered))
     }
 
     /// Starts the writer thread; `outlet` gets what became durable. A second call does nothing.
@@ -969,7 +996,9 @@ impl Store {
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
         let at = Micros::now();
-        self.core.tell(|pending| pending.place_ending(upstream, integration, sequence, (ending, None), at));
+        self.core.tell(|pending| {
+            pending.place_ending(upstream, integration, sequence, (ending, None), at);
+        });
     }
 
     /// As [`Self::settle`], with what the answer taught of the incident. Resolves when it is on disk (at once with
@@ -985,13 +1014,14 @@ impl Store {
     ) -> Settled {
         let at = Micros::now();
         let (told, settled) = oneshot::channel();
+        let mut placed = false;
         self.core.tell(|pending| {
-            pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
-            if !pending.batch.is_empty() {
+            placed = pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
+            if placed {
                 pending.batch.told.push(told);
             }
         });
-        if let Some(learned) = learned {
+        if let Some(learned) = learned.filter(|_| placed) {
             self.core.remotes.learn(&upstream.name, at, learned);
         }
         Box::pin(async move { drop(settled.await) })
@@ -1038,18 +1068,31 @@ impl Store {
         }
     }
 
-    /// What the record at a place shows of its incident. One read of the disk, mostly from the system's memory; holds no
-    /// lock meanwhile.
+    /// By this a state's position is before another's in the log.
+    pub fn order(at: Position) -> Position {
+        reader::bare(at)
+    }
+
+    /// What the record that a state names tells of its incident: for requests. One call to the disk, or none for what was
+    /// written lately; no lock is held over it. A view stands as long as its state; the body may be gone after `retain`.
     ///
     /// # Errors
-    /// The record is not there, damaged, or cannot be read.
+    /// `Damaged`: it is not there or not what was written. Where it was copied meanwhile the state has its new place: ask
+    /// for that, once. `Io` with `WouldBlock`: with `durability: memory` it is not written yet, which takes 5 ms.
     pub fn shown(&self, at: Position) -> Result<Shown, ReadError> {
-        let stored = match self.core.recent.event(at) {
-            Some(stored) => stored,
-            None => self.reader.event(&self.core.disk, at)?,
-        };
-        let Stored { event, incident, .. } = stored;
-        Ok(Shown { integration: event.integration, family: event.family, key: event.key, incident, view: event.view })
+        if let Some(shown) = self.core.recent.shown(at) {
+            return Ok(shown);
+        }
+        let shown = self.reader.shown(&self.core.disk, at);
+        let is_written = || reader::bare(at) < self.core.lock().durable || split(at).0 < self.first_segment;
+        match shown {
+            Err(ReadError::Damaged(_)) if !is_written() => {
+                // It may have been written just now.
+                let again = self.core.recent.shown(at);
+                again.ok_or_else(|| ReadError::Io(std::io::ErrorKind::WouldBlock.into()))
+            }
+            shown => shown,
+        }
     }
 
     fn moved(&self, sequence: u64) -> Option<Position> {
@@ -1119,8 +1162,14 @@ impl Store {
     /// Its record is not there, damaged, or cannot be read just now.
     pub fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
         let mut read = None;
-        self.find(&[sequence], &mut |sequence, at, event| read = event.to_stored(sequence).map(|stored| (at, stored)))?;
-        read.ok_or(ReadError::Damaged(Position(0)))
+        self.find(&[sequence], &mut |sequence, at, event| {
+            read = event.to_stored(sequence).map(|stored| (at, stored, event.envelope_at()));
+        })?;
+        let (at, mut stored, envelope_at) = read.ok_or(ReadError::Damaged(Position(0)))?;
+        if let Some(offset) = envelope_at {
+            stored.event.envelope = self.reader.envelope(&self.core.disk, at, offset)?;
+        }
+        Ok((at, stored))
     }
 
     /// The oldest event that waits for an upstream.

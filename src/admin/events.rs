@@ -13,7 +13,7 @@ use super::{Answered, Desk, error, json, names};
 use crate::dialect::DIALECTS;
 use crate::event::{Incident, Micros, StateKey, Uid};
 use crate::forward::Head;
-use crate::store::{Bounds, Ending, Happened, Remote, Sought, Stand, Trace, Traced, What};
+use crate::store::{Bounds, Ending, Happened, Remote, Sought, Stand, Store, Trace, Traced, What};
 
 /// What one search may read of the log, and how long it may take.
 const BOUNDS: Bounds = Bounds { bytes_max: 1 << 30, time_max: Duration::from_secs(10) };
@@ -64,7 +64,7 @@ pub(super) async fn by_key(call: Call<'_>) -> Answered {
     let families = DIALECTS.iter().flat_map(|dialect| dialect.families(&settings));
     let states = families.map(|family| StateKey::of(&integration, &family, &key));
     let known: Vec<_> = states.filter_map(|state| desk.dedup.incident_at(state)).collect();
-    let last_at = known.iter().map(|(_, at)| *at).max();
+    let last_at = known.iter().map(|(_, at)| *at).max_by_key(|at| Store::order(*at));
     let incident = known.iter().map(|(incident, _)| incident).max_by_key(|incident| incident.last_seen);
     let trace = search(desk, move |store| {
         store.trace(Sought::Key { integration: &integration, key: &key, last_at, newest }, BOUNDS)

@@ -284,7 +284,7 @@ mod tests {
             ("key=a&dry_run=1", "dry_run is not true or false"),
             (
                 "key=a&reason=x",
-                "reason is not one of refused, gave_up, predecessor_dead, unreadable, not_expressible, invalid_event, body_too_large",
+                "reason is not one of refused, gave_up, predecessor_dead, unreadable, not_expressible, invalid_event, body_too_large, uncertain",
             ),
         ] {
             assert_eq!(parse(query).unwrap_err(), wrong, "{query}");

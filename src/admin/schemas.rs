@@ -179,8 +179,11 @@ fn events() -> Vec<(&'static str, Value)> {
                 ("attempts?", count()),
                 ("reason?", words(reasons.iter().copied())),
                 ("dead_letter_id?", text()),
+                ("remote?", named("Remote")),
             ]),
         ),
+        // What the upstream calls the incident.
+        ("Remote", object(&[("id", text()), ("url?", text())])),
         (
             "Step",
             object(&[
@@ -192,6 +195,7 @@ fn events() -> Vec<(&'static str, Value)> {
                 ("outcome?", words(Outcome::ALL.iter().map(|outcome| outcome.name()))),
                 ("status?", count()),
                 ("attempts?", count()),
+                ("remote?", named("Remote")),
                 ("reason?", words(reasons)),
             ]),
         ),

@@ -97,6 +97,7 @@ fn home(kind: Kind, region: Option<&str>) -> Option<&'static str> {
 }
 
 /// What stands there, whatever the kind.
+#[derive(Default)]
 pub(super) struct Written {
     region: Option<&'static str>,
     vendor: VendorConfig,
@@ -104,6 +105,10 @@ pub(super) struct Written {
 
 /// Reads all of it, for its errors too.
 pub(super) fn read(section: &Section) -> Written {
+    // A configuration may have ten thousand upstreams, and most have none of these keys.
+    if !KEYS.iter().any(|(key, _)| section.has(key)) {
+        return Written::default();
+    }
     let id = |key: &str| section.text(key).map(Arc::from);
     let ids = |key: &str| section.texts(key).into_iter().map(Arc::from).collect();
     let map = section.section("severity_map");

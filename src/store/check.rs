@@ -120,7 +120,9 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Touched => "touched",
         Kind::Checkpoint => "checkpoints",
         Kind::Reassigned => "reassigned",
+        Kind::Envelope => "envelopes",
         Kind::Rejected => "rejected",
+        Kind::Snapshot => "snapshots",
     }
 }
 

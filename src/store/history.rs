@@ -92,6 +92,8 @@ pub struct Trace {
 pub(super) struct Draft {
     at: Position,
     stored: Stored,
+    /// Where its envelope stands, if that is not in its record.
+    envelope_at: Option<u32>,
     happened: Vec<Happened>,
     /// `None`: not ended as far as was read.
     upstreams: Vec<(String, Option<Stand>)>,
@@ -128,7 +130,7 @@ impl Draft {
                 }
             }
         }
-        Some(Self { at, stored, happened, upstreams, voided: false })
+        Some(Self { at, stored, envelope_at: event.envelope_at(), happened, upstreams, voided: false })
     }
 
     fn open(&self) -> usize {
@@ -196,6 +198,11 @@ impl Store {
         // What was found is worth the rest.
         budget.extend(bounds.bytes_max - half, began + bounds.time_max);
         complete &= self.follow(&mut drafts, &mut budget)?;
+        for draft in &mut drafts {
+            if let Some(offset) = draft.envelope_at {
+                draft.stored.event.envelope = self.reader.envelope(&self.core.disk, draft.at, offset)?;
+            }
+        }
         let pending = self.core.lock();
         let needs: Vec<Vec<Need>> = drafts.iter().map(|draft| pending.standing.needs(draft.stored.sequence)).collect();
         drop(pending);

@@ -7,8 +7,8 @@ use super::checkpoint::{Check, Counters, Loader};
 use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
 use super::places::Places;
-use super::reader::{join, split};
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Steps, Touched, VERSION, note, void_last};
+use super::reader::{join, split, with_view};
+use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Snapshot, Steps, Touched, VERSION, note, void_last};
 use super::remotes::Remotes;
 use super::scan::{self, Next, Scan};
 use super::standing::{Standing, Whose};
@@ -300,6 +300,7 @@ impl Replay<'_> {
             Kind::Settled | Kind::Dead | Kind::Replayed => {
                 let ended = Ended::decode(kind, frame.payload)?;
                 let meter = self.metrics.upstream(ended.upstream);
+                // Told even where the event itself was damaged: the upstream has its incident.
                 self.standing.ended(&meter, Whose::Tag(ended.tag), frame.sequence, ended.ending, ended.at);
                 if let Some(learned) = ended.learned {
                     self.remotes.learn(&meter.name, ended.at, learned);
@@ -333,6 +334,9 @@ impl Replay<'_> {
                 self.next_sequence = self.next_sequence.max(last.saturating_add(1));
                 Some(())
             }
+            Kind::Snapshot => self.snapshot(at, &Snapshot::decode(frame.payload)?),
+            // Who refers to it finds it.
+            Kind::Envelope => Some(()),
             Kind::Checkpoint => None,
         });
         self.next_sequence = self.next_sequence.max(frame.sequence.saturating_add(1));
@@ -356,13 +360,26 @@ impl Replay<'_> {
         }
         self.standing.newest = self.standing.newest.max(accepted.received_at);
         if let (Some(key), Some(incident)) = (accepted.state_key, accepted.incident) {
-            self.states.restore(key, incident, at);
+            self.states.restore(key, incident, with_view(at, accepted.has_view()));
         }
         if let Some(row) = accepted.by_id() {
             self.states.restore_by_id(row);
         }
         let meters: Vec<Arc<UpstreamMeter>> = accepted.targets().map(|name| self.metrics.upstream(name)).collect();
         self.standing.accepted(frame.sequence, accepted.integration, meters.iter(), accepted.pacing);
+        Some(())
+    }
+
+    /// What is shown of an incident was copied here. It counts where it was copied from: what came in between stands.
+    fn snapshot(&mut self, at: Position, snapshot: &Snapshot<'_>) -> Option<()> {
+        let Snapshot { key, from, incident, .. } = *snapshot;
+        let at = with_view(at, true);
+        self.standing.highest_number = self.standing.highest_number.max(incident.number);
+        match self.states.at(key) {
+            Some(_) => self.states.moved(key, incident.iid, from, at),
+            // All that told of it is lost, but this.
+            None => self.states.restore(key, incident, at),
+        }
         Some(())
     }
 

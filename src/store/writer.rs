@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::files::{self, Segment};
 use super::linger::{FEW, Linger};
 use super::pending::{Batch, Health, Owed, Waiting, queued};
+use super::reader::with_view;
 use super::{Answer, Core, Durability, Outlet, Queued, Rejected};
 use crate::outcome::Reason;
 
@@ -208,8 +209,8 @@ impl Writer {
         self.rejected.append(&mut batch.rejected);
         for Waiting { owed, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
             let accepted = match owed {
-                Owed::Event(placed) => {
-                    let (accepted, left) = placed.accept(at);
+                Owed::Event(placed, shows) => {
+                    let (accepted, left) = placed.accept(with_view(at, shows));
                     self.queued.extend(queued(left, sequence, at, lane));
                     accepted
                 }
@@ -256,7 +257,7 @@ impl Writer {
     fn refuse(&mut self, refused: Vec<Waiting>, reason: Reason) {
         for Waiting { owed, worker, answer, .. } in refused {
             match owed {
-                Owed::Event(placed) => placed.refuse(reason),
+                Owed::Event(placed, _) => placed.refuse(reason),
                 Owed::Rejected(kept) => kept.ticket.reject(reason),
             }
             self.answer(worker, (answer, Err(reason)));

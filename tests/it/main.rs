@@ -37,6 +37,7 @@ mod refusals;
 mod reload;
 mod remote;
 mod secrets;
+mod sinks;
 mod slow;
 mod spool;
 mod strikes;
