@@ -165,9 +165,8 @@ fn own_edit(ask: &Ask<'_>, remote: &Remote) -> Encoded {
     members.extend(text("summary", content.description.as_deref()));
     members.extend(text("severity_id", content.severity_raw.as_deref()));
     members.extend(text("incident_status_id", content.status_raw.as_deref()));
-    let mut tells = false;
+    let tells = content.params.get("notify_incident_channel").and_then(Value::as_bool).unwrap_or_default();
     for (name, json) in &ask.said.extra {
-        tells |= name == "notify_incident_channel" && json.get() == "true";
         if KEPT_EDIT.contains(&&**name) {
             members.push((name, fields::as_the_vendor_reads(name, json.get())));
         }

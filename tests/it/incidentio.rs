@@ -2,6 +2,7 @@
 //! binary (contracts/incident-io.md).
 
 mod alerts;
+mod out;
 mod published;
 mod samples;
 mod scenarios;

@@ -16,6 +16,7 @@ use crate::event::{
 };
 use crate::gate::Settings;
 
+const FLAG: &str = "notify_incident_channel";
 /// Members of `incident` with a home in the model.
 const HOMES: [&str; 4] = ["name", "summary", "severity_id", "incident_status_id"];
 /// Longest raw words of the model (contracts 3.1).
@@ -29,6 +30,7 @@ struct Said<'d> {
     status_id: Option<&'d str>,
     call_url: Option<&'d str>,
     numeric: bool,
+    notify: Option<bool>,
 }
 
 pub(super) fn decode(
@@ -55,7 +57,7 @@ pub(super) fn decode(
         each(Decoded { judged, content: Content::default(), extra: Vec::new() });
         return Ok(());
     }
-    let beside = document.root.members().map(|(name, _)| name).filter(|name| *name != "incident");
+    let beside = document.root.members().map(|(name, _)| name).filter(|name| !matches!(*name, "incident" | FLAG));
     let beside = beside.map(|name| Extra::Member(Cow::Borrowed(name)));
     let inner = document.root.member("incident");
     let names = inner.into_iter().flat_map(|incident| incident.members()).map(|(name, _)| name);
@@ -69,8 +71,8 @@ pub(super) fn decode(
 }
 
 fn read<'d>(top: &Object<'d>, settings: Option<&Settings>, found: &mut Found) -> Said<'d> {
-    const FLAG: &str = "notify_incident_channel";
-    if top.switch(found, FLAG).is_none() && top.get(FLAG).is_none() {
+    let notify = top.switch(found, FLAG);
+    if top.get(FLAG).is_none() {
         top.missing(found, FLAG);
     }
     if top.get("incident").is_none() {
@@ -84,6 +86,7 @@ fn read<'d>(top: &Object<'d>, settings: Option<&Settings>, found: &mut Found) ->
         status_id: None,
         call_url: None,
         numeric: false,
+        notify,
     };
     let Some(incident) = top.object(found, "incident") else { return nothing };
     let severity_id = incident.id(found, "severity_id");
@@ -110,6 +113,7 @@ fn read<'d>(top: &Object<'d>, settings: Option<&Settings>, found: &mut Found) ->
         status_id,
         call_url: incident.bounded(found, "call_url", HREF_BYTES_MAX),
         numeric,
+        notify,
     }
 }
 
@@ -149,6 +153,8 @@ fn content<'d>(said: &Said<'d>) -> Content<'d> {
         status_raw: raw(said.status_id),
         ..Content::default()
     };
+    // For the vendor alone: no other knows such a flag.
+    content.params.extend(said.notify.map(|notify| (FLAG.to_owned(), notify.into())));
     if let Some(name) = said.name {
         let (title, cut) = truncated(clean(name), TITLE_CHARS_MAX);
         if cut {

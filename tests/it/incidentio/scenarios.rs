@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{A, ACCOUNT, B, CLOSED, integration};
 use crate::harness::{Recorder, Surgegate, request};
 
-fn lines(name: &str) -> Vec<Map<String, Value>> {
+pub fn lines(name: &str) -> Vec<Map<String, Value>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts/scenarios").join(format!("{name}.jsonl"));
     std::fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
