@@ -28,6 +28,13 @@ for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$part"
 done
 
+# Published clients of vendors, for the tests that let them speak to the binary (tests/it/*/published.py).
+clients=target/clients
+if ! "$clients/bin/python" -c 'import incident_io' 2>/dev/null; then
+    python3 -m venv "$clients"
+    "$clients/bin/pip" install --quiet 'incident-io==2.29.0'
+fi
+
 # Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`, `install-tools.sh deny`.
 tools=${CARGO_TARGET_DIR:-target}/tools
 case ${1:-} in

@@ -6,6 +6,8 @@
 pub mod alertmanager;
 pub mod answer;
 mod container;
+pub mod incidentio;
+pub mod incidentio_alert;
 mod keys;
 mod masked;
 pub mod pagerduty;
@@ -43,6 +45,8 @@ pub static SINKS: &[&dyn Sink] = &[
     &pagerduty::PagerDuty,
     &taskcall::TaskCall,
     &alertmanager::Alertmanager,
+    &incidentio::IncidentIo,
+    &incidentio_alert::IncidentIoAlert,
 ];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.

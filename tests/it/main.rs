@@ -26,6 +26,7 @@ mod framing;
 mod full;
 mod garbage;
 mod h2;
+mod incidentio;
 mod interface;
 mod keys;
 mod limits;
