@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
@@ -14,6 +15,7 @@ use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
 pub mod json;
+mod opsgenie;
 mod records;
 mod route;
 mod squadcast;
@@ -22,7 +24,7 @@ pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
-pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast];
+pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast, &opsgenie::Opsgenie];
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -188,6 +190,8 @@ pub enum RequestIdForm {
     Hex,
     /// The same with hyphens.
     Uuid,
+    /// A UUID that tells how the request ended: [`Dialect::telling_id`].
+    Telling,
 }
 
 /// A sender's language (DESIGN 3).
@@ -239,6 +243,21 @@ pub trait Dialect: Sync {
     /// says what [`Self::decode`] would not say.
     fn judge(&self, _endpoint: &str, _body: &[u8], _rules: Rules<'_>) -> Option<Judged> {
         None
+    }
+
+    /// The id of a request whose event was taken, for senders who ask by it later how that ended; `random`: fresh bits.
+    fn telling_id(&self, _replying: &Replying<'_>, _now: Micros, random: u128) -> u128 {
+        random
+    }
+
+    /// Its answers tell how long they took: [`Self::timed`].
+    fn tells_time(&self) -> bool {
+        false
+    }
+
+    /// An answer's body with its time, and what says so in its head.
+    fn timed(&self, body: Bytes, _took: Duration, _headers: &mut HeaderMap) -> Bytes {
+        body
     }
 
     /// Reads a parsed body, or one element of a batch; `each` gets the statement in it (of none, the request is answered
@@ -419,7 +438,8 @@ mod tests {
                 let refusal = Refusal::new(reason, "because").with_errors(vec!["a: b".into()]);
                 let body = dialect.error(&refusal, "r1");
                 let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-                assert_eq!(body["request_id"], "r1", "{} {}", dialect.name(), reason.label());
+                let named = ["request_id", "requestId"].iter().any(|member| body[*member] == "r1");
+                assert!(named, "{} {}: {body}", dialect.name(), reason.label());
                 assert!(dialect.status(reason.class()).as_u16() >= 400);
             }
         }

@@ -32,7 +32,7 @@ use watched::Watched;
 use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Asked, Dialect, Ending, Judged, Route, Rules, Takes, json};
+use crate::dialect::{self, Asked, Dialect, Ending, Judged, RequestIdForm, Route, Rules, Takes, json};
 use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
@@ -241,9 +241,10 @@ impl Intake {
     fn respond(&self, came: &Came, trail: Trail, taken: Result<Taken, Refusal>) -> Answer {
         let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
         let dialect = dialect::DIALECTS.get(index).copied();
-        let form = dialect.map_or(dialect::RequestIdForm::Hex, |dialect| dialect.request_id());
+        let form = dialect.map_or(RequestIdForm::Hex, |dialect| dialect.request_id());
         let request_id = match &taken {
             Ok(Taken::Answer(read)) => read.request_id,
+            Ok(Taken::Events(known)) if form == RequestIdForm::Telling => answer::telling_id(known, &trail.ended),
             _ => RequestId::new(form),
         };
         let request_id = request_id.as_str();
@@ -254,6 +255,10 @@ impl Intake {
                 let limit = trail.refused.as_ref().and_then(|refused| refused.1);
                 answer::refused(dialect, limit, refusal, request_id)
             }
+        };
+        let response = match dialect {
+            Some(dialect) if dialect.tells_time() => answer::timed(dialect, response, came.at.elapsed()),
+            _ => response,
         };
         let status = response.status().as_u16();
         if let Err(refusal) = &taken {
@@ -416,7 +421,11 @@ impl Intake {
     fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
         let config = &known.integration.config;
         let asked = known.asked(None);
-        let with_default = |judged: Judged| Judged { severity: judged.severity.or(config.default_severity), ..judged };
+        // An update that says none must not take the incident's away.
+        let with_default = |judged: Judged| {
+            let default = config.default_severity.filter(|_| judged.action != Action::Update);
+            Judged { severity: judged.severity.or(default), ..judged }
+        };
         if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
             return Ok(Some(with_default(judged)));
         }

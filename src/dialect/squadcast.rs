@@ -477,7 +477,7 @@ impl<'d> Reading<'d> {
 }
 
 /// At most `chars` characters, the last of them an ellipsis where something was cut (contracts 6).
-fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
+pub(super) fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
     // A text of so few bytes cannot have more characters.
     if text.len() <= chars || text.chars().nth(chars).is_none() {
         return (text, false);
@@ -487,7 +487,7 @@ fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
 }
 
 /// At most `bytes` bytes, ending in an ellipsis where something was cut, never inside a character.
-fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
+pub(super) fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
     if text.len() <= bytes {
         return (text, false);
     }
