@@ -11,7 +11,7 @@ use super::process::{whole, whole32};
 use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
 use super::upstreams::Names;
-use crate::event::Severity;
+use crate::event::{ASSIGNED_MAX, Assignment, Severity};
 use crate::gate::{IntegrationConfig, OnLimit, Rate, Settings};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
 
@@ -98,9 +98,31 @@ fn integration(
             .and_then(Severity::new),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
-        settings: Settings::default(),
+        settings: Settings { assignment: assignment(section), ..Settings::default() },
     };
     name.map(|_| config)
+}
+
+/// Who is called by TaskCall incidents that name nobody.
+fn assignment(section: &Section) -> Option<Assignment> {
+    const NAMES: [&str; 3] = ["service_ref", "policy_refs", "user_refs"];
+    if !section.has("assignment") {
+        return None;
+    }
+    let entry = section.section("assignment");
+    let (policy_refs, user_refs) = (entry.texts("policy_refs"), entry.texts("user_refs"));
+    for (name, list) in [("policy_refs", &policy_refs), ("user_refs", &user_refs)] {
+        if list.len() > ASSIGNED_MAX {
+            let wrong = Wrong::value(format!("{} entries", list.len())).code("range");
+            entry.error(name, wrong.hint(format!("at most {ASSIGNED_MAX} are called")));
+        }
+    }
+    let assignment = Assignment { service_ref: entry.text("service_ref"), policy_refs, user_refs, responders: None };
+    if !NAMES.into_iter().any(|name| entry.has(name)) && !entry.is_broken() {
+        let wrong = Wrong::value("nobody is named").code("missing");
+        entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
+    }
+    (assignment != Assignment::default()).then_some(assignment)
 }
 
 /// The hash of one key entry.

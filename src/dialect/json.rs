@@ -216,9 +216,9 @@ impl<'d> Value<'d> {
             _ => &[],
         };
         std::iter::from_fn(move || {
-            let (value, tail) = rest.split_at_checked(rest.first().map(span_of)?)?;
+            let (element, tail) = rest.split_at_checked(span_of(rest.first()?))?;
             rest = tail;
-            Some(Value { nodes: value })
+            Some(Value { nodes: element })
         })
     }
 
@@ -330,16 +330,7 @@ mod tests {
                 _ => unreachable!("a number"),
             },
             Kind::String(text) => text.into(),
-            Kind::Array => {
-                let mut rest = &value.nodes[1..];
-                let mut items = Vec::new();
-                while let Some(node) = rest.first() {
-                    let (item, tail) = rest.split_at(span_of(node));
-                    items.push(rebuild(Value { nodes: item }));
-                    rest = tail;
-                }
-                items.into()
-            }
+            Kind::Array => value.elements().map(rebuild).collect::<Vec<_>>().into(),
             Kind::Object => value
                 .members()
                 .map(|(name, value)| (name.to_owned(), rebuild(value)))

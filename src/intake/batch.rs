@@ -127,7 +127,7 @@ impl Intake {
         let mut heard = None;
         let decoded = json::with_document(&raw, |document| {
             known.dialect.decode(&known.asked(envelope), document, &mut |said| {
-                heard = Some(Judged { severity: said.judged.severity.or(default), ..said.judged });
+                heard = Some(said.judged.or_severity(default));
             })
         });
         let heard = match decoded {

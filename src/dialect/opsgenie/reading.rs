@@ -12,7 +12,7 @@ use super::operation::Operation;
 use super::view::Op;
 use super::{ids, members};
 use crate::dialect::json::{Document, Kind, Value, clean};
-use crate::dialect::squadcast::{cut_bytes, truncated};
+use crate::dialect::text::{cut_bytes, truncated};
 use crate::dialect::{Faults, Rules, View};
 use crate::event::{
     Content, DESCRIPTION_BYTES_MAX, FIELD_CHARS_MAX, KEY_BYTES_MAX, Key, NOTE_CHARS_MAX, TITLE_CHARS_MAX,

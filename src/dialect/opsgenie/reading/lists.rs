@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Member, Reading};
 use crate::dialect::json::{Kind, Value, clean};
-use crate::dialect::squadcast::truncated;
+use crate::dialect::text::truncated;
 use crate::event::{Assignment, TAGS_MAX, Tag, TagType};
 
 /// Longest name of a tag, in characters (contracts 3.1).
