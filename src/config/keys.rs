@@ -100,7 +100,7 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &["squadcast", "taskcall"];
+const DIALECTS: &[&str] = &["squadcast", "opsgenie", "taskcall"];
 const DIALECTS_LATER: &[&str] = &[
     "incidentio_v1",
     "incidentio_v2",
@@ -108,7 +108,6 @@ const DIALECTS_LATER: &[&str] = &[
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
-    "opsgenie",
     "alertmanager",
     "grafana",
     "datadog",
@@ -121,9 +120,9 @@ const DIALECTS_LATER: &[&str] = &[
     "generic",
 ];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
-pub(super) const KINDS: &[&str] = &["webhook", "squadcast", "stdout", "pagerduty", "taskcall"];
+pub(super) const KINDS: &[&str] = &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "opsgenie"];
 /// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "opsgenie", "alertmanager", "cloudevents"];
+const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "alertmanager", "cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{

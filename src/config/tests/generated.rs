@@ -155,7 +155,7 @@ fn the_schema_is_draft_7_stands_alone_and_has_every_key() {
         }
     }
     // A word of a later version is refused.
-    assert!(!text.contains("\"opsgenie\""));
+    assert!(!text.contains("\"zabbix\""));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn what_the_schema_refuses_the_loader_refuses_too_and_so_the_other_way() {
         keys(&format!("[{{ key: a }}, {{ key: b }}, {{ key_sha256: {} }}]", "0".repeat(64))),
         integration("success_status: 300"),
         integration("default_severity: 2.5"),
-        integration("dialects: [opsgenie]"),
+        integration("dialects: [zabbix]"),
         integration("dialects: []"),
         integration("source_networks: [x]"),
         integration("rate_limit: { burst: 5 }"),

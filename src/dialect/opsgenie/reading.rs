@@ -15,8 +15,7 @@ use crate::dialect::json::{Document, Kind, Value, clean};
 use crate::dialect::text::{cut_bytes, truncated};
 use crate::dialect::{Faults, Rules, View};
 use crate::event::{
-    Content, DESCRIPTION_BYTES_MAX, FIELD_CHARS_MAX, KEY_BYTES_MAX, Key, NOTE_CHARS_MAX, TITLE_CHARS_MAX,
-    is_blank,
+    Content, DESCRIPTION_BYTES_MAX, FIELD_CHARS_MAX, KEY_BYTES_MAX, Key, NOTE_CHARS_MAX, TITLE_CHARS_MAX, is_blank,
 };
 use crate::vendor;
 use members::{Member, Members};
@@ -101,7 +100,13 @@ impl<'d> Reading<'d> {
         }
         let is_note = self.operation == Operation::Note;
         let is_create = self.operation == Operation::Create;
-        let note = if is_note { Wanted::Filled } else if is_create { Wanted::Typed } else { Wanted::Perhaps };
+        let note = if is_note {
+            Wanted::Filled
+        } else if is_create {
+            Wanted::Typed
+        } else {
+            Wanted::Perhaps
+        };
         let source = if is_create { Wanted::Typed } else { Wanted::Perhaps };
         self.content.note = self.text(Member::Note, note, NOTE_CHARS_MAX);
         self.content.source = self.text(Member::Source, source, FIELD_CHARS_MAX);

@@ -52,8 +52,7 @@ fn request(question: &Question<'_>) -> Result<Value, Refusal> {
         // A number that was given again, after the log was lost, is another alert's.
         Some(number) => {
             let record = question.records.by_number(number);
-            let made_before =
-                |record: &Record| record.incident.iid.made_at().0 <= told.at.0 + CLOCK_SLACK_MICROS;
+            let made_before = |record: &Record| record.incident.iid.made_at().0 <= told.at.0 + CLOCK_SLACK_MICROS;
             Some(record.filter(made_before).ok_or_else(unknown)?)
         }
     };
@@ -168,8 +167,7 @@ fn list(question: &Question<'_>) -> Result<Map<String, Value>, Refusal> {
         }
     }
     let records = question.records.list(None, offset + limit);
-    let page: Vec<Value> =
-        records.iter().skip(offset).map(|record| summary(record, question.integration)).collect();
+    let page: Vec<Value> = records.iter().skip(offset).map(|record| summary(record, question.integration)).collect();
     let link = |offset: usize| format!("/v2/alerts?limit={limit}&offset={offset}&sort=createdAt&order=desc");
     let mut paging = Map::new();
     paging.insert("first".into(), link(0).into());

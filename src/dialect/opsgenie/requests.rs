@@ -130,16 +130,7 @@ mod tests {
     const NOW: Micros = Micros(1_795_168_800_000_001);
 
     fn incident(number: u64, generation: u32, state: State) -> Incident {
-        Incident {
-            iid: Uid(7),
-            number,
-            generation,
-            state,
-            severity: None,
-            count: 1,
-            last_seen: NOW,
-            changed_at: NOW,
-        }
+        Incident { iid: Uid(7), number, generation, state, severity: None, count: 1, last_seen: NOW, changed_at: NOW }
     }
 
     fn id(integration: &str, endpoint: &'static str, outcome: Outcome, incident: Option<Incident>) -> String {
@@ -192,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_write_that_changed_nothing_says_why() {
-        let status = |endpoint, outcome, incident| told(&id("a", endpoint, outcome, incident), "a", NOW).unwrap().status();
+        let status =
+            |endpoint, outcome, incident| told(&id("a", endpoint, outcome, incident), "a", NOW).unwrap().status();
         let closed = Some(incident(1024, 1, State::Resolved));
         let acked = Some(incident(1024, 1, State::Acked));
         assert_eq!(status("acknowledge", Outcome::Noop, closed), (false, "Alert is closed"));

@@ -86,9 +86,16 @@ fn bounded(mut view: View) -> View {
         }
         match view.get_mut(name) {
             Some(Value::String(text)) => {
-                // A character is at most six bytes of JSON, and a byte at least one.
-                let kept = text.floor_char_boundary(text.len().saturating_sub(over));
-                text.truncate(kept);
+                let bytes: usize = text.chars().map(escaped_bytes).sum();
+                let mut room = bytes.saturating_sub(over);
+                let fits = |(_, character): &(usize, char)| {
+                    let bytes = escaped_bytes(*character);
+                    let fits = bytes <= room;
+                    room = room.saturating_sub(bytes);
+                    fits
+                };
+                let kept = text.char_indices().take_while(fits).map(|(at, character)| at + character.len_utf8()).last();
+                text.truncate(kept.unwrap_or(0));
             }
             Some(Value::Array(list)) => list.clear(),
             Some(Value::Object(members)) => members.clear(),
@@ -96,6 +103,15 @@ fn bounded(mut view: View) -> View {
         }
     }
     view
+}
+
+/// Bytes a character takes inside a JSON text.
+fn escaped_bytes(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        other => other.len_utf8(),
+    }
 }
 
 /// At least as many bytes as the members take as JSON.
@@ -147,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_view_stays_within_its_record_however_it_grows() {
-        let mut now = fold(View::new(), said(Op::Create, json!({"message": "m", "description": "\u{1}".repeat(9_000)})));
+        let mut now =
+            fold(View::new(), said(Op::Create, json!({"message": "m", "description": "\u{1}".repeat(9_000)})));
         let size = |view: &View| serde_json::to_vec(view).unwrap().len();
         assert!(size(&now) <= VIEW_BYTES_MAX, "{}", size(&now));
         assert!(!now["description"].as_str().unwrap().is_empty());
