@@ -7,6 +7,7 @@ pub mod answer;
 mod container;
 mod keys;
 mod masked;
+pub mod opsgenie;
 pub mod pagerduty;
 mod reach;
 pub mod squadcast;
@@ -36,7 +37,7 @@ use crate::store::{Remote, Stored};
 
 /// Every sink there is.
 pub static SINKS: &[&dyn Sink] =
-    &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout, &pagerduty::PagerDuty, &taskcall::TaskCall];
+    &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout, &pagerduty::PagerDuty, &taskcall::TaskCall, &opsgenie::Opsgenie];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
 pub fn of(kind: Kind) -> Option<&'static dyn Sink> {
