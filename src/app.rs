@@ -93,7 +93,7 @@ impl App {
         let observe = bind("observe", config.observe).await?;
         let admin = bind("admin", config.admin.address).await?;
 
-        let integrations = delivery::integrations(&config.integrations, &metrics, &[]);
+        let integrations = delivery::integrations(&config.integrations, &config.upstreams, &metrics, &[]);
         let opened = delivery::open(config.spool.clone(), config.dedup.clone(), &metrics, workers)?;
         let delivery = opened.start(&integrations, config.upstreams.clone())?;
         let Delivery { dedup, store, forward, .. } = &delivery;

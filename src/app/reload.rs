@@ -229,7 +229,12 @@ impl Reloader {
             findings.push(finding);
         }
         let settings = settings(&config);
-        let integrations = crate::delivery::integrations(&config.integrations, &self.metrics, &current.integrations);
+        let integrations = crate::delivery::integrations(
+            &config.integrations,
+            &config.upstreams,
+            &self.metrics,
+            &current.integrations,
+        );
         let terms = terms(&config, &integrations);
         self.rooms.delivery.change(&integrations, config.upstreams, config.dedup.redeliver_after).await;
         self.rooms.intake.change(terms);

@@ -11,7 +11,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, W
 use hyper::{HeaderMap, Response, StatusCode};
 
 use super::headers::value;
-use super::{Ended, Known};
+use super::{Ended, Known, Trail};
 use crate::dialect::{self, Dialect, Ending, Replying, RequestIdForm};
 use crate::event::Micros;
 use crate::gate::Rate;
@@ -66,7 +66,7 @@ impl RequestId {
 
 /// The id of a request whose event was taken, of a dialect whose ids tell how that ended.
 pub(super) fn telling_id(known: &Known, ended: &[Ended]) -> RequestId {
-    let endings: Vec<_> = ended.iter().map(Ended::ending).collect();
+    let endings: Vec<_> = ended.iter().map(|one| one.ending(None)).collect();
     let random = fastrand::u128(..);
     let id = known.dialect.telling_id(&replying(known, &endings, ""), Micros::now(), random);
     RequestId::of(id, RequestIdForm::Telling)
@@ -121,11 +121,12 @@ impl Headers {
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-pub(super) fn accepted(headers: &Headers, known: &Known, ended: &[Ended], request_id: &str) -> Response<Full<Bytes>> {
+pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_id: &str) -> Response<Full<Bytes>> {
     let reply = |endings: &[Ending<'_>]| known.dialect.reply(&replying(known, endings, request_id));
+    let ended = trail.ended.as_slice();
     let (status, body) = match ended {
-        [one] => reply(&[one.ending()]),
-        many => reply(&many.iter().map(Ended::ending).collect::<Vec<_>>()),
+        [one] => reply(&[one.ending(trail.view.as_ref().map(|view| &***view))]),
+        many => reply(&many.iter().map(|one| one.ending(None)).collect::<Vec<_>>()),
     };
     let Some(outcome) = outcome_word(ended) else { return build(status, body, request_id) };
     let mut response = Response::new(Full::new(body));

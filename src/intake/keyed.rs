@@ -30,10 +30,7 @@ impl Intake {
         };
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
-        let read = {
-            let expected = announced.expected(self);
-            body::read(request.body_mut(), &expected).await
-        };
+        let read = body::read(request.body_mut(), &announced.expected).await;
         trail.close |= read.is_err() && !request.body().is_end_stream();
         let body = read?;
         let tolerated = announced.content.tolerate(body.bytes())?;
@@ -62,12 +59,12 @@ impl Intake {
     }
 
     /// What may be announced while nobody knows who sends: the largest that any integration may send.
-    fn announced_of_anyone(&self, said: &HeaderMap) -> Result<Announced, Refusal> {
+    fn announced_of_anyone(&self, said: &HeaderMap) -> Result<Announced<'_>, Refusal> {
         let terms = self.terms.load();
         let cap = terms.keys.body_bytes_max().max(terms.limits.body_bytes);
         let said = headers::Said::of(said);
         body::precheck(said.length, cap)?;
-        Ok(Announced { declared: said.length, content: said.content(terms.limits.gzip)?, cap })
+        Ok(Announced::new(said.length, said.content(terms.limits.gzip)?, cap, self))
     }
 
     fn may_send(&self, came: &Came, known: &Known, body: &CappedBody) -> Result<(), Refusal> {
