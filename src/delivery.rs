@@ -233,6 +233,10 @@ impl Whom for ByStatement {
     fn targets(&self, event: &Event) -> &Targets {
         self.0.targets(Statement::of(event))
     }
+
+    fn is_done(&self, event: &Event) -> bool {
+        self.0.is_done(Statement::of(event))
+    }
 }
 
 /// `dedup` as the forwarder knows it: a lane with a key has that key's state key.

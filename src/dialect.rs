@@ -263,6 +263,11 @@ pub trait Dialect: Sync {
         self.fold(before, said)
     }
 
+    /// An `admin` statement that none of an integration's upstreams does is refused; else it is absorbed.
+    fn refuses_what_nobody_does(&self) -> bool {
+        false
+    }
+
     /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
     fn takes_unknown_targets(&self) -> bool {
         false

@@ -494,7 +494,8 @@ impl Intake {
             watched.begins(&event);
         }
         let targets = integration.targets(&event);
-        if event.action == Action::Admin && targets.is_empty() {
+        let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
+        if is_asked && !integration.is_done(&event) {
             ticket.reject(Reason::NotSupported);
             return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
         }

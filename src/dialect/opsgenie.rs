@@ -100,6 +100,10 @@ impl Dialect for Opsgenie {
         view::fold(before, said)
     }
 
+    fn refuses_what_nobody_does(&self) -> bool {
+        true
+    }
+
     /// A write on an alert that nobody knows is accepted; its request tells of it.
     fn takes_unknown_targets(&self) -> bool {
         true

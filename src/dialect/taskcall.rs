@@ -82,6 +82,10 @@ impl Dialect for TaskCall {
         true
     }
 
+    fn refuses_what_nobody_does(&self) -> bool {
+        true
+    }
+
     fn fold_at(&self, before: View, said: View, at: Micros) -> View {
         view::fold(before, said, at)
     }

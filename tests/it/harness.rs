@@ -19,7 +19,7 @@ pub use binary::{Ended, TlsServer, binary, run};
 pub use books::{Auditor, SCRAPE_EVERY, Scrape};
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
-pub use recorder::{Recorder, Reply};
+pub use recorder::{Recorded, Recorder, Reply};
 pub use said::{Said, ended, verb};
 pub use signals::{ask, say, signal, try_scrape};
 pub use surgegate::{Settings, Surgegate};

@@ -37,6 +37,8 @@ impl Recorded {
 #[derive(Clone, Debug)]
 pub enum Reply {
     Status(u16),
+    /// With a JSON body.
+    Json(u16, String),
     After(Duration, u16),
     /// Never answers.
     Hang,
@@ -159,8 +161,13 @@ async fn take(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
     let recorded = Recorded { path: head.uri.to_string(), headers: head.headers, body: body.to_bytes() };
     let reply = locked(&shared.script)(&recorded);
     locked(&shared.requests).push(recorded);
+    let mut body = String::new();
     let status = match reply {
         Reply::Status(status) => status,
+        Reply::Json(status, text) => {
+            body = text;
+            status
+        }
         Reply::After(delay, status) => {
             tokio::time::sleep(delay).await;
             status
@@ -168,5 +175,5 @@ async fn take(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
         Reply::Hang => std::future::pending::<Infallible>().await as u16,
         Reply::Cut => return Err(Cut),
     };
-    Ok(Response::builder().status(status).body(Full::default()).unwrap_or_default())
+    Ok(Response::builder().status(status).body(Full::from(body)).unwrap_or_default())
 }
