@@ -268,6 +268,11 @@ pub trait Dialect: Sync {
         false
     }
 
+    /// An `admin` statement that none of an integration's upstreams can be told is refused; else it is absorbed.
+    fn refuses_what_nobody_is_told(&self) -> bool {
+        false
+    }
+
     /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
     fn takes_unknown_targets(&self) -> bool {
         false

@@ -494,8 +494,11 @@ impl Intake {
             watched.begins(&event);
         }
         let targets = integration.targets(&event);
-        let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
-        if is_asked && !integration.is_done(&event) {
+        let nobody_can = || {
+            (known.dialect.refuses_what_nobody_does() && !integration.is_done(&event))
+                || (known.dialect.refuses_what_nobody_is_told() && targets.is_empty())
+        };
+        if event.action == Action::Admin && nobody_can() {
             ticket.reject(Reason::NotSupported);
             return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
         }

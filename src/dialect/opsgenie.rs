@@ -100,7 +100,7 @@ impl Dialect for Opsgenie {
         view::fold(before, said)
     }
 
-    fn refuses_what_nobody_does(&self) -> bool {
+    fn refuses_what_nobody_is_told(&self) -> bool {
         true
     }
 

@@ -262,7 +262,7 @@ fn an_alias_is_decoded_once_and_a_slash_in_it_is_no_step() {
         let open: BTreeSet<&str> = listed.as_array().unwrap().iter().filter(open).map(|row| row["alias"].as_str().unwrap()).collect();
         assert!(!open.contains(alias), "{alias} in {open:?}");
     }
-    assert_eq!(sender.ask("/v2/alerts/a/b?identifierType=alias").status, 404);
+    assert_eq!(request_of(&sender, "/v2/alerts/a/b?identifierType=alias").status, 404);
     surgegate.wait_until_delivered();
     let resolved: Vec<String> = recorder.events()[aliases.len()..].iter().map(|event| event["key"].as_str().unwrap().to_owned()).collect();
     assert_eq!(resolved, aliases.map(|(alias, _)| alias));
