@@ -36,8 +36,14 @@ use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::{Remote, Stored};
 
 /// Every sink there is.
-pub static SINKS: &[&dyn Sink] =
-    &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout, &pagerduty::PagerDuty, &taskcall::TaskCall, &opsgenie::Opsgenie];
+pub static SINKS: &[&dyn Sink] = &[
+    &webhook::Webhook,
+    &squadcast::Squadcast,
+    &stdout::Stdout,
+    &pagerduty::PagerDuty,
+    &taskcall::TaskCall,
+    &opsgenie::Opsgenie,
+];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
 pub fn of(kind: Kind) -> Option<&'static dyn Sink> {

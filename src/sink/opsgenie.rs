@@ -11,9 +11,7 @@ use super::answer::judge;
 use super::container::object;
 use super::keys::{Fits, out_key};
 use super::text::{quoted, to_characters};
-use super::{
-    Answer, Ask, Encoded, Kind, Mode, Parcel, Sink, Statement, Unsaid, Verdict, percent_encoded,
-};
+use super::{Answer, Ask, Encoded, Kind, Mode, Parcel, Sink, Statement, Unsaid, Verdict, percent_encoded};
 use crate::event::{Action, Micros, NOTE_CHARS_MAX, Tolerated};
 use crate::outcome::Outcome;
 use crate::vendor;
@@ -139,7 +137,9 @@ fn members<'a>(ask: &Ask<'a>, operation: &str) -> Vec<(&'a str, String)> {
     let content = &ask.said.content;
     let mut all = Vec::new();
     match operation {
-        "message" => all.push(("message", quoted(&to_characters(&ask.said.title_of(&ask.stored.event), MESSAGE_CHARS_MAX)))),
+        "message" => {
+            all.push(("message", quoted(&to_characters(&ask.said.title_of(&ask.stored.event), MESSAGE_CHARS_MAX))))
+        }
         "description" => {
             let text = content.description.as_deref().unwrap_or_default();
             all.push(("description", quoted(&to_characters(text, DESCRIPTION_CHARS_MAX))));

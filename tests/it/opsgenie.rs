@@ -40,9 +40,10 @@ pub fn before(path: &str, word: &str) -> Vec<(&'static str, String)> {
 
 fn configuration(kind: &str, recorder: &Recorder, more: &str) -> String {
     let names = ["one", "two"];
-    let integrations = names.iter().zip(KEYS).map(|(name, key)| {
-        format!("  - {{ name: {name}, keys: [{{ key: '{key}' }}], upstreams: [target]{more} }}\n")
-    });
+    let integrations = names
+        .iter()
+        .zip(KEYS)
+        .map(|(name, key)| format!("  - {{ name: {name}, keys: [{{ key: '{key}' }}], upstreams: [target]{more} }}\n"));
     let credential = if kind == "opsgenie" { ", credential: vendor-key" } else { "" };
     let upstream = format!(
         "  - {{ name: target, kind: {kind}, url: '{}'{credential}, rate_limit: {{ requests_per_second: 1000 }} }}\n",
@@ -132,7 +133,10 @@ fn an_alert_lives_from_its_create_to_its_close_and_every_request_tells_how_it_en
         "details": {"free": "1%"}, "entity": "mysql", "source": "fleet", "responders": [{"type": "team", "name": "a"}],
     }));
     let result = sender.result(&created);
-    assert_eq!(members(&result, &["success", "action", "status", "alias"]), json!([true, "Create", "Created alert", "db-7/disk"]));
+    assert_eq!(
+        members(&result, &["success", "action", "status", "alias"]),
+        json!([true, "Create", "Created alert", "db-7/disk"])
+    );
     let id = result["alertId"].as_str().unwrap().to_owned();
 
     let repeated = sender.create(json!({ "message": "other text", "alias": "db-7/disk" }));
@@ -190,10 +194,26 @@ fn an_alert_lives_from_its_create_to_its_close_and_every_request_tells_how_it_en
     assert_eq!(members(&sender.alert(alias), &["message", "count", "tags"]), json!(["again", 1, []]));
 
     surgegate.wait_until_delivered();
-    let actions: Vec<String> = recorder.events().iter().map(|event| event["action"].as_str().unwrap().to_owned()).collect();
+    let actions: Vec<String> =
+        recorder.events().iter().map(|event| event["action"].as_str().unwrap().to_owned()).collect();
     let expected = [
-        "trigger", "trigger", "acknowledge", "unacknowledge", "update", "update", "update", "update", "admin", "admin",
-        "admin", "admin", "admin", "admin", "admin", "resolve", "trigger",
+        "trigger",
+        "trigger",
+        "acknowledge",
+        "unacknowledge",
+        "update",
+        "update",
+        "update",
+        "update",
+        "admin",
+        "admin",
+        "admin",
+        "admin",
+        "admin",
+        "admin",
+        "admin",
+        "resolve",
+        "trigger",
     ];
     assert_eq!(actions, expected);
     assert!(recorder.events().iter().all(|event| event["key"] == "db-7/disk"));
@@ -223,8 +243,13 @@ fn results_alerts_and_their_ids_outlive_a_crash() {
     assert_eq!(
         statuses,
         [
-            "Created alert", "Created alert", "Increased count of alert", "Closed alert", "Alert does not exist",
-            "Acknowledged alert", "Alert does not exist"
+            "Created alert",
+            "Created alert",
+            "Increased count of alert",
+            "Closed alert",
+            "Alert does not exist",
+            "Acknowledged alert",
+            "Alert does not exist"
         ]
     );
     surgegate.kill();
@@ -250,7 +275,8 @@ fn an_alias_is_decoded_once_and_a_slash_in_it_is_no_step() {
     let recorder = Recorder::start();
     let surgegate = Surgegate::start(&[&configuration("webhook", &recorder, "")]);
     let [sender, _] = senders(&surgegate);
-    let aliases = [("a/b", "a%2Fb"), ("a%2Fb", "a%252Fb"), ("a b+c?d#e", "a%20b+c%3Fd%23e"), ("ü", "%C3%BC"), ("..", "%2E%2E")];
+    let aliases =
+        [("a/b", "a%2Fb"), ("a%2Fb", "a%252Fb"), ("a b+c?d#e", "a%20b+c%3Fd%23e"), ("ü", "%C3%BC"), ("..", "%2E%2E")];
     for (alias, segment) in aliases {
         sender.create(json!({ "message": alias, "alias": alias }));
         assert_eq!(members(&sender.alert(segment), &["message", "alias"]), json!([alias, alias]), "{segment}");
@@ -259,12 +285,14 @@ fn an_alias_is_decoded_once_and_a_slash_in_it_is_no_step() {
         sender.on("POST", segment, "/close", Value::Null);
         let open = |row: &&Value| row["status"] == "open";
         let listed = sender.data("/v2/alerts");
-        let open: BTreeSet<&str> = listed.as_array().unwrap().iter().filter(open).map(|row| row["alias"].as_str().unwrap()).collect();
+        let open: BTreeSet<&str> =
+            listed.as_array().unwrap().iter().filter(open).map(|row| row["alias"].as_str().unwrap()).collect();
         assert!(!open.contains(alias), "{alias} in {open:?}");
     }
     assert_eq!(request_of(&sender, "/v2/alerts/a/b?identifierType=alias").status, 404);
     surgegate.wait_until_delivered();
-    let resolved: Vec<String> = recorder.events()[aliases.len()..].iter().map(|event| event["key"].as_str().unwrap().to_owned()).collect();
+    let resolved: Vec<String> =
+        recorder.events()[aliases.len()..].iter().map(|event| event["key"].as_str().unwrap().to_owned()).collect();
     assert_eq!(resolved, aliases.map(|(alias, _)| alias));
 }
 
@@ -308,7 +336,8 @@ fn no_id_reaches_an_alert_of_another_integration_or_an_alias_under_a_wrong_name(
             let path = format!("/v2/alerts/{segment}{operation}{query}");
             let request = stranger.write(method, &path, body.clone());
             let answer = stranger.ask(&format!("/v2/alerts/requests/{request}")).json()["data"].clone();
-            let is_nothing = answer["status"] == "Alert does not exist" || answer["status"] == "Alert is already closed"
+            let is_nothing = answer["status"] == "Alert does not exist"
+                || answer["status"] == "Alert is already closed"
                 || answer["status"] == "Alert is closed";
             assert!(is_nothing && answer.get("alertId").is_none(), "{path}: {answer}");
             assert_eq!(owner.ask(&format!("/v2/alerts/requests/{request}")).status, 404, "{path}");
@@ -320,7 +349,13 @@ fn no_id_reaches_an_alert_of_another_integration_or_an_alias_under_a_wrong_name(
     }
     assert_eq!(stranger.data("/v2/alerts"), json!([]));
     // Contracts 9, trap 10: an alias in the path addresses nothing unless the query says that it is one.
-    for (segment, query) in [("k", ""), ("k", "?identifierType=id"), ("k", "?identifierType=tiny"), (id, "?identifierType=tiny"), (tiny, "")] {
+    for (segment, query) in [
+        ("k", ""),
+        ("k", "?identifierType=id"),
+        ("k", "?identifierType=tiny"),
+        (id, "?identifierType=tiny"),
+        (tiny, ""),
+    ] {
         let request = owner.write("POST", &format!("/v2/alerts/{segment}/close{query}"), Value::Null);
         assert_eq!(owner.status(&request), (false, "Alert does not exist".into()), "{segment}{query}");
         assert_eq!(owner.ask(&format!("/v2/alerts/{segment}{query}")).status, 404, "{segment}{query}");

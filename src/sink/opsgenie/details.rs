@@ -16,14 +16,7 @@ const CHARS_MAX: usize = 8_000;
 const TRUNCATED: (&str, &str) = ("truncated", "true");
 
 /// What an alert has members for, or a detail of its own name.
-const HOMES: &[Home] = &[
-    Home::Description,
-    Home::Severity,
-    Home::Source,
-    Home::Component,
-    Home::Tags,
-    Home::Note,
-];
+const HOMES: &[Home] = &[Home::Description, Home::Severity, Home::Source, Home::Component, Home::Tags, Home::Note];
 
 fn chars((name, value): (&str, &str)) -> usize {
     name.chars().count() + value.chars().count()
