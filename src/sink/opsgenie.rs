@@ -112,7 +112,8 @@ fn as_it_came(ask: &Ask<'_>, operation: &str) -> Option<bytes::Bytes> {
         && event.endpoint == operation
         && event.tolerated == Tolerated::default()
         && ask.said.content.warnings.is_empty();
-    if !is_own || !fits_whole(ask, operation) {
+    let user = ask.said.extra.iter().find(|(name, _)| *name == "user").map(|(_, value)| value.get());
+    if !is_own || !fits_whole(ask, operation) || user.is_some_and(|user| create::own("user", user) != user) {
         return None;
     }
     let is_empty = event.raw.iter().all(u8::is_ascii_whitespace);
@@ -158,7 +159,7 @@ fn members<'a>(ask: &Ask<'a>, operation: &str) -> Vec<(&'a str, String)> {
         all.extend(text.map(|text| (name, quoted(&to_characters(text, most)))));
     }
     if ask.stored.event.dialect == DIALECT {
-        all.extend(ask.said.extra.iter().map(|(name, value)| (&**name, value.get().to_owned())));
+        all.extend(ask.said.extra.iter().map(|(name, value)| (&**name, create::own(name, value.get()))));
     }
     all
 }
@@ -192,8 +193,8 @@ fn update(ask: &Ask<'_>) -> Encoded {
         calls.push(call("notes", vec![("note", quoted(&told))]));
     }
     let then = calls.split_off(1);
-    let once = content.note.is_some() || then.is_empty() && calls.iter().any(|call| is_note(call));
     let first = calls.pop().unwrap_or_default();
+    let once = then.iter().chain([&first]).any(is_note);
     Encoded { then, once, ..Encoded::new(event.uid, first) }
 }
 

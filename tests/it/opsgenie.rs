@@ -457,3 +457,22 @@ fn the_vendor_gets_creates_and_operations_by_alias_and_a_raise_as_two_requests()
     assert_eq!(bodies[5], json!({ "user": "u" }));
     assert_eq!(bodies[6]["alias"], "two:opsgenie:db-7/disk");
 }
+
+/// What its vendor's own client reads, as published: it demands members that no document names.
+#[test]
+fn the_published_client_creates_repeats_acknowledges_and_closes() {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&configuration("webhook", &recorder, "")]);
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| here.join("target"), std::path::PathBuf::from);
+    let python = target.join("tools/clients/bin/python");
+    assert!(python.exists(), "no published clients at {}: run scripts/install-tools.sh", python.display());
+    let address = format!("http://{}", surgegate.ingest());
+    let script = here.join("tests/clients/opsgenie.py");
+    let said = std::process::Command::new(python).arg(script).args([&address, KEYS[0]]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(text(&said.stdout).trim(), "ok", "{}", text(&said.stderr));
+    surgegate.wait_until_delivered();
+    let actions: Vec<Value> = recorder.events().iter().map(|event| event["action"].clone()).collect();
+    assert_eq!(actions, ["trigger", "update", "acknowledge", "resolve", "resolve"]);
+}

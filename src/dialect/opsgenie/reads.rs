@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::address::{self, IdentifierType};
 use super::ids::{self, AlertId};
 use super::{ALERT, LIST, REQUEST, errors, requests};
-use crate::dialect::{Question, Record};
+use crate::dialect::{Question, Record, View};
 use crate::event::{Key, KeyKind, Micros, State};
 use crate::outcome::{Reason, Refusal};
 use crate::vendor;
@@ -121,7 +121,7 @@ fn summary(record: &Record, integration: &str) -> Value {
         "source": shown("source", json!("")),
         "owner": shown("owner", json!("")),
         "priority": incident.severity.map_or("P3", vendor::priority_of),
-        "responders": shown("responders", json!([])),
+        "responders": responders(view),
         "integration": {"id": integration, "name": integration, "type": "API"},
         "report": report(record),
     });
@@ -129,6 +129,19 @@ fn summary(record: &Record, integration: &str) -> Value {
         alert["snoozedUntil"] = until.clone();
     }
     alert
+}
+
+/// Each with an id: published clients refuse one without. Names are all that is known of those that were named.
+fn responders(view: &View) -> Vec<Value> {
+    let listed = view.get("responders").and_then(Value::as_array).into_iter().flatten();
+    let with_id = |responder: &Value| {
+        let mut shown = responder.as_object().cloned().unwrap_or_default();
+        let named =
+            ["id", "name", "username"].iter().find_map(|by| shown.get(*by).filter(|text| text.is_string()).cloned());
+        shown.insert("id".into(), named.unwrap_or_else(|| "".into()));
+        Value::Object(shown)
+    };
+    listed.map(with_id).collect()
 }
 
 /// Who acknowledged or closed it, and after how many milliseconds.

@@ -111,7 +111,7 @@ fn members<'a>(ask: &Ask<'a>, cut: &mut Vec<&'static str>) -> Vec<(&'a str, Stri
 }
 
 /// A member of the vendor's own that stands among the extra ones, within its limits.
-fn own(name: &str, json: &str) -> String {
+pub(super) fn own(name: &str, json: &str) -> String {
     let short = |most: usize| {
         let list: Option<Vec<Value>> = serde_json::from_str(json).ok();
         let cut = |value: Value| match value {
@@ -123,7 +123,10 @@ fn own(name: &str, json: &str) -> String {
     let cut = match name {
         "actions" => short(ACTIONS_MAX),
         "visibleTo" => short(PEOPLE_MAX),
-        "user" => serde_json::from_str::<String>(json).ok().map(|user| quoted(&to_characters(&user, NAME_CHARS_MAX))),
+        "user" => serde_json::from_str::<String>(json)
+            .ok()
+            .filter(|user| user.chars().nth(NAME_CHARS_MAX).is_some())
+            .map(|user| quoted(&to_characters(&user, NAME_CHARS_MAX))),
         _ => None,
     };
     cut.unwrap_or_else(|| json.to_owned())

@@ -66,6 +66,9 @@ impl<'d> Reading<'d> {
             if self.view.is_some() {
                 shown.insert(name.to_owned(), Json::from(&*text));
             }
+            if kind != TagType::String {
+                self.content.warn("tag_coerced", "details");
+            }
             let (name, is_cut) = truncated(clean(name), NAME_CHARS_MAX);
             if is_cut {
                 self.content.warn("truncated", "details");
