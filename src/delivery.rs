@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::claim::{ById, Position, Targets};
+use crate::claim::{ById, Position, Scope, Targets};
 use crate::dedup::{self, Dedup};
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
 use crate::gate::{Integration, IntegrationConfig, Whom};
@@ -270,6 +270,11 @@ impl forward::States for States {
 
     fn current(&self, lane: LaneKey) -> Option<Incident> {
         self.0.incident(StateKey(lane.0))
+    }
+
+    fn by_number(&self, integration: &str, family: &str, number: u64) -> Option<(LaneKey, Uid)> {
+        let row = self.0.by_number(Scope::of(integration, family), number)?;
+        Some((LaneKey(row.key.0), row.iid))
     }
 }
 

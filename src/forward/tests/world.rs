@@ -245,7 +245,7 @@ impl States for Told {
         self.current.lock().unwrap().get(&lane).copied()
     }
 
-    fn by_number(&self, integration: &str, number: u64) -> Option<(LaneKey, Uid)> {
+    fn by_number(&self, integration: &str, _family: &str, number: u64) -> Option<(LaneKey, Uid)> {
         assert_eq!(integration, "payments");
         self.numbers.lock().unwrap().get(&number).copied()
     }
