@@ -328,8 +328,8 @@ impl Dedup {
         let Some(mut incident) = self.next(None, decision, event) else {
             return Claimed::Absorbed { outcome: Outcome::Noop, incident: None };
         };
-        let from = self.incident_at(from);
-        incident.severity = from.and_then(|(incident, _)| incident.severity);
+        let from = self.incident(from);
+        incident.severity = from.and_then(|incident| incident.severity);
         let mut claimed = self.claim_by_id(incident, decision, event, targets);
         if let Claimed::Owned(claim, _) = &mut claimed {
             claim.continues = from.is_some();

@@ -2,7 +2,6 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use crate::gate::{Rate, Settings};
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
+mod alertmanager;
 pub mod json;
 mod opsgenie;
 mod records;
@@ -26,7 +26,13 @@ pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
-pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast, &opsgenie::Opsgenie, &taskcall::TaskCall];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &squadcast::Squadcast,
+    &taskcall::TaskCall,
+    &alertmanager::ALERTMANAGER,
+    &alertmanager::GRAFANA,
+    &opsgenie::Opsgenie,
+];
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -162,16 +168,28 @@ pub type Faults = Vec<String>;
 /// A batch body, taken apart.
 #[derive(Debug, Default)]
 pub struct Split {
-    /// The body without the list of its elements, as JSON; at most one event's limit.
-    pub envelope: Bytes,
-    /// Where each element stands in the body.
-    pub elements: Vec<Range<usize>>,
+    /// The body without the list of its elements, as JSON; at most one event's limit. `None`: no element needs it.
+    pub envelope: Option<Bytes>,
+    /// The text of each element: JSON by its syntax, to be parsed yet.
+    pub elements: Vec<Bytes>,
+    /// How deep the elements stand in the body; their nesting is counted from its top.
+    pub levels: usize,
+    /// How many more the sender says there were.
+    pub left_out: u64,
+}
+
+/// What a batch is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub elements: usize,
+    /// Of one event, and of what is said of all.
+    pub event_bytes: usize,
 }
 
 /// How one event of a request ended, for the answer.
 #[derive(Clone, Copy)]
 pub struct Ending<'a> {
-    /// `None`: this element of a batch was no event; it is kept as a dead letter.
+    /// `None`: this element of a batch was refused alone; what is no event is kept as a dead letter.
     pub outcome: Option<Outcome>,
     pub incident: Option<&'a Incident>,
     pub key: Option<&'a Key>,
@@ -315,11 +333,19 @@ pub trait Dialect: Sync {
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults>;
 
+    /// Whether a batch body is its sender's, where that can be seen by the body alone. The default: its key is enough.
+    ///
+    /// # Errors
+    /// A refusal of class unauthenticated.
+    fn verify(&self, _asked: &Asked<'_>, _body: &[u8], _now: Micros) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Takes a batch body apart; of routes that take one.
     ///
     /// # Errors
     /// The body is no JSON, or no batch of this dialect.
-    fn split(&self, _endpoint: &str, _body: &Bytes) -> Result<Split, SplitError> {
+    fn split(&self, _asked: &Asked<'_>, _body: &Bytes, _most: Most) -> Result<Split, SplitError> {
         Err(SplitError::Faults(vec!["body: this route takes one event".into()]))
     }
 
@@ -367,6 +393,8 @@ pub enum SplitError {
     Faults(Faults),
     /// What it says of all its events is larger than one event may be.
     EnvelopeTooLarge,
+    /// More elements than [`Most::elements`].
+    TooMany,
 }
 
 /// The status of a refusal where a dialect's senders want no other: its key stands in the path.

@@ -4,6 +4,7 @@
 mod keys;
 mod rate;
 mod settings;
+mod signature;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 pub use keys::Keys;
 pub use rate::Rate;
-pub use settings::{AlertSource, Settings, SeverityRow, StatusRow};
+pub use settings::{AlertSource, GroupMode, Settings, SeverityRow, StatusRow};
+pub use signature::Signature;
 use tokio::time::Instant;
 
 use crate::claim::{Admitted, Claim, Pacing, Targets};

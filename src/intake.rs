@@ -114,6 +114,13 @@ impl Trail {
         self.ended.push(ended);
     }
 
+    /// Of many events now this one is being decided, by its place among those that are watched.
+    fn turn_to(&mut self, place: usize) {
+        if let Some(watched) = &mut self.watched {
+            watched.turn_to(place);
+        }
+    }
+
     fn refused_for(&mut self, integration: &Arc<Integration>, refusal: &Refusal) {
         self.refused = Some(Box::new((Arc::clone(integration), integration.limit_of(refusal.reason))));
     }
@@ -171,13 +178,20 @@ impl Known {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
     }
 
+    /// The end of step 3 where a sender signs its bodies; only of batches.
+    fn verify(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !self.takes_batch() {
+            return Ok(());
+        }
+        self.dialect.verify(&self.asked(None), body, Micros::now())
+    }
+
     fn takes_batch(&self) -> bool {
         self.route.takes == Takes::Batch
     }
 }
 
 /// What a head announces of its body, within the limits.
-
 struct Announced<'i> {
     content: headers::Content,
     expected: Expected<'i>,
@@ -408,6 +422,7 @@ impl Intake {
         ticket: Ticket,
         trail: &mut Trail,
     ) -> Result<Option<Underway>, Refusal> {
+        let (ticket, ()) = ticket.check(known.verify(body.bytes()))?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         if known.takes_batch() {
             let (bytes, reserved) = body.into_parts();
@@ -493,7 +508,7 @@ impl Intake {
             }
         };
         if let Some(watched) = &mut trail.watched {
-            watched.begins(&event);
+            watched.begins(&event, Some(event.action));
         }
         let targets = integration.targets(&event);
         let nobody_can = || {

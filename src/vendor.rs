@@ -2,6 +2,8 @@
 
 use crate::event::Severity;
 
+pub mod time;
+
 /// The family whose keys create once (contracts 5.3): incident.io incidents, v1 and v2 together.
 pub const CREATE_ONCE_FAMILY: &str = "incidentio_incident";
 
@@ -26,6 +28,17 @@ pub fn severity_of_word(word: &str) -> Option<Severity> {
         | b"s5" => 1,
         _ => return None,
     })
+}
+
+/// The level's word, one that reads back as the same level (contracts 4).
+pub fn word_of(severity: Severity) -> &'static str {
+    match severity.level() {
+        5 => "critical",
+        4 => "high",
+        3 => "medium",
+        2 => "low",
+        _ => "info",
+    }
 }
 
 /// As `trim`, which decodes characters even where there is nothing to trim.

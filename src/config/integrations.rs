@@ -10,9 +10,10 @@ use super::files;
 use super::process::{whole, whole32};
 use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
+use super::signed;
 use super::upstreams::Names;
 use crate::event::{ASSIGNED_MAX, Assignment, Severity};
-use crate::gate::{IntegrationConfig, OnLimit, Rate, Settings};
+use crate::gate::{GroupMode, IntegrationConfig, OnLimit, Rate, Settings};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
 
 /// Keys the proxy issues (contracts 2.2): lower-case hex, this many characters on a path or for PagerDuty.
@@ -92,13 +93,16 @@ fn integration(
                 _ => UnknownResolve::ForwardIfKeyed,
             },
         },
-        default_severity: section
-            .count("default_severity")
-            .and_then(|level| u8::try_from(level).ok())
-            .and_then(Severity::new),
+        default_severity: level(section, "default_severity"),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
-        settings: Settings { assignment: assignment(section), ..Settings::default() },
+        settings: Settings {
+            group_mode: if section.choice("group_mode") == Some("group") { GroupMode::Group } else { GroupMode::Alert },
+            no_data_severity: level(section, "no_data_severity"),
+            grafana_hmac: signed::read(section),
+            assignment: assignment(section),
+            ..Settings::default()
+        },
     };
     name.map(|_| config)
 }
@@ -123,6 +127,10 @@ fn assignment(section: &Section) -> Option<Assignment> {
         entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
     }
     (assignment != Assignment::default()).then_some(assignment)
+}
+
+fn level(section: &Section, key: &str) -> Option<Severity> {
+    section.count(key).and_then(|level| u8::try_from(level).ok()).and_then(Severity::new)
 }
 
 /// The hash of one key entry.

@@ -100,7 +100,7 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &["squadcast", "opsgenie", "taskcall"];
+const DIALECTS: &[&str] = &["squadcast", "taskcall", "alertmanager", "grafana", "opsgenie"];
 const DIALECTS_LATER: &[&str] = &[
     "incidentio_v1",
     "incidentio_v2",
@@ -108,8 +108,6 @@ const DIALECTS_LATER: &[&str] = &[
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
-    "alertmanager",
-    "grafana",
     "datadog",
     "sns",
     "cloudevents",
@@ -120,9 +118,10 @@ const DIALECTS_LATER: &[&str] = &[
     "generic",
 ];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
-pub(super) const KINDS: &[&str] = &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "opsgenie"];
+pub(super) const KINDS: &[&str] =
+    &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "alertmanager", "opsgenie"];
 /// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "alertmanager", "cloudevents"];
+const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{
@@ -290,6 +289,38 @@ pub(super) const ROWS: &[Row] = &[
         Count(200, 299),
         Text("202"),
         "Status of an accepted event in the Squadcast dialect.",
+    ),
+    row(
+        "integrations[].group_mode",
+        Choice(&["alert", "group"], &[]),
+        Text("alert"),
+        "alertmanager and grafana: an incident for each alert, or one for each group.",
+    ),
+    row(
+        "integrations[].no_data_severity",
+        Count(1, 5),
+        Absent,
+        "grafana: level of alerts that stand for missing data (DatasourceNoData, DatasourceError) and name none.",
+    ),
+    row(
+        "integrations[].grafana_hmac",
+        Section,
+        Absent,
+        "grafana: bodies must be signed as its webhook contact point does. Off by default.",
+    ),
+    row("integrations[].grafana_hmac.secret", Secret, Absent, "The secret; exactly one of this and secret_file."),
+    row("integrations[].grafana_hmac.secret_file", File, Absent, "A file that holds it."),
+    row(
+        "integrations[].grafana_hmac.header",
+        Shape::Text,
+        Absent,
+        "The header with the signature; X-Grafana-Alerting-Signature by default.",
+    ),
+    row(
+        "integrations[].grafana_hmac.timestamp_header",
+        Shape::Text,
+        Absent,
+        "The header with the time that is signed too; more than 5 minutes off it is refused. None by default.",
     ),
     later("integrations[].alert_sources", "incident.io alert events."),
     row(

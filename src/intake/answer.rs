@@ -178,6 +178,7 @@ pub(super) fn refused(
 ) -> Response<Full<Bytes>> {
     let class = refusal.reason.class();
     let (status, body) = match dialect {
+        Some(dialect) if refusal.challenges => (StatusCode::UNAUTHORIZED, dialect.error(refusal, request_id)),
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
         None => {
             let none = if class == Class::NoRoute { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };

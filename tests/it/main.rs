@@ -11,6 +11,8 @@ mod strace;
 
 mod accept;
 mod admin;
+mod alertmanager;
+mod batches;
 mod cli;
 mod config;
 mod configuration;

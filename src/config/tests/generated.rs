@@ -95,7 +95,7 @@ fn everything() -> (tempfile::TempDir, String) {
 }
 
 fn environment_of_everything(name: &str) -> Option<String> {
-    ["PAYMENTS_KEY", "PAGER_SECRET"].contains(&name).then(|| KEY.to_owned())
+    ["PAYMENTS_KEY", "PAGER_SECRET", "GRAFANA_SECRET"].contains(&name).then(|| KEY.to_owned())
 }
 
 #[test]
