@@ -8,7 +8,8 @@ use crate::event::{Event, Incident, StateKey, Uid};
 use crate::metrics::{Ticket, UpstreamMeter};
 use crate::outcome::{Outcome, Reason};
 
-/// Where a record stands in the log: segment number in the high half, byte offset in the low half.
+/// Where a record stands in the log: segment number in the high half, byte offset in the low half. A state's has its
+/// highest bit set where the record tells what is shown of the incident; it is the log's to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -51,8 +52,8 @@ pub struct Claim {
     pub outcome: Outcome,
     /// Upstreams the event goes to; empty when it changes the proxy's state alone.
     pub targets: Targets,
-    /// Where the incident's record before this one stands; of an incident with a view.
-    pub before: Option<Position>,
+    /// It changes an incident that is addressed by id, and does not begin one.
+    pub continues: bool,
     /// Of an incident that its senders address by id.
     pub scope: Option<Scope>,
 }
@@ -70,7 +71,7 @@ impl Claim {
         outcome: Outcome,
         targets: Targets,
     ) -> Self {
-        Self { held: Held(held), next, outcome, targets, before: None, scope: None }
+        Self { held: Held(held), next, outcome, targets, continues: false, scope: None }
     }
 
     pub fn key(&self) -> Option<StateKey> {

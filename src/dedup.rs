@@ -248,10 +248,9 @@ impl Dedup {
         }
         entry.set(IN_FLIGHT, true);
         let same = before.is_some_and(|before| next.is_some_and(|next| next.iid == before.iid));
-        let at = entry.at;
         let mut claimed = self.owned(Some(key), decision, next, self.targets_of(decision, targets, key));
         if let Claimed::Owned(claim, _) = &mut claimed {
-            claim.before = (same && rules.has_ids).then_some(at);
+            claim.continues = same && rules.has_ids;
         }
         claimed
     }
@@ -579,6 +578,17 @@ impl Dedup {
     pub fn incident_at(&self, key: StateKey) -> Option<(Incident, Position)> {
         let entry = self.table.get(key)?;
         Some((entry.incident()?, entry.at))
+    }
+
+    /// What the record at `from` shows of the incident `iid` stands at `to` now; nothing where its state is not that of
+    /// `from` any more.
+    pub fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        if let Some(mut entry) = self.table.get_mut(key)
+            && entry.at == from
+            && entry.incident().is_some_and(|incident| incident.iid == iid)
+        {
+            entry.at = to;
+        }
     }
 
     /// A trigger ended as a dead letter: its generation's next trigger is tried there again (DESIGN 5.3).

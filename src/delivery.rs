@@ -174,6 +174,15 @@ pub fn integrations(
     live.collect()
 }
 
+/// Which of an integration's upstreams can be told what (contracts 7): made with the integrations, asked on the path. An
+/// upstream that is not configured is told nothing.
+pub fn reach(integration: &IntegrationConfig, upstreams: &[UpstreamConfig], metrics: &Metrics) -> sink::Reach {
+    let find = |name: &Arc<str>| upstreams.iter().find(|upstream| upstream.name == *name);
+    let configured = integration.upstreams.iter().filter_map(find);
+    let upstreams: Vec<_> = configured.map(|upstream| (upstream.kind, metrics.upstream(&upstream.name))).collect();
+    sink::Reach::new(&upstreams)
+}
+
 /// The integrations as the forwarder asks for them.
 struct ByName(ArcSwap<HashMap<Arc<str>, Arc<Integration>>>);
 
@@ -223,6 +232,14 @@ impl store::States for Kept {
 
     fn lives(&self, key: StateKey, iid: Uid) -> bool {
         self.0.incident(key).is_some_and(|incident| incident.iid == iid)
+    }
+
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)> {
+        self.0.incident_at(key)
+    }
+
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        self.0.moved(key, iid, from, to);
     }
 }
 

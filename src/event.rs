@@ -262,7 +262,8 @@ pub struct Event {
     pub tolerated: Tolerated,
     /// The body as received, credentials overwritten with `*` of equal length; of a batch the slice of this event.
     pub raw: Bytes,
-    /// What a batch says of all its events: the body without their list. Shared by the events of a request.
+    /// What a batch says of all its events: the body without their list. The events of a request share one buffer, of its
+    /// own (not a part of the body's: the log holds on to the last few): by that the log knows it, and writes it once.
     pub envelope: Option<Bytes>,
     /// What the answers of a dialect with ids show of the incident after this event: a JSON object of that dialect's own.
     /// It stands in the incident's last record, so one read finds it.

@@ -97,8 +97,10 @@ struct Trail {
     refused: Option<Box<(Arc<Integration>, Option<Rate>)>>,
     /// What answers show of the incident of its one event; of dialects with ids, which take no batches.
     view: Option<Box<Bytes>>,
-    /// Body bytes were left unread, or the sender is to lose its connection.
+    /// Body bytes were left unread.
     close: bool,
+    /// The sender is to lose its connection.
+    leaves: bool,
     /// For those who watch; `None` while nobody does.
     watched: Option<Box<Watched>>,
 }
@@ -270,7 +272,7 @@ impl Intake {
             meter.answered(status);
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
-        Answer { response, close: trail.close }
+        Answer { response, close: trail.close, leaves: trail.leaves }
     }
 
     /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds: what few
@@ -545,8 +547,8 @@ impl Intake {
             }
         };
         if rules.has_ids {
-            let before = claim.before.and_then(|at| self.store.shown(at).ok()).and_then(|shown| shown.view);
-            event.view = records::fold(*dialect, before.as_ref(), &event);
+            let before = if claim.continues { self.view_now(&event, rules) } else { None };
+            event.view = records::fold(*dialect, before.as_deref(), &event);
             trail.view = event.view.clone().map(Box::new);
         }
         let key = event.key.clone();

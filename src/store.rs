@@ -15,13 +15,14 @@
 //! segment  := head (8 KiB: two copies in two pages) frame* zero*
 //! head     := "SURGLOG1" format:u32 id:u32 first_sequence:u64 salt:u64 crc:u32
 //! frame    := "SGR1" len:u32 crc:u32 kind:u8 version:u8 0:u16 sequence:u64 payload[len] zero-padding to 8
-//! position := segment << 32 | offset of the frame
+//! position := segment:31 << 32 | offset of the frame; a state's with bit 63 where the record shows something
 //! ```
 //!
 //! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
 //! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
-//! passes for a record. `sequence` names the event that the record is about; only an `Accepted` takes a new
-//! one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
+//! passes for a record. `sequence` names the event that the record is about; only an `Accepted` or a `Rejected` takes a
+//! new one. What a batch says of all its events is a record of its own (`Envelope`), written once in each segment that has
+//! some of them, before the first; they name its offset. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
 //! shape of a segment; its parts: `store/checkpoint.rs`.
 //!
 //! # Limits
@@ -37,7 +38,8 @@
 //! A segment may go when a checkpoint speaks of a place behind it and none of its events waits or is a dead letter.
 //! It goes when it was sealed `retain` ago, or, oldest first, when less than an eighth of `max_bytes` is free or the disk
 //! is full: before anything is refused. Where few events keep an old segment, they are copied to the end of the log
-//! (`Moved`), and it goes when a checkpoint knows of the copies. Where nothing may go, new events are refused, and what
+//! (`Moved`), and it goes when a checkpoint knows of the copies. So is what answers show of incidents whose last record it
+//! holds (`Snapshot`, without the body), as long as there is a state of them; `store/snapshots.rs`. Where nothing may go, new events are refused, and what
 //! waits is forwarded and settled as before.
 //!
 //! # Invariants
@@ -92,6 +94,7 @@ mod remotes;
 mod scan;
 mod search;
 mod shelf;
+mod snapshots;
 mod standing;
 mod writer;
 
@@ -104,7 +107,6 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -118,7 +120,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::files::{Disk, Files, Real, Segment};
 use self::keeper::Keeper;
-use self::pending::{Batch, Health, Pending, Waiting};
+use self::pending::{Batch, Health, Owed, Pending, Waiting};
 use self::places::Places;
 use self::reader::{Reader, event_in, split};
 use self::recent::Recent;
@@ -128,9 +130,9 @@ use self::shelf::Shelf;
 use self::standing::Cut;
 use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, ById, Pacing, Position, Targets};
-use crate::event::{Event, Incident, Key, Micros, StateKey, Uid};
-use crate::metrics::{Metrics, UpstreamMeter};
-use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
+use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Uid};
+use crate::metrics::{INTAKE, Metrics, Ticket, UpstreamMeter};
+use crate::outcome::{DeadReason, DropReason, Outcome, Reason, Unfit};
 
 pub use check::{Checked, FileRow, Finding, Lost, Wrong};
 pub use history::{Bounds, Happened, Sought, Stand, Trace, Traced, What};
@@ -177,6 +179,11 @@ pub trait States: Send + Sync {
     fn restore_by_id(&self, _row: ById) {}
     /// Every incident that is addressed by id.
     fn each_by_id(&self, _visit: &mut dyn FnMut(ById)) {}
+    /// A key's state as last committed, with the place of the record that says so.
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)>;
+    /// What the record at `from` shows of the incident `iid` stands at `to` now; nothing where the key's state is not that
+    /// of `from` any more.
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position);
     /// False: `each` would give nothing.
     fn are_kept(&self) -> bool {
         true
@@ -205,6 +212,27 @@ pub struct Queued {
 /// Takes what became durable. Called by the writer thread, in log order; must not block.
 pub trait Outlet: Send + Sync {
     fn push(&self, batch: &mut Vec<Queued>);
+
+    /// The same for rejected elements that are kept. Who shows no dead letters has no use for them.
+    fn keep_rejected(&self, letters: &mut Vec<Rejected>) {
+        letters.clear();
+    }
+}
+
+/// An element of a batch that was rejected alone and is kept, as the forwarder gets it: a dead letter at
+/// [`INTAKE`] from the beginning.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub sequence: u64,
+    pub at: Position,
+    pub lane: LaneKey,
+    pub integration: Arc<str>,
+    pub event_uid: Uid,
+    pub action: Action,
+    pub reason: DeadReason,
+    pub rejected_at: Micros,
+    /// Of its record, about.
+    pub bytes: u32,
 }
 
 /// An event read back from the log.
@@ -219,14 +247,23 @@ pub struct Stored {
     pub pacing: Pacing,
 }
 
-/// What a record shows of an incident, for the answers of a dialect with ids.
+/// What an incident's last record tells of it.
 #[derive(Clone, Debug)]
 pub struct Shown {
+    /// Of the event that changed it last.
+    pub uid: Uid,
+    pub received_at: Micros,
     pub integration: Arc<str>,
-    pub family: Cow<'static, str>,
+    pub dialect: Box<str>,
+    pub endpoint: Box<str>,
+    pub family: Box<str>,
     pub key: Option<Key>,
+    /// As it stood then, or when it was copied: `dedup` has it as it stands now.
     pub incident: Option<Incident>,
+    /// [`Event::view`].
     pub view: Option<Bytes>,
+    /// `None`: the event's own record is gone with its segment.
+    pub raw: Option<Bytes>,
 }
 
 /// How an event ended at one upstream, or began again.
@@ -261,6 +298,12 @@ impl States for NoStates {
     fn touched(&self, _: StateKey, _: Uid, _: u32, _: Micros) {}
 
     fn each(&self, _: &mut dyn FnMut(StateKey, Incident, Position)) {}
+
+    fn at(&self, _: StateKey) -> Option<(Incident, Position)> {
+        None
+    }
+
+    fn moved(&self, _: StateKey, _: Uid, _: Position, _: Position) {}
 
     fn are_kept(&self) -> bool {
         false
@@ -584,9 +627,6 @@ impl Core {
         batch.told.drain(..).for_each(|told| {
             let _ = told.send(());
         });
-        if let Some(cut) = batch.cut.take() {
-            self.give_cut(cut);
-        }
     }
 
     fn give_cut(&self, cut: Box<Cut>) {
@@ -616,25 +656,76 @@ impl Core {
         let mut pending = self.lock();
         let placed =
             self.within_limit().and_then(|()| self.place(&mut pending, |pending| pending.place_event(&admitted, lane)));
-        let (sequence, at) = match placed {
-            Ok(placed) => placed,
+        match placed {
+            Ok((sequence, at)) => {
+                let shows = admitted.event.view.is_some();
+                self.owe(pending, Owed::Event(admitted.placed(), shows), sequence, at, lane, worker)
+            }
             Err(reason) => {
                 drop(pending);
                 admitted.placed().refuse(reason);
-                return Append::Ended(Err(reason));
+                Append::Ended(Err(reason))
             }
-        };
-        let handed_over = match self.durability {
-            Durability::Fsync => {
+        }
+    }
+
+    fn hand_over_rejected(&self, worker: usize, event: &Event, unfit: Unfit, ticket: Ticket) -> Append {
+        let intake = self.metrics.upstream(INTAKE);
+        let (lane, rejected_at) = (LaneKey(event.uid.0), Micros::now());
+        let note = DeadNote { reason: unfit.dead_reason(), status: None, attempts: 0, at: rejected_at };
+        let mut pending = self.lock();
+        let placed = self
+            .within_limit()
+            .and_then(|()| self.place(&mut pending, |pending| pending.place_rejected(event, &intake, lane, note)));
+        match placed {
+            Ok((sequence, at)) => {
+                let letter = Rejected {
+                    sequence,
+                    at,
+                    lane,
+                    integration: Arc::clone(&event.integration),
+                    event_uid: event.uid,
+                    action: event.action,
+                    reason: note.reason,
+                    rejected_at,
+                    bytes: u32::try_from(event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
+                };
+                let kept = pending::Kept { letter, unfit, intake, ticket };
+                self.owe(pending, Owed::Rejected(kept), sequence, at, lane, worker)
+            }
+            Err(reason) => {
+                drop(pending);
+                ticket.reject(reason);
+                Append::Ended(Err(reason))
+            }
+        }
+    }
+
+    /// A record is placed: what becomes of it is told when it is durable, or at once in memory.
+    fn owe(
+        &self,
+        mut pending: MutexGuard<'_, Pending>,
+        owed: Owed,
+        sequence: u64,
+        at: Position,
+        lane: LaneKey,
+        worker: usize,
+    ) -> Append {
+        let handed_over = match (self.durability, owed) {
+            (Durability::Fsync, owed) => {
                 let (answer, receiver) = oneshot::channel();
-                let placed = admitted.placed();
-                pending.batch.waiting.push(Waiting { placed, sequence, at, lane, worker, answer });
+                pending.batch.waiting.push(Waiting { owed, sequence, at, lane, worker, answer });
                 Append::Waits(Waits(receiver))
             }
-            Durability::Memory => {
-                // Under the lock: the writer must not hand it on before the books and the state know it.
-                let (accepted, left) = admitted.placed().accept(at);
+            // Under the lock: the writer must not hand it on before the books and the state know it.
+            (Durability::Memory, Owed::Event(placed, shows)) => {
+                let (accepted, left) = placed.accept(reader::with_view(at, shows));
                 pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
+                Append::Ended(Ok(accepted))
+            }
+            (Durability::Memory, Owed::Rejected(kept)) => {
+                let (accepted, letter) = kept.keep();
+                pending.batch.rejected.push(letter);
                 Append::Ended(Ok(accepted))
             }
         };
@@ -669,6 +760,14 @@ const CHECKPOINT_MIN: u64 = 64 << 10;
 const FIRST_BYTES: u32 = 8 << 20;
 /// A body at its limit (30,720 B) with everything around it counts as room for one more event.
 const ROOM_FOR_ONE: u64 = 64 << 10;
+/// Bytes of a record beside the body, about.
+const RECORD_BYTES: usize = 300;
+/// Most of a rejected element that is kept: four times what an event may have, and it fits into any segment.
+pub const REJECTED_RAW_BYTES_MAX: usize = 120 << 10;
+/// Most faults that are kept of one,
+pub const FAULTS_MAX: usize = 32;
+/// and of each so many characters.
+pub const FAULT_CHARS_MAX: usize = 256;
 /// Smallest segment that makes sense: its head and a page.
 const SEGMENT_BYTES_MIN: u32 = 12 << 10;
 /// Offsets are 32 bits wide.
@@ -688,6 +787,8 @@ struct Threads {
 pub struct Store {
     core: Arc<Core>,
     reader: Arc<Reader>,
+    /// Of this process; those before it are on disk.
+    first_segment: u32,
     threads: Mutex<Threads>,
     /// Nothing is under way: the last checkpoint says so.
     at_rest: AtomicBool,
@@ -777,7 +878,7 @@ impl Store {
         let writer = Some(Writer::new(Arc::clone(&core), first.saturating_sub(1)));
         let keeper = Keeper::new(Arc::clone(&core), Arc::clone(&reader), states, checkpoints, next_checkpoint);
         let threads = Mutex::new(Threads { writer, keeper: Some(keeper), ..Threads::default() });
-        Ok((Arc::new(Self { core, reader, threads, at_rest: AtomicBool::new(false) }), recovered))
+        Ok((Arc::new(Self { core, reader, first_segment: first, threads, at_rest: AtomicBool::new(false) }), recovered))
     }
 
     /// Starts the writer thread; `outlet` gets what became durable. A second call does nothing.
@@ -821,6 +922,32 @@ impl Store {
     /// ended in the books and its key is free.
     pub fn append(&self, worker: usize, admitted: Admitted) -> Append {
         self.core.hand_over(worker, admitted)
+    }
+
+    /// Keeps an element of a batch that was rejected alone as a dead letter at [`INTAKE`] (INTERFACE 6), awaited as
+    /// [`Self::append`] is: the answer waits for it. `event` is what could be said of it; its `raw` is kept up to
+    /// [`REJECTED_RAW_BYTES_MAX`]. `faults` are shown with it: at most [`FAULTS_MAX`], each of at most
+    /// [`FAULT_CHARS_MAX`] characters. The [`Accepted`] that comes back says only that it is durable: the element is
+    /// counted as rejected, and its outcome means nothing.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; it is then counted as rejected for that reason.
+    pub fn append_rejected(
+        &self,
+        worker: usize,
+        mut event: Event,
+        unfit: Unfit,
+        faults: &[String],
+        ticket: Ticket,
+    ) -> Append {
+        let mut shown: Vec<String> =
+            faults.iter().take(FAULTS_MAX).map(|fault| fault.chars().take(FAULT_CHARS_MAX).collect()).collect();
+        if event.raw.len() > REJECTED_RAW_BYTES_MAX {
+            shown.push(format!("kept: the first {REJECTED_RAW_BYTES_MAX} of {} bytes", event.raw.len()));
+            event.raw.truncate(REJECTED_RAW_BYTES_MAX);
+        }
+        event.view = serde_json::to_vec(&shown).ok().map(Bytes::from);
+        self.core.hand_over_rejected(worker, &event, unfit, ticket)
     }
 
     /// Wakes the waiting requests of one worker's runtime as a batch; each worker runs one. Ends when the
@@ -869,7 +996,9 @@ impl Store {
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
         let at = Micros::now();
-        self.core.tell(|pending| pending.place_ending(upstream, integration, sequence, (ending, None), at));
+        self.core.tell(|pending| {
+            pending.place_ending(upstream, integration, sequence, (ending, None), at);
+        });
     }
 
     /// As [`Self::settle`], with what the answer taught of the incident. Resolves when it is on disk (at once with
@@ -885,13 +1014,14 @@ impl Store {
     ) -> Settled {
         let at = Micros::now();
         let (told, settled) = oneshot::channel();
+        let mut placed = false;
         self.core.tell(|pending| {
-            pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
-            if !pending.batch.is_empty() {
+            placed = pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
+            if placed {
                 pending.batch.told.push(told);
             }
         });
-        if let Some(learned) = learned {
+        if let Some(learned) = learned.filter(|_| placed) {
             self.core.remotes.learn(&upstream.name, at, learned);
         }
         Box::pin(async move { drop(settled.await) })
@@ -938,18 +1068,31 @@ impl Store {
         }
     }
 
-    /// What the record at a place shows of its incident. One read of the disk, mostly from the system's memory; holds no
-    /// lock meanwhile.
+    /// By this a state's position is before another's in the log.
+    pub fn order(at: Position) -> Position {
+        reader::bare(at)
+    }
+
+    /// What the record that a state names tells of its incident: for requests. One call to the disk, or none for what was
+    /// written lately; no lock is held over it. A view stands as long as its state; the body may be gone after `retain`.
     ///
     /// # Errors
-    /// The record is not there, damaged, or cannot be read.
+    /// `Damaged`: it is not there or not what was written. Where it was copied meanwhile the state has its new place: ask
+    /// for that, once. `Io` with `WouldBlock`: with `durability: memory` it is not written yet, which takes 5 ms.
     pub fn shown(&self, at: Position) -> Result<Shown, ReadError> {
-        let stored = match self.core.recent.event(at) {
-            Some(stored) => stored,
-            None => self.reader.event(&self.core.disk, at)?,
-        };
-        let Stored { event, incident, .. } = stored;
-        Ok(Shown { integration: event.integration, family: event.family, key: event.key, incident, view: event.view })
+        if let Some(shown) = self.core.recent.shown(at) {
+            return Ok(shown);
+        }
+        let shown = self.reader.shown(&self.core.disk, at);
+        let is_written = || reader::bare(at) < self.core.lock().durable || split(at).0 < self.first_segment;
+        match shown {
+            Err(ReadError::Damaged(_)) if !is_written() => {
+                // It may have been written just now.
+                let again = self.core.recent.shown(at);
+                again.ok_or_else(|| ReadError::Io(std::io::ErrorKind::WouldBlock.into()))
+            }
+            shown => shown,
+        }
     }
 
     fn moved(&self, sequence: u64) -> Option<Position> {
@@ -1019,8 +1162,14 @@ impl Store {
     /// Its record is not there, damaged, or cannot be read just now.
     pub fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
         let mut read = None;
-        self.find(&[sequence], &mut |sequence, at, event| read = event.to_stored(sequence).map(|stored| (at, stored)))?;
-        read.ok_or(ReadError::Damaged(Position(0)))
+        self.find(&[sequence], &mut |sequence, at, event| {
+            read = event.to_stored(sequence).map(|stored| (at, stored, event.envelope_at()));
+        })?;
+        let (at, mut stored, envelope_at) = read.ok_or(ReadError::Damaged(Position(0)))?;
+        if let Some(offset) = envelope_at {
+            stored.event.envelope = self.reader.envelope(&self.core.disk, at, offset)?;
+        }
+        Ok((at, stored))
     }
 
     /// The oldest event that waits for an upstream.

@@ -9,11 +9,11 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 
 use super::dispatch::Call;
-use super::{Answered, Desk, error, json};
+use super::{Answered, Desk, error, json, names};
 use crate::dialect::DIALECTS;
 use crate::event::{Incident, Micros, StateKey, Uid};
 use crate::forward::Head;
-use crate::store::{Bounds, Ending, Happened, Remote, Sought, Stand, Trace, Traced, What};
+use crate::store::{Bounds, Ending, Happened, Remote, Sought, Stand, Store, Trace, Traced, What};
 
 /// What one search may read of the log, and how long it may take.
 const BOUNDS: Bounds = Bounds { bytes_max: 1 << 30, time_max: Duration::from_secs(10) };
@@ -61,7 +61,7 @@ pub(super) async fn by_key(call: Call<'_>) -> Answered {
     // A key may live in several families; each dialect has one.
     let states = DIALECTS.iter().map(|dialect| StateKey::of(&integration, &dialect.family(&[]), &key));
     let known: Vec<_> = states.filter_map(|state| desk.dedup.incident_at(state)).collect();
-    let last_at = known.iter().map(|(_, at)| *at).max();
+    let last_at = known.iter().map(|(_, at)| *at).max_by_key(|at| Store::order(*at));
     let incident = known.iter().map(|(incident, _)| incident).max_by_key(|incident| incident.last_seen);
     let trace = search(desk, move |store| {
         store.trace(Sought::Key { integration: &integration, key: &key, last_at, newest }, BOUNDS)
@@ -70,6 +70,12 @@ pub(super) async fn by_key(call: Call<'_>) -> Answered {
         Ok(trace) => trace,
         Err(refused) => return refused,
     };
+    if incident.is_none()
+        && trace.events.is_empty()
+        && let Some(wrong) = names::unknown(desk, &values)
+    {
+        return wrong;
+    }
     let mut body = Map::new();
     if let Some(incident) = incident {
         body.insert("incident".to_owned(), stands(incident));

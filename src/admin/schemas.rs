@@ -104,6 +104,7 @@ fn row() -> Vec<(&'static str, Value)> {
 
 fn dead_letters() -> Vec<(&'static str, Value)> {
     let mut shown = row();
+    shown.push(("last_answer?", text()));
     shown.push(("event?", named("Normalized")));
     vec![
         ("DeadLetters", list(object(&row()))),
@@ -178,8 +179,11 @@ fn events() -> Vec<(&'static str, Value)> {
                 ("attempts?", count()),
                 ("reason?", words(reasons.iter().copied())),
                 ("dead_letter_id?", text()),
+                ("remote?", named("Remote")),
             ]),
         ),
+        // What the upstream calls the incident.
+        ("Remote", object(&[("id", text()), ("url?", text())])),
         (
             "Step",
             object(&[
@@ -191,6 +195,7 @@ fn events() -> Vec<(&'static str, Value)> {
                 ("outcome?", words(Outcome::ALL.iter().map(|outcome| outcome.name()))),
                 ("status?", count()),
                 ("attempts?", count()),
+                ("remote?", named("Remote")),
                 ("reason?", words(reasons)),
             ]),
         ),

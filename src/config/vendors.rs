@@ -45,7 +45,8 @@ pub(super) const fn needs(kind: Kind) -> &'static [Need] {
         Webhook => &[Need { one_of: &["url"], hint: "the address events are sent to" }],
         Squadcast => &[Need {
             one_of: &["url"],
-            hint: "the vendor's address with `credential`, or the whole URL with the key in it",
+            hint: "the vendor has no address that fits all: copy that of your region and write the key as `credential`, or \
+                   copy the whole URL with the key in it",
         }],
         Alertmanager => {
             &[Need { one_of: &["url"], hint: "the receiver's address: it gets Alertmanager's webhook, version 4" }]
@@ -96,6 +97,7 @@ fn home(kind: Kind, region: Option<&str>) -> Option<&'static str> {
 }
 
 /// What stands there, whatever the kind.
+#[derive(Default)]
 pub(super) struct Written {
     region: Option<&'static str>,
     vendor: VendorConfig,
@@ -103,6 +105,10 @@ pub(super) struct Written {
 
 /// Reads all of it, for its errors too.
 pub(super) fn read(section: &Section) -> Written {
+    // A configuration may have ten thousand upstreams, and most have none of these keys.
+    if !KEYS.iter().any(|(key, _)| section.has(key)) {
+        return Written::default();
+    }
     let id = |key: &str| section.text(key).map(Arc::from);
     let ids = |key: &str| section.texts(key).into_iter().map(Arc::from).collect();
     let map = section.section("severity_map");

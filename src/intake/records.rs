@@ -1,12 +1,19 @@
 //! The incidents that senders address by id: found in the table, read from the log (contracts 5.2, DESIGN 4).
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::claim::{ById, Scope};
 use crate::dedup::Dedup;
 use crate::dialect::{Dialect, Record, Records, VIEW_BYTES_MAX, View};
 use crate::event::{Event, Incident, Key, State, StateKey, Target, TargetKind, Uid};
-use crate::store::{Shown, Store};
+use crate::store::{ReadError, Shown, Store};
+
+/// A record that is not written yet is looked for again so often, with so much between: 10 ms in all.
+const UNWRITTEN_TRIES: u32 = 20;
+const UNWRITTEN_WAIT: Duration = Duration::from_micros(500);
 
 /// The incidents of one integration and family.
 pub(super) struct Known<'i> {
@@ -56,8 +63,25 @@ impl<'i> Known<'i> {
 
     /// What the last record of a state shows.
     pub(super) fn shown(&self, key: StateKey) -> Option<(Incident, Shown)> {
-        let (incident, at) = self.dedup.incident_at(key)?;
-        let shown = self.store.shown(at).ok()?;
+        let mut tries = 0;
+        let (incident, shown) = loop {
+            let (incident, at) = self.dedup.incident_at(key)?;
+            tries += 1;
+            match self.store.shown(at) {
+                Ok(shown) => break (incident, shown),
+                // With `durability: memory` a record may be on its way to the disk for a moment: what was said of the
+                // incident just now must not be forgotten for that.
+                Err(ReadError::Io(error)) if error.kind() == ErrorKind::WouldBlock && tries < UNWRITTEN_TRIES => {
+                    std::thread::sleep(UNWRITTEN_WAIT);
+                }
+                // It may have been copied just now: the state has its new place.
+                Err(ReadError::Damaged(_)) if tries == 1 => {}
+                Err(error) => {
+                    tracing::warn!(%error, "what is shown of an incident cannot be read");
+                    return None;
+                }
+            }
+        };
         let is_ours = *shown.integration == *self.integration && *shown.family == *self.family;
         (is_ours && shown.incident.is_some_and(|said| said.iid == incident.iid)).then_some((incident, shown))
     }

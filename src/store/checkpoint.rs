@@ -165,7 +165,7 @@ fn put_counts<'a>(out: &mut Vec<u8>, counts: impl ExactSizeIterator<Item = (&'a 
     }
 }
 
-/// Writes a checkpoint, and returns its bytes.
+/// Writes a checkpoint, and returns its bytes; `see` is told where each state's record stands.
 ///
 /// # Errors
 /// What `out` fails with.
@@ -173,6 +173,7 @@ pub(super) fn write(
     id: u32,
     summary: &Summary,
     states: &dyn States,
+    see: &mut dyn FnMut(StateKey, Position),
     remotes: &Remotes,
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<u64> {
@@ -233,6 +234,7 @@ pub(super) fn write(
     encoder.put_set(Part::Unknown, &[], &standing.unknown)?;
     let mut some = Vec::with_capacity(STEP + 128);
     states.each(&mut |key, incident, at| {
+        see(key, at);
         some.extend_from_slice(&key.0.to_le_bytes());
         some.extend_from_slice(&at.0.to_le_bytes());
         put_incident(&mut some, &incident);
@@ -496,7 +498,7 @@ mod tests {
             remembers.restore(StateKey(n.into()), incident(n), Position(n * 8));
             remembers.restore_by_id(by_id(n));
         });
-        let bytes = write(7, summary, &remembers, &remotes(states), &mut |step| {
+        let bytes = write(7, summary, &remembers, &mut |_, _| {}, &remotes(states), &mut |step| {
             file.extend_from_slice(step);
             Ok(())
         });

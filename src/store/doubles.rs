@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
-use super::{Outlet, Queued, Recovered, Store};
+use super::{Outlet, Queued, Recovered, Rejected, Store};
 use crate::claim::{Admitted, ById, Claim, Ledger, Pacing, Position, Scope};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -26,6 +26,8 @@ pub(super) struct Event {
     pub(super) number: u64,
     pub(super) targets: Vec<&'static str>,
     pub(super) raw: Vec<u8>,
+    pub(super) envelope: Option<Bytes>,
+    pub(super) view: Option<Bytes>,
     pub(super) received_at: Micros,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ledger: Arc<Notes>,
@@ -41,6 +43,8 @@ impl Event {
             number: 1024,
             targets: vec!["pager", "archive"],
             raw: format!("{{\"event_id\":\"{key}\"}}").into_bytes(),
+            envelope: None,
+            view: None,
             received_at: Micros(1_800_000_000_000_001),
             metrics: Metrics::new(1).unwrap(),
             ledger: Arc::default(),
@@ -84,8 +88,8 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
         key: sample.key.as_deref().and_then(|key| Key::parse(key, KeyKind::String)),
         severity: Severity::new(4),
         target: None,
-        envelope: None,
-        view: None,
+        envelope: sample.envelope.clone(),
+        view: sample.view.clone(),
         tolerated: Tolerated::CONTENT_TYPE,
         raw: Bytes::from(sample.raw.clone()),
     };
@@ -108,11 +112,15 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
 
 /// An outlet that keeps what it gets.
 #[derive(Default)]
-pub(super) struct Kept(pub(super) Mutex<Vec<Queued>>);
+pub(super) struct Kept(pub(super) Mutex<Vec<Queued>>, pub(super) Mutex<Vec<Rejected>>);
 
 impl Outlet for Kept {
     fn push(&self, batch: &mut Vec<Queued>) {
         self.0.lock().unwrap().append(batch);
+    }
+
+    fn keep_rejected(&self, letters: &mut Vec<Rejected>) {
+        self.1.lock().unwrap().append(letters);
     }
 }
 
@@ -268,6 +276,19 @@ impl super::States for Remembers {
 
     fn touched(&self, key: StateKey, _: Uid, count: u32, _: Micros) {
         self.touches.lock().unwrap().push((key, count));
+    }
+
+    fn at(&self, key: StateKey) -> Option<(Incident, Position)> {
+        self.states.lock().unwrap().get(&key).copied()
+    }
+
+    fn moved(&self, key: StateKey, iid: Uid, from: Position, to: Position) {
+        if let Some((incident, at)) = self.states.lock().unwrap().get_mut(&key)
+            && incident.iid == iid
+            && *at == from
+        {
+            *at = to;
+        }
     }
 
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {

@@ -222,6 +222,11 @@ impl Disk {
         Ok(disk)
     }
 
+    /// A record that somebody asked for is not what was written.
+    pub(super) fn met_damage(&self) {
+        self.metrics.spool_damaged_records.inc();
+    }
+
     pub(super) fn quarantined_bytes(&self) -> u64 {
         self.quarantined.load(Ordering::Relaxed)
     }
@@ -399,8 +404,9 @@ impl Disk {
     /// Reserves more for one that was made smaller than is wanted by now.
     pub(super) fn lengthen_segment(&self, segment: &Segment, from: u32, to: u32) -> io::Result<()> {
         segment.file.allocate(u64::from(to))?;
+        segment.file.sync_all()?;
         self.grow(u64::from(to.saturating_sub(from)));
-        segment.file.sync_all()
+        Ok(())
     }
 
     pub(super) fn write(&self, segment: &mut Segment, bytes: &[u8], at: u32) -> io::Result<()> {

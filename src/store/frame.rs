@@ -21,7 +21,7 @@ const HEAD_BYTES: usize = 40;
 /// Frames begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
 
-/// What a record says. The numbers are stored; 10 is kept for the envelope of a batch request.
+/// What a record says. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -38,6 +38,12 @@ pub(super) enum Kind {
     Checkpoint = 8,
     /// An event goes to another upstream instead.
     Reassigned = 9,
+    /// What a batch says of all its events; they refer to it by its place in the segment.
+    Envelope = 10,
+    /// An element of a batch that was rejected alone and is kept as a dead letter.
+    Rejected = 11,
+    /// What is shown of an incident whose last record's segment is to go.
+    Snapshot = 12,
 }
 
 impl Kind {
@@ -52,8 +58,16 @@ impl Kind {
             Self::Touched,
             Self::Checkpoint,
             Self::Reassigned,
+            Self::Envelope,
+            Self::Rejected,
+            Self::Snapshot,
         ];
         all.into_iter().find(|kind| *kind as u8 == code)
+    }
+
+    /// Whether a record of this kind is the first of its event, and takes a sequence for it.
+    pub(super) fn is_first(code: u8) -> bool {
+        [Self::Accepted as u8, Self::Rejected as u8].contains(&code)
     }
 }
 

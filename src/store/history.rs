@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Frame, Kind};
 use super::reader::split;
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, void_last};
+use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Steps, note, void_last};
 use super::search::{Budget, Walked};
 use super::{Ending, Remote, Store, Stored};
 use crate::claim::Position;
@@ -92,6 +92,8 @@ pub struct Trace {
 pub(super) struct Draft {
     at: Position,
     stored: Stored,
+    /// Where its envelope stands, if that is not in its record.
+    envelope_at: Option<u32>,
     happened: Vec<Happened>,
     /// `None`: not ended as far as was read.
     upstreams: Vec<(String, Option<Stand>)>,
@@ -102,6 +104,18 @@ impl Draft {
     pub(super) fn new(at: Position, kind: u8, event: &Accepted<'_>, sequence: u64) -> Option<Self> {
         let stored = event.to_stored(sequence)?;
         let mut upstreams: Vec<(String, Option<Stand>)> = event.targets().map(|name| (name.to_owned(), None)).collect();
+        let mut happened = vec![];
+        if kind == Kind::Rejected as u8
+            && let Some(Some(DeadNote { reason, status, attempts, at })) = note(&mut Steps(event.rest))
+        {
+            let ended = Ending::Dead { reason, status, attempts };
+            happened.extend(event.targets().map(|name| Happened {
+                at,
+                upstream: name.to_owned(),
+                what: What::Ended(ended),
+                remote: None,
+            }));
+        }
         if kind == Kind::Moved as u8 {
             // Who is not among those that needed the copy was done with it before.
             let needs = Need::decode_all(event.rest);
@@ -116,7 +130,7 @@ impl Draft {
                 }
             }
         }
-        Some(Self { at, stored, happened: vec![], upstreams, voided: false })
+        Some(Self { at, stored, envelope_at: event.envelope_at(), happened, upstreams, voided: false })
     }
 
     fn open(&self) -> usize {
@@ -184,6 +198,11 @@ impl Store {
         // What was found is worth the rest.
         budget.extend(bounds.bytes_max - half, began + bounds.time_max);
         complete &= self.follow(&mut drafts, &mut budget)?;
+        for draft in &mut drafts {
+            if let Some(offset) = draft.envelope_at {
+                draft.stored.event.envelope = self.reader.envelope(&self.core.disk, draft.at, offset)?;
+            }
+        }
         let pending = self.core.lock();
         let needs: Vec<Vec<Need>> = drafts.iter().map(|draft| pending.standing.needs(draft.stored.sequence)).collect();
         drop(pending);

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Counters, Summary};
 use super::reader::{Reader, join, split};
+use super::snapshots::{self, Snapshots, Views};
 use super::standing::Cut;
 use super::{Core, Durability, LaneKey, States};
 use crate::claim::Position;
@@ -57,6 +58,9 @@ pub(super) struct Keeper {
     merged: BTreeMap<u32, Merged>,
     /// Copies on their way to the disk.
     copies: Option<Copies>,
+    /// Segments that hold what is shown of incidents.
+    views: Views,
+    snapshots: Option<Snapshots>,
 }
 
 struct Copies {
@@ -89,6 +93,9 @@ impl Keeper {
         checkpoints: Vec<(u32, Position)>,
         next_checkpoint: u32,
     ) -> Self {
+        // Nothing runs yet: all that those before this process wrote is in the states.
+        let mut views = Views::upto(core.lock().tail().0);
+        states.each(&mut |key, _, at| views.see(key, at));
         Self {
             core,
             reader,
@@ -101,6 +108,8 @@ impl Keeper {
             failed_at: None,
             merged: BTreeMap::new(),
             copies: None,
+            views,
+            snapshots: None,
         }
     }
 
@@ -122,6 +131,7 @@ impl Keeper {
     /// One look round the house.
     pub(super) fn round(&mut self) {
         self.core.hold_index_to_its_bound();
+        self.tell_snapshots();
         if self.checkpoint_is_due(self.is_short_of_space()) {
             self.checkpoint(false);
         }
@@ -129,6 +139,24 @@ impl Keeper {
         self.take_copies();
         if let (None, Some(leftover)) = (&self.copies, self.leftover()) {
             self.merge(&leftover);
+        }
+        if let (None, Some(segment)) = (&self.snapshots, self.shows_alone()) {
+            self.snapshots = snapshots::copy(&self.core, &self.reader, &*self.states, &mut self.views, segment);
+        }
+    }
+
+    /// The oldest segment that would go, but for what it shows of incidents.
+    fn shows_alone(&self) -> Option<u32> {
+        let now = Micros::now();
+        let short = self.is_short_of_space();
+        let due = self.sealed().into_iter().filter(|segment| short || self.is_past_its_time(segment, now));
+        due.filter(|segment| self.views.has_keys(segment.id)).find(|segment| !self.is_needed(segment)).map(|it| it.id)
+    }
+
+    /// Copies of what is shown that are on disk are where it is read from now on.
+    fn tell_snapshots(&mut self) {
+        if let Some(snapshots) = self.snapshots.take() {
+            self.snapshots = snapshots.tell(&self.core, &*self.states, &mut self.views);
         }
     }
 
@@ -160,7 +188,9 @@ impl Keeper {
         let copies = self.merged.values().any(|merged| merged.known_from > newest);
         let covered = self.cover(true).map_or(0, |(_, at)| split(at).0);
         let uncovered = || self.sealed().iter().any(|segment| segment.id >= covered && !self.is_needed(segment));
-        by_bytes || by_time || copies || (short && written > 0 && uncovered())
+        // What was copied of the states is known to the log; the look at them that lets the segment go comes with it.
+        let views = short && self.views.told;
+        by_bytes || by_time || copies || views || (short && written > 0 && uncovered())
     }
 
     /// The checkpoint that must cover what goes.
@@ -208,7 +238,7 @@ impl Keeper {
             }
             let Some((checkpoint, at)) = self.cover(short) else { break };
             let knows = self.merged.get(&segment.id).is_none_or(|merged| merged.known_from <= checkpoint);
-            if segment.id >= split(at).0 || !knows || self.is_needed(&segment) {
+            if segment.id >= split(at).0 || !knows || self.views.may_hold(segment.id) || self.is_needed(&segment) {
                 continue;
             }
             if removed == 0 && !self.everything_is_on_disk() {
@@ -288,19 +318,21 @@ impl Keeper {
         let mut lost = BTreeSet::new();
         let mut payloads = vec![];
         let mut bytes = 0;
+        let most = self.core.disk.segment_bytes(segment.id) / MERGE_PART;
         for sequence in wanted {
             let read = places.get(sequence).map(|at| self.reader.payload(&self.core.disk, *at));
             match read {
                 Some(Ok(payload)) => {
+                    // An envelope counts for each event that is copied with it.
                     bytes += payload.len() as u64;
+                    if bytes > most {
+                        return Ok(None);
+                    }
                     payloads.push((*sequence, payload));
                 }
                 Some(Err(super::ReadError::Io(error))) => return Err(error),
                 Some(Err(super::ReadError::Damaged(_))) | None => drop(lost.insert(*sequence)),
             }
-        }
-        if bytes > self.core.disk.segment_bytes(segment.id) / MERGE_PART {
-            return Ok(None);
         }
         let mut copied = vec![];
         let (end, failures) = {
@@ -355,13 +387,20 @@ impl Keeper {
             return false;
         }
         self.tidy_remotes();
+        // A checkpoint has each state where it was copied from, with the copy behind its place, or where it was copied to.
+        self.tell_snapshots();
+        if self.snapshots.is_some() {
+            return false;
+        }
         let Some(cut) = self.core.take_cut(WRITER_MAX) else { return false };
         let at = cut.at;
         let placed = self.core.lock().placed_bytes;
         let id = self.next_checkpoint;
         let began = Instant::now();
-        match self.write(id, *cut, clean) {
+        let mut views = Views::upto(split(at).0);
+        match self.write(id, *cut, clean, &mut views) {
             Ok(bytes) => {
+                self.views = views;
                 tracing::debug!(bytes, took_ms = began.elapsed().as_millis(), "a checkpoint of the spool was made");
                 self.next_checkpoint = id.saturating_add(1);
                 self.checkpoints.push((id, at));
@@ -383,13 +422,14 @@ impl Keeper {
         }
     }
 
-    fn write(&self, id: u32, cut: Cut, clean: bool) -> io::Result<u64> {
+    fn write(&self, id: u32, cut: Cut, clean: bool, views: &mut Views) -> io::Result<u64> {
         let core = &self.core;
         let first = split(cut.at).0;
         let sealed = core.places().ranges().into_iter().filter_map(|(id, _, at)| Some((id, at?))).collect();
         let summary = Summary { cut, clean, counters: Counters::of(&core.metrics), sealed };
         core.disk.write_checkpoint(id, |out| {
-            let bytes = checkpoint::write(id, &summary, &*self.states, &core.remotes, out)?;
+            let bytes =
+                checkpoint::write(id, &summary, &*self.states, &mut |key, at| views.see(key, at), &core.remotes, out)?;
             if core.durability == Durability::Memory {
                 // States hold here before they are on disk: the log must not end before what they say.
                 let pending = core.lock();

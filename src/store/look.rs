@@ -221,7 +221,8 @@ impl Look {
         rows
     }
 
-    /// Gives `each` event that waits at an upstream, in order, with its sequence; `None` for one that cannot be read.
+    /// Gives `each` event that waits at an upstream, in order, with its sequence; `None` for one that cannot be read. What
+    /// its batch says of all its events is left out.
     ///
     /// # Errors
     /// The log cannot be read just now.

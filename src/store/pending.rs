@@ -4,19 +4,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::places;
-use super::reader::join;
-use super::record::{self, Need, Reassigned, Touched, VERSION};
+use super::reader::{SEGMENT_MAX, join, split, with_view};
+use super::record::{self, DeadNote, Need, Reassigned, Touched, VERSION};
 use super::remotes::Learned;
 use super::standing::{Cut, Standing, Whose, tag};
-use super::{Ending, LaneKey, Queued};
-use crate::claim::{Accepted, Admitted, Left, Placed, Position};
-use crate::event::Micros;
-use crate::metrics::UpstreamMeter;
-use crate::outcome::Reason;
+use super::{Ending, LaneKey, Queued, Rejected};
+use crate::claim::{Accepted, Admitted, Claim, Left, Pacing, Placed, Position};
+use crate::event::{Event, Micros};
+use crate::metrics::{Ticket, UpstreamMeter};
+use crate::outcome::{Outcome, Reason, Unfit};
 
 /// More than this waits for the disk only when it hangs: then new events are refused.
 pub(super) const BUFFER_MAX: usize = 64 << 20;
@@ -26,10 +27,41 @@ const ENDING_BYTES: u64 = 64;
 /// No segment is made smaller than this for want of space, but where all are.
 const SEGMENT_BYTES_SMALL: u32 = 256 << 10;
 const PAGE: u32 = 4096;
+/// Envelopes that are known to stand in the segment: more than requests that are taken in at once. One that is forgotten is
+/// written again.
+const ENVELOPES_MAX: usize = 8;
+
+/// What becomes of a record once it is durable, or cannot be.
+pub(super) enum Owed {
+    /// The flag: its record tells what is shown of the incident.
+    Event(Placed, bool),
+    Rejected(Kept),
+}
+
+/// A rejected element on its way to the disk.
+pub(super) struct Kept {
+    pub(super) letter: Rejected,
+    pub(super) unfit: Unfit,
+    pub(super) intake: Arc<UpstreamMeter>,
+    pub(super) ticket: Ticket,
+}
+
+impl Kept {
+    /// The log holds it: it is counted, and what the forwarder keeps of it is left.
+    pub(super) fn keep(self) -> (Accepted, Rejected) {
+        let Self { letter, unfit, intake, ticket } = self;
+        intake.keep_rejected(unfit.dead_reason().name());
+        ticket.reject(unfit.reason());
+        (Accepted { incident: None, outcome: REJECTED_OUTCOME }, letter)
+    }
+}
+
+/// In the record of a rejected element, which has no outcome.
+pub(super) const REJECTED_OUTCOME: Outcome = Outcome::Ignored;
 
 /// A request that waits for its record to be durable.
 pub(super) struct Waiting {
-    pub(super) placed: Placed,
+    pub(super) owed: Owed,
     pub(super) sequence: u64,
     pub(super) at: Position,
     pub(super) lane: LaneKey,
@@ -55,6 +87,7 @@ pub(super) struct Batch {
     pub(super) waiting: Vec<Waiting>,
     /// Answered already (`durability: memory`); handed on when written.
     pub(super) queued: Vec<Queued>,
+    pub(super) rejected: Vec<Rejected>,
     /// When the first byte came.
     pub(super) since: Option<Instant>,
     /// Segments that begin here, with the first sequence that may stand in them.
@@ -92,7 +125,9 @@ impl Batch {
             }
             while let Some(frame) = frame::view(bytes) {
                 // A copy that failed was asked for by nobody but the keeper, who asks again.
-                if ![Kind::Accepted as u8, Kind::Void as u8, Kind::Moved as u8].contains(&frame.kind) {
+                let goes = [Kind::Accepted, Kind::Rejected, Kind::Envelope, Kind::Void, Kind::Moved, Kind::Snapshot];
+                let goes = goes.map(|kind| kind as u8);
+                if !goes.contains(&frame.kind) {
                     endings.push((frame.kind, frame.sequence, frame.payload.to_vec()));
                 }
                 bytes = bytes.get(frame::span(frame.payload.len())..).unwrap_or_default();
@@ -106,6 +141,7 @@ impl Batch {
         self.chunks.clear();
         self.waiting.clear();
         self.queued.clear();
+        self.rejected.clear();
         self.begun.clear();
         self.marks.clear();
         self.cut = None;
@@ -136,6 +172,9 @@ struct Tail {
 pub(super) struct Pending {
     pub(super) batch: Batch,
     tail: Tail,
+    /// Envelopes that stand in the tail's segment, with their offsets; the newest last. Held, so that no other takes their
+    /// place in memory.
+    envelopes: Vec<(Bytes, u32)>,
     next_sequence: u64,
     /// Configured size of a segment.
     segment_bytes: u32,
@@ -167,6 +206,7 @@ impl Pending {
         let mut pending = Self {
             batch: Batch::default(),
             tail: Tail { segment: 0, seed: Seed::of(0), offset: 0, capacity: 0, next_mark: 0 },
+            envelopes: vec![],
             next_sequence: resume.next_sequence.max(1),
             segment_bytes,
             next_bytes: segment_bytes,
@@ -209,6 +249,7 @@ impl Pending {
 
     fn begin_segment(&mut self, id: u32, capacity: u32) {
         let salt = fastrand::u64(..);
+        self.envelopes.clear();
         let from = self.batch.buffer.len();
         self.batch.chunks.push(Chunk { segment: id, at: 0, from });
         self.batch.begun.push((id, self.next_sequence));
@@ -264,7 +305,7 @@ impl Pending {
                 }
                 self.batch.since.get_or_insert_with(Instant::now);
                 let at = join(self.tail.segment, self.tail.offset);
-                if kind == Kind::Accepted as u8 && self.tail.offset >= self.tail.next_mark {
+                if Kind::is_first(kind) && self.tail.offset >= self.tail.next_mark {
                     self.batch.marks.push((self.tail.segment, sequence, self.tail.offset));
                     self.tail.next_mark = self.tail.offset.saturating_add(places::STEP);
                 }
@@ -274,42 +315,120 @@ impl Pending {
             }
             self.batch.buffer.truncate(from);
             allowed?;
-            let needed = span as u64 + HEAD_SPAN as u64;
-            if needed > u64::from(self.next_bytes) {
-                // The next one may only be small for want of room.
-                return Err(if needed > u64::from(self.segment_bytes) { Reason::Internal } else { Reason::SpoolFull });
-            }
-            self.begin_segment(self.tail.segment.checked_add(1).ok_or(Reason::SpoolFailed)?, self.next_bytes);
+            self.next_segment(span)?;
         }
         Err(Reason::Internal)
     }
 
+    /// The tail has no room for so many bytes: they go to the next segment, if that will have.
+    fn next_segment(&mut self, bytes: usize) -> Result<(), Reason> {
+        let needed = bytes as u64 + HEAD_SPAN as u64;
+        if needed > u64::from(self.next_bytes) {
+            // The next one may only be small for want of room.
+            return Err(if needed > u64::from(self.segment_bytes) { Reason::Internal } else { Reason::SpoolFull });
+        }
+        let next = self.tail.segment.checked_add(1).filter(|id| *id <= SEGMENT_MAX).ok_or(Reason::SpoolFailed)?;
+        self.begin_segment(next, self.next_bytes);
+        Ok(())
+    }
+
+    /// Encodes a record of so many bytes and, unless it stands in the segment already, the envelope that it refers to: a
+    /// segment stands alone.
+    fn place_with_envelope(
+        &mut self,
+        envelope: &Bytes,
+        (kind, sequence, bytes): (u8, u64, usize),
+        write: &dyn Fn(&mut Vec<u8>, Option<u32>),
+    ) -> Result<Position, Reason> {
+        let both = frame::span(bytes) + frame::span(envelope.len());
+        let is_it = |known: &Bytes| known.as_ptr() == envelope.as_ptr() && known.len() == envelope.len();
+        for _ in 0..2 {
+            let known = self.envelopes.iter().rev().find(|(known, _)| is_it(known)).map(|(_, offset)| *offset);
+            let needed = if known.is_some() { frame::span(bytes) } else { both };
+            self.may_take(needed as u64)?;
+            if needed > self.tail.capacity.saturating_sub(self.tail.offset) as usize {
+                self.next_segment(both)?;
+                continue;
+            }
+            let offset = match known {
+                Some(offset) => offset,
+                None => self.place_envelope(envelope)?,
+            };
+            let at = self.place(kind, sequence, true, &|out| write(out, Some(offset)))?;
+            debug_assert!(split(at).1 > u64::from(offset), "in one segment, and the envelope before its event");
+            return Ok(at);
+        }
+        Err(Reason::Internal)
+    }
+
+    fn place_envelope(&mut self, envelope: &Bytes) -> Result<u32, Reason> {
+        let at = self.place(Kind::Envelope as u8, 0, true, &|out| out.extend_from_slice(envelope))?;
+        let offset = u32::try_from(split(at).1).unwrap_or(u32::MAX);
+        if self.envelopes.len() >= ENVELOPES_MAX {
+            self.envelopes.remove(0);
+        }
+        self.envelopes.push((envelope.clone(), offset));
+        Ok(offset)
+    }
+
     /// Encodes an event; its sequence and position.
     pub(super) fn place_event(&mut self, admitted: &Admitted, lane: LaneKey) -> Result<(u64, Position), Reason> {
-        let event = &admitted.event;
-        let beside = [&event.envelope, &event.view].into_iter().flatten().map(bytes::Bytes::len).sum::<usize>();
-        let size = frame::span(event.raw.len() + beside);
-        if size > frame::PAYLOAD_MAX {
-            return Err(Reason::Internal);
-        }
-        self.may_take(size as u64)?;
-        let sequence = self.next_sequence;
-        // Only a damaged log has come so far: it takes no more.
-        let next_sequence = sequence.checked_add(1).ok_or(Reason::SpoolFailed)?;
-        let at = self.place(Kind::Accepted as u8, sequence, true, &|out| {
-            record::put_accepted(out, admitted, lane, 0);
-        })?;
-        self.next_sequence = next_sequence;
         let Admitted { claim, event, pacing, .. } = admitted;
+        let bytes = record::accepted_bytes(event, claim);
+        let (sequence, at) = self.place_first(Kind::Accepted, event, bytes, &|out, envelope| {
+            record::put_accepted(out, event, claim, *pacing, lane, envelope);
+        })?;
         self.standing.accepted(sequence, &event.integration, claim.targets.iter(), *pacing);
-        self.standing.newest = self.standing.newest.max(event.received_at);
         let number = claim.next.map_or(0, |incident| incident.number);
         self.standing.highest_number = self.standing.highest_number.max(number);
         Ok((sequence, at))
     }
 
+    /// The same for an element that was rejected: from here on it is a dead letter at the intake.
+    pub(super) fn place_rejected(
+        &mut self,
+        event: &Event,
+        intake: &Arc<UpstreamMeter>,
+        lane: LaneKey,
+        note: DeadNote,
+    ) -> Result<(u64, Position), Reason> {
+        let claim = Claim::new(None, None, REJECTED_OUTCOME, Arc::from([Arc::clone(intake)]));
+        let bytes = record::accepted_bytes(event, &claim) + record::NOTE_BYTES;
+        let (sequence, at) = self.place_first(Kind::Rejected, event, bytes, &|out, envelope| {
+            record::put_accepted(out, event, &claim, Pacing::default(), lane, envelope);
+            record::put_note(out, Some(&note));
+        })?;
+        self.standing.rejected(intake, &event.integration, sequence, note);
+        Ok((sequence, at))
+    }
+
+    /// The first record of an event, of so many bytes; it takes a sequence.
+    fn place_first(
+        &mut self,
+        kind: Kind,
+        event: &Event,
+        bytes: usize,
+        write: &dyn Fn(&mut Vec<u8>, Option<u32>),
+    ) -> Result<(u64, Position), Reason> {
+        let envelope = event.envelope.as_ref();
+        if bytes > frame::PAYLOAD_MAX || envelope.is_some_and(|envelope| envelope.len() > frame::PAYLOAD_MAX) {
+            return Err(Reason::Internal);
+        }
+        self.may_take(frame::span(bytes) as u64)?;
+        let sequence = self.next_sequence;
+        // Only a damaged log has come so far: it takes no more.
+        let next_sequence = sequence.checked_add(1).ok_or(Reason::SpoolFailed)?;
+        let at = match envelope {
+            None => self.place(kind as u8, sequence, true, &|out| write(out, None))?,
+            Some(envelope) => self.place_with_envelope(envelope, (kind as u8, sequence, bytes), write)?,
+        };
+        self.next_sequence = next_sequence;
+        self.standing.newest = self.standing.newest.max(event.received_at);
+        Ok((sequence, at))
+    }
+
     /// An ending is never refused: only a segment number past 2^32 or a name of a mebibyte cannot be placed, and it is
-    /// then a repeat after the next start.
+    /// then a repeat after the next start. False: the event is not in the state that this ends, and nothing was placed.
     pub(super) fn place_ending(
         &mut self,
         upstream: &Arc<UpstreamMeter>,
@@ -317,15 +436,16 @@ impl Pending {
         sequence: u64,
         (ending, learned): (Ending, Option<&Learned>),
         at: Micros,
-    ) {
+    ) -> bool {
         if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
-            return;
+            return false;
         }
         let kind = record::kind_of(ending) as u8;
         let tag = tag(integration);
         let _ = self
             .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, (ending, learned), at))
             .inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log"));
+        true
     }
 
     /// As [`Self::place_ending`]: an event goes to another upstream.
@@ -354,6 +474,13 @@ impl Pending {
             out.extend_from_slice(event);
             Need::put_all(&needs, out);
         })
+    }
+
+    /// Copies what is shown of an incident to the end of the log, unless there is no room for an event. What comes back is
+    /// its place as a state has it.
+    pub(super) fn place_snapshot(&mut self, sequence: u64, snapshot: &[u8]) -> Result<Position, Reason> {
+        let at = self.place(Kind::Snapshot as u8, sequence, true, &|out| out.extend_from_slice(snapshot))?;
+        Ok(with_view(at, true))
     }
 
     /// What stands, with everything that was placed.
@@ -404,8 +531,15 @@ impl Pending {
             None => {}
         }
         self.failures += 1;
-        for Waiting { sequence, placed, .. } in &refused {
-            self.standing.void(*sequence, &placed.integration, placed.claim.targets.iter());
+        for Waiting { sequence, owed, .. } in &refused {
+            match owed {
+                Owed::Event(placed, _) => {
+                    self.standing.void(*sequence, &placed.integration, placed.claim.targets.iter());
+                }
+                Owed::Rejected(Kept { letter, intake, .. }) => {
+                    self.standing.void_rejected(intake, &letter.integration, *sequence);
+                }
+            }
         }
         if reason == Reason::SpoolFull {
             self.take_smaller();

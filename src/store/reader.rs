@@ -1,18 +1,25 @@
 //! Reads single records back for the forwarder and for `details`. A reader in log order costs about one
 //! system call for each block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
 
 use super::files::{Disk, File};
 use super::frame::{self, Frame, HEADER, Kind, Seed};
 use super::places::{Hint, Places};
-use super::record::{Accepted, VERSION};
+use super::record::{Accepted, Envelope, Snapshot, VERSION, with_envelope};
 use super::scan::{self, Next, Scan};
-use super::{ReadError, Stored};
+use super::{ReadError, Shown, Stored};
 use crate::claim::Position;
+use crate::event::{Incident, StateKey};
 
+/// Read at once of an incident's last record: a view and a body of usual length fit.
+const SHOWN_BLOCK: usize = 8 << 10;
+/// Segments held open for requests that look at incidents.
+const SHOWN_FILES_MAX: usize = 16;
 /// Segments held open; the process has descriptors for others too.
 const FILES_MAX: usize = 64;
 /// Read ahead where reads follow each other: at 1 KB a record one call in 256.
@@ -58,6 +65,44 @@ struct Handle {
     seed: Seed,
 }
 
+impl Handle {
+    fn open(disk: &Disk, segment: u32) -> io::Result<Self> {
+        let file = disk.open_segment(segment)?;
+        let Some(head) = scan::head(&*file) else {
+            // A disk that cannot read it now is not a file that has none.
+            let mut page = [0; 4096];
+            let read = file.read_exact_at(&mut page, 0);
+            let missing = io::Error::from(io::ErrorKind::InvalidData);
+            return Err(read.err().filter(|error| error.kind() != io::ErrorKind::UnexpectedEof).unwrap_or(missing));
+        };
+        Ok(Self { segment, file: Arc::from(file), seed: Seed::of(head.salt) })
+    }
+
+    /// `length` bytes at `at`, or as many as the file has.
+    fn bytes(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while filled < length {
+            match self.file.read_at(&mut bytes[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+/// What is not there, or not what was written, against what cannot be read just now.
+fn failed(error: io::Error, at: Position) -> ReadError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData => ReadError::Damaged(at),
+        _ => error.into(),
+    }
+}
+
 #[derive(Default)]
 struct Cache {
     /// Last used last.
@@ -65,10 +110,18 @@ struct Cache {
     blocks: Vec<Block>,
     /// Events in parts that the disk could not read, and how often each was looked for.
     missed: BTreeMap<u64, u32>,
+    /// The envelope that was read last: the events of a batch follow each other.
+    envelope: Option<(Position, Bytes)>,
+    /// Envelopes that are damaged, each counted once.
+    lost: BTreeSet<Position>,
 }
 
 #[derive(Default)]
-pub(super) struct Reader(Mutex<Cache>);
+pub(super) struct Reader {
+    cache: Mutex<Cache>,
+    /// For requests: never locked over a call to the disk.
+    handles: Mutex<Vec<Handle>>,
+}
 
 impl Cache {
     /// A disk that fails may come round; one that does not must not hold up what stands behind.
@@ -87,15 +140,7 @@ impl Cache {
             self.handles.push(handle.clone());
             return Ok(handle);
         }
-        let file = disk.open_segment(segment)?;
-        let Some(head) = scan::head(&*file) else {
-            // A disk that cannot read it now is not a file that has none.
-            let mut page = [0; 4096];
-            let read = file.read_exact_at(&mut page, 0);
-            let missing = io::Error::from(io::ErrorKind::InvalidData);
-            return Err(read.err().filter(|error| error.kind() != io::ErrorKind::UnexpectedEof).unwrap_or(missing));
-        };
-        let handle = Handle { segment, file: Arc::from(file), seed: Seed::of(head.salt) };
+        let handle = Handle::open(disk, segment)?;
         if self.handles.len() >= FILES_MAX {
             self.handles.remove(0);
         }
@@ -124,6 +169,30 @@ impl Cache {
         self.blocks.last().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// The envelope at a place; `None` where it is damaged: its events go without it.
+    fn envelope(&mut self, disk: &Disk, at: Position) -> io::Result<Option<Bytes>> {
+        if let Some((_, envelope)) = self.envelope.as_ref().filter(|(known, _)| *known == at) {
+            return Ok(Some(envelope.clone()));
+        }
+        match self.read(disk, at, &|frame| envelope_in(&frame).map(Bytes::copy_from_slice)) {
+            Ok(envelope) => {
+                self.envelope = Some((at, envelope.clone()));
+                Ok(Some(envelope))
+            }
+            Err(ReadError::Io(error)) => Err(error),
+            Err(ReadError::Damaged(_)) => {
+                if self.lost.len() >= MISSED_MAX {
+                    self.lost.clear();
+                }
+                if self.lost.insert(at) {
+                    tracing::warn!(at = at.0, "what a batch says of all its events is damaged: they go without it");
+                    disk.met_damage();
+                }
+                Ok(None)
+            }
+        }
+    }
+
     fn read<T>(
         &mut self,
         disk: &Disk,
@@ -132,13 +201,7 @@ impl Cache {
     ) -> Result<T, ReadError> {
         let damaged = ReadError::Damaged(at);
         let (segment, offset) = split(at);
-        let handle = match self.handle(disk, segment) {
-            Ok(handle) => handle,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-                return Err(damaged);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let handle = self.handle(disk, segment).map_err(|error| failed(error, at))?;
         if let Some(at) = self.blocks.iter().position(|block| block.frame(segment, offset, handle.seed).is_some()) {
             let block = self.blocks.remove(at);
             let taken = block.frame(segment, offset, handle.seed).and_then(take);
@@ -160,19 +223,68 @@ impl Cache {
     }
 }
 
+/// Set in a state's position where the record tells what is shown of the incident.
+const VIEW: u64 = 1 << 63;
+/// Segments are numbered up to here.
+pub(super) const SEGMENT_MAX: u32 = u32::MAX / 2;
+
 /// Segment and offset of a position.
 pub(super) fn split(at: Position) -> (u32, u64) {
-    (u32::try_from(at.0 >> 32).unwrap_or(u32::MAX), at.0 & u64::from(u32::MAX))
+    (u32::try_from(bare(at).0 >> 32).unwrap_or(u32::MAX), at.0 & u64::from(u32::MAX))
+}
+
+/// A record's position as a state has it.
+pub(super) fn with_view(at: Position, shows: bool) -> Position {
+    Position(at.0 | if shows { VIEW } else { 0 })
+}
+
+pub(super) fn has_view(at: Position) -> bool {
+    at.0 & VIEW != 0
+}
+
+/// The position alone.
+pub(super) fn bare(at: Position) -> Position {
+    Position(at.0 & !VIEW)
 }
 
 pub(super) fn join(segment: u32, offset: u32) -> Position {
     Position(u64::from(segment) << 32 | u64::from(offset))
 }
 
-/// The event in a frame: as it was accepted, or a copy of that.
+/// The event in a frame: as it was accepted or rejected, or a copy of that.
 pub(super) fn event_in<'a>(frame: &Frame<'a>) -> Option<Accepted<'a>> {
-    let is_event = [Kind::Accepted as u8, Kind::Moved as u8].contains(&frame.kind);
+    let is_event = Kind::is_first(frame.kind) || frame.kind == Kind::Moved as u8;
     if is_event && frame.version == VERSION { Accepted::decode(frame.payload) } else { None }
+}
+
+/// What a batch says of all its events, if the frame says that.
+pub(super) fn envelope_in<'a>(frame: &Frame<'a>) -> Option<&'a [u8]> {
+    (frame.kind == Kind::Envelope as u8 && frame.version == VERSION).then_some(frame.payload)
+}
+
+/// What is shown of an incident, if the frame tells that.
+pub(super) fn snapshot_in<'a>(frame: &Frame<'a>) -> Option<Snapshot<'a>> {
+    match Kind::from_code(frame.kind).filter(|_| frame.version == VERSION)? {
+        Kind::Snapshot => Snapshot::decode(frame.payload),
+        Kind::Accepted => Snapshot::of(&Accepted::decode(frame.payload)?),
+        _ => None,
+    }
+}
+
+/// What a state's record tells, whether or not something is shown of the incident.
+pub(super) fn shown_in(frame: &Frame<'_>) -> Option<Shown> {
+    match snapshot_in(frame) {
+        Some(snapshot) => {
+            let raw = event_in(frame).map(|event| event.to_raw());
+            snapshot.to_shown(raw)
+        }
+        None => event_in(frame)?.to_shown(),
+    }
+}
+
+/// The place of an event's envelope, by the event's own.
+pub(super) fn beside(event: Position, offset: u32) -> Position {
+    join(split(event).0, offset)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -181,20 +293,93 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Reader {
     pub(super) fn event(&self, disk: &Disk, at: Position) -> Result<Stored, ReadError> {
-        lock(&self.0).read(disk, at, &|frame| event_in(&frame)?.to_stored(frame.sequence))
+        let mut cache = lock(&self.cache);
+        let (mut stored, envelope_at) = cache.read(disk, at, &|frame| {
+            let event = event_in(&frame)?;
+            Some((event.to_stored(frame.sequence)?, event.envelope_at()))
+        })?;
+        if let Some(offset) = envelope_at {
+            stored.event.envelope = cache.envelope(disk, beside(at, offset))?;
+        }
+        Ok(stored)
     }
 
-    /// The payload of an event's record, as it was accepted.
-    pub(super) fn payload(&self, disk: &Disk, at: Position) -> Result<Vec<u8>, ReadError> {
-        lock(&self.0).read(disk, at, &|frame| {
-            let rest = event_in(&frame)?.rest.len();
-            Some(frame.payload[..frame.payload.len() - rest].to_vec())
+    /// What is shown of an incident, ready to be copied: the sequence of its record and a payload.
+    pub(super) fn snapshot(
+        &self,
+        disk: &Disk,
+        key: StateKey,
+        incident: Incident,
+        from: Position,
+    ) -> Result<(u64, Vec<u8>), ReadError> {
+        lock(&self.cache).read(disk, bare(from), &|frame| {
+            let snapshot = snapshot_in(&frame)?.of_state(key, incident, from);
+            let mut payload = vec![];
+            snapshot.put(&mut payload);
+            Some((frame.sequence, payload))
         })
+    }
+
+    /// What a state's record tells: mostly one call to the disk, and no lock is held over it.
+    pub(super) fn shown(&self, disk: &Disk, at: Position) -> Result<Shown, ReadError> {
+        let at = bare(at);
+        let (segment, offset) = split(at);
+        let handle = self.handle(disk, segment).map_err(|error| failed(error, at))?;
+        let mut bytes = handle.bytes(offset, SHOWN_BLOCK)?;
+        let span = frame::claimed_span(&bytes).ok_or(ReadError::Damaged(at))?;
+        if span > bytes.len() && bytes.len() == SHOWN_BLOCK {
+            bytes.extend(handle.bytes(offset + SHOWN_BLOCK as u64, span - SHOWN_BLOCK)?);
+        }
+        frame::parse(&bytes, handle.seed).and_then(|frame| shown_in(&frame)).ok_or(ReadError::Damaged(at))
+    }
+
+    fn handle(&self, disk: &Disk, segment: u32) -> io::Result<Handle> {
+        let known = |handles: &[Handle]| handles.iter().find(|handle| handle.segment == segment).cloned();
+        if let Some(handle) = known(&lock(&self.handles)) {
+            return Ok(handle);
+        }
+        let opened = Handle::open(disk, segment)?;
+        let mut handles = lock(&self.handles);
+        if let Some(handle) = known(&handles) {
+            return Ok(handle);
+        }
+        if handles.len() >= SHOWN_FILES_MAX {
+            handles.remove(0);
+        }
+        handles.push(opened.clone());
+        Ok(opened)
+    }
+
+    /// The envelope of an event, which says at which offset it stands.
+    ///
+    /// # Errors
+    /// The file cannot be read just now.
+    pub(super) fn envelope(&self, disk: &Disk, event: Position, offset: u32) -> io::Result<Option<Bytes>> {
+        lock(&self.cache).envelope(disk, beside(event, offset))
+    }
+
+    /// The payload of an event's record, as it was accepted, with its envelope in it.
+    pub(super) fn payload(&self, disk: &Disk, at: Position) -> Result<Vec<u8>, ReadError> {
+        let mut cache = lock(&self.cache);
+        let (payload, beside_it) = cache.read(disk, at, &|frame| {
+            let event = event_in(&frame)?;
+            let beside_it = match event.envelope {
+                Some(Envelope::At { offset, from }) => Some((offset, from)),
+                Some(Envelope::Here(_)) | None => None,
+            };
+            Some((frame.payload[..frame.payload.len() - event.rest.len()].to_vec(), beside_it))
+        })?;
+        let Some((offset, from)) = beside_it else { return Ok(payload) };
+        let envelope = cache.envelope(disk, beside(at, offset))?;
+        with_envelope(&payload, from, envelope.as_deref()).ok_or(ReadError::Damaged(at))
     }
 
     /// The segment's file is not held open any longer.
     pub(super) fn forget(&self, segment: u32) {
-        lock(&self.0).handles.retain(|handle| handle.segment != segment);
+        lock(&self.handles).retain(|handle| handle.segment != segment);
+        let mut cache = lock(&self.cache);
+        cache.handles.retain(|handle| handle.segment != segment);
+        cache.envelope.take_if(|(at, _)| split(*at).0 == segment);
     }
 
     /// Looks for events by their sequences, in order, and gives `found` each one with its place; one that is not
@@ -219,7 +404,7 @@ impl Reader {
                 rest = later;
                 continue;
             };
-            let handle = lock(&self.0).handle(disk, segment);
+            let handle = lock(&self.cache).handle(disk, segment);
             let handle = match handle {
                 Ok(handle) => handle,
                 // No such segment, or one that nothing can be read in.
@@ -227,7 +412,7 @@ impl Reader {
                     rest = later;
                     continue;
                 }
-                Err(error) if insists || lock(&self.0).may_try_again(*first) => return Err(error),
+                Err(error) if insists || lock(&self.cache).may_try_again(*first) => return Err(error),
                 Err(_) => {
                     rest = later;
                     continue;
@@ -252,7 +437,7 @@ impl Reader {
                         break;
                     }
                 };
-                if frame.kind != Kind::Accepted as u8 {
+                if !Kind::is_first(frame.kind) {
                     continue;
                 }
                 marks.push((frame.sequence, at));
@@ -278,7 +463,7 @@ impl Reader {
             let missed = passed_over.or_else(|| (rest.len() == before).then_some(*first));
             if let Some(missed) = missed
                 && unreadable
-                && (insists || lock(&self.0).may_try_again(missed))
+                && (insists || lock(&self.cache).may_try_again(missed))
             {
                 return Err(io::Error::other("a part of the log cannot be read"));
             }

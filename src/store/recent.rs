@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Stored;
-use super::frame;
+use bytes::Bytes;
+
+use super::frame::{self, Frame};
 use super::pending::{Batch, Chunk};
-use super::reader::{event_in, join, split};
+use super::reader::{bare, beside, envelope_in, event_in, join, shown_in, split};
+use super::{Shown, Stored};
 use crate::claim::Position;
 
 /// About a second of a storm on one core; then the reader's own blocks serve.
@@ -42,6 +44,24 @@ struct Commits {
     /// In the order of the log.
     kept: VecDeque<Commit>,
     bytes: usize,
+    /// The envelope that was asked for last: the events of a batch follow each other.
+    envelope: Option<(Position, Bytes)>,
+}
+
+impl Commits {
+    fn frame(&self, at: Position) -> Option<Frame<'_>> {
+        let after = self.kept.partition_point(|commit| commit.begins() <= Some(at));
+        frame::view(self.kept.get(after.checked_sub(1)?)?.from(at)?)
+    }
+
+    fn envelope(&mut self, at: Position) -> Option<Bytes> {
+        if let Some((_, envelope)) = self.envelope.as_ref().filter(|(known, _)| *known == at) {
+            return Some(envelope.clone());
+        }
+        let envelope = Bytes::copy_from_slice(envelope_in(&self.frame(at)?)?);
+        self.envelope = Some((at, envelope.clone()));
+        Some(envelope)
+    }
 }
 
 #[derive(Default)]
@@ -68,11 +88,20 @@ impl Recent {
         }
     }
 
-    /// The event at `at`, if it was written lately.
+    /// The event at `at`, if it was written lately, and its envelope, too.
     pub(super) fn event(&self, at: Position) -> Option<Stored> {
-        let commits = self.lock();
-        let after = commits.kept.partition_point(|commit| commit.begins() <= Some(at));
-        let frame = frame::view(commits.kept.get(after.checked_sub(1)?)?.from(at)?)?;
-        event_in(&frame)?.to_stored(frame.sequence)
+        let mut commits = self.lock();
+        let frame = commits.frame(at)?;
+        let event = event_in(&frame)?;
+        let mut stored = event.to_stored(frame.sequence)?;
+        if let Some(offset) = event.envelope_at() {
+            stored.event.envelope = Some(commits.envelope(beside(at, offset))?);
+        }
+        Some(stored)
+    }
+
+    /// What a state's record tells, if it was written lately.
+    pub(super) fn shown(&self, at: Position) -> Option<Shown> {
+        shown_in(&self.lock().frame(bare(at))?)
     }
 }

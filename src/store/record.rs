@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::frame::Kind;
 use super::remotes::{self, Learned, put_learned};
-use super::{Ending, LaneKey, Stored};
-use crate::claim::{Admitted, ById, Claim, Pacing, Scope};
+use super::{Ending, LaneKey, Shown, Stored};
+use crate::claim::{ById, Claim, Pacing, Position, Scope};
 use crate::event::{
     Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
 };
@@ -29,7 +29,11 @@ const HAS_ENVELOPE: u8 = 8;
 /// What answers show of the incident stands behind that.
 const HAS_VIEW: u8 = 16;
 /// The incident is addressed by id.
-const HAS_IDS: u8 = 32;
+const HAS_IDS: u8 = 64;
+/// In place of what its batch says stands the offset of the record that says it, in the same segment.
+const ENVELOPE_AT: u8 = 32;
+/// Bytes of a note that is there.
+pub(super) const NOTE_BYTES: usize = 17;
 
 /// The lane of an event (DESIGN 5.2), also where its key is not tracked.
 pub(super) fn lane(event: &Event, claim: &Claim) -> LaneKey {
@@ -48,8 +52,13 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(text);
 }
 
+/// Bytes of an incident.
+const INCIDENT_BYTES: usize = 50;
+/// Bytes before the incident in the payload of an event.
+const HEAD_BYTES: usize = 56;
+
 pub(super) fn put_incident(out: &mut Vec<u8>, incident: &Incident) {
-    let mut bytes = [0; 50];
+    let mut bytes = [0; INCIDENT_BYTES];
     bytes[..16].copy_from_slice(&incident.iid.0.to_le_bytes());
     bytes[16..24].copy_from_slice(&incident.number.to_le_bytes());
     bytes[24..28].copy_from_slice(&incident.generation.to_le_bytes());
@@ -65,17 +74,43 @@ fn level(severity: Option<Severity>) -> u8 {
     severity.map_or(0, Severity::level)
 }
 
-/// Appends the payload of an accepted event. `previous`: the key's record before it, 0 where not known.
-pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey, previous: u64) {
-    let Admitted { claim, event, pacing, .. } = admitted;
+/// Bytes of the payload that [`put_accepted`] appends with a reference to the envelope, if there is one.
+pub(super) fn accepted_bytes(event: &Event, claim: &Claim) -> usize {
+    let texts = [&*event.integration, &*event.dialect, &*event.endpoint, &*event.family];
+    let texts = texts.into_iter().chain([event.key.as_ref().map_or("", Key::canon)]);
+    let text = |bytes: usize| size_of::<u32>() + bytes;
+    let lengths = texts.map(str::len).chain(claim.targets.iter().map(|target| target.name.len()));
+    HEAD_BYTES
+        + claim.next.map_or(0, |_| INCIDENT_BYTES)
+        + lengths.map(text).sum::<usize>()
+        + size_of::<u32>()
+        + event.target.as_ref().map_or(0, |target| 1 + text(target.value.len()))
+        + text(event.raw.len())
+        + event.envelope.as_ref().map_or(0, |_| size_of::<u32>())
+        + event.view.as_ref().map_or(0, |view| text(view.len()))
+}
+
+/// Appends the payload of an accepted event. `envelope`: where its envelope stands in the segment; else it stands in it.
+pub(super) fn put_accepted(
+    out: &mut Vec<u8>,
+    event: &Event,
+    claim: &Claim,
+    pacing: Pacing,
+    lane: LaneKey,
+    envelope: Option<u32>,
+) {
     let tracked = if claim.key().is_some() { TRACKED } else { 0 };
     let has_incident = if claim.next.is_some() { HAS_INCIDENT } else { 0 };
     let has_target = if event.target.is_some() { HAS_TARGET } else { 0 };
-    let has_envelope = if event.envelope.is_some() { HAS_ENVELOPE } else { 0 };
+    let has_envelope = match (&event.envelope, envelope) {
+        (None, _) => 0,
+        (Some(_), None) => HAS_ENVELOPE,
+        (Some(_), Some(_)) => ENVELOPE_AT,
+    };
     let has_view = if event.view.is_some() { HAS_VIEW } else { 0 };
     let has_ids = if claim.scope.is_some() { HAS_IDS } else { 0 };
     out.reserve(512 + event.raw.len());
-    let mut head = [0; 56];
+    let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&[
         tracked | has_incident | has_target | has_envelope | has_view | has_ids,
         event.action as u8,
@@ -89,7 +124,7 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
     head[8..24].copy_from_slice(&event.uid.0.to_le_bytes());
     head[24..32].copy_from_slice(&event.received_at.0.to_le_bytes());
     head[32..48].copy_from_slice(&lane.0.to_le_bytes());
-    head[48..].copy_from_slice(&previous.to_le_bytes());
+    // The last eight bytes are kept for the key's record before it.
     out.extend_from_slice(&head);
     if let Some(incident) = &claim.next {
         put_incident(out, incident);
@@ -108,8 +143,10 @@ pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey
         put_text(out, target.value.as_bytes());
     }
     put_text(out, &event.raw);
-    if let Some(envelope) = &event.envelope {
-        put_text(out, envelope);
+    match (&event.envelope, envelope) {
+        (None, _) => {}
+        (Some(envelope), None) => put_text(out, envelope),
+        (Some(_), Some(at)) => out.extend_from_slice(&at.to_le_bytes()),
     }
     if let Some(view) = &event.view {
         put_text(out, view);
@@ -158,6 +195,31 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// What the batch of an event says of all its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Envelope<'a> {
+    Here(&'a [u8]),
+    /// In the record at this offset of the segment. `from`: where in the payload that is said.
+    At {
+        offset: u32,
+        from: usize,
+    },
+}
+
+/// The payload of an event with its envelope in it, in place of the reference at `from`. `None`: it is lost.
+pub(super) fn with_envelope(payload: &[u8], from: usize, envelope: Option<&[u8]>) -> Option<Vec<u8>> {
+    let (head, rest) = payload.split_at_checked(from)?;
+    let mut whole = Vec::with_capacity(payload.len() + envelope.map_or(0, <[u8]>::len));
+    whole.extend_from_slice(head);
+    if let Some(envelope) = envelope {
+        put_text(&mut whole, envelope);
+    }
+    whole.extend_from_slice(rest.get(size_of::<u32>()..)?);
+    let flags = whole.first_mut()?;
+    *flags = *flags & !ENVELOPE_AT | if envelope.is_some() { HAS_ENVELOPE } else { 0 };
+    Some(whole)
+}
+
 /// An accepted event, read in place.
 pub(super) struct Accepted<'a> {
     pub(super) uid: Uid,
@@ -180,7 +242,7 @@ pub(super) struct Accepted<'a> {
     target_count: u32,
     target: Option<(TargetKind, &'a str)>,
     raw: &'a [u8],
-    envelope: Option<&'a [u8]>,
+    pub(super) envelope: Option<Envelope<'a>>,
     view: Option<&'a [u8]>,
     has_ids: bool,
     /// What stands behind the event: in a copy, who needs it.
@@ -219,7 +281,14 @@ impl<'a> Accepted<'a> {
         let target =
             if flags & HAS_TARGET == 0 { None } else { Some((TargetKind::from_code(steps.u8()?)?, steps.text()?)) };
         let raw = steps.bytes()?;
-        let envelope = if flags & HAS_ENVELOPE == 0 { None } else { Some(steps.bytes()?) };
+        let envelope = if flags & ENVELOPE_AT != 0 {
+            let from = payload.len() - steps.0.len();
+            Some(Envelope::At { offset: steps.u32()?, from })
+        } else if flags & HAS_ENVELOPE != 0 {
+            Some(Envelope::Here(steps.bytes()?))
+        } else {
+            None
+        };
         let view = if flags & HAS_VIEW == 0 { None } else { Some(steps.bytes()?) };
         let key = if key_kind == 0 { None } else { Some((canon, KeyKind::from_code(key_kind)?)) };
         Some(Self {
@@ -267,7 +336,15 @@ impl<'a> Accepted<'a> {
         (0..self.target_count).map_while(move |_| steps.text())
     }
 
-    /// The event on its own.
+    /// Where in its segment the record of its envelope stands, if it is not in this one.
+    pub(super) fn envelope_at(&self) -> Option<u32> {
+        match self.envelope {
+            Some(Envelope::At { offset, .. }) => Some(offset),
+            Some(Envelope::Here(_)) | None => None,
+        }
+    }
+
+    /// The event on its own; what [`Self::envelope_at`] tells of is to be put in by who reads it.
     pub(super) fn to_stored(&self, sequence: u64) -> Option<Stored> {
         let key = match self.key {
             Some((canon, kind)) => Some(Key::parse(canon, kind)?),
@@ -289,12 +366,126 @@ impl<'a> Accepted<'a> {
                 severity: self.severity,
                 tolerated: self.tolerated,
                 raw: Bytes::copy_from_slice(self.raw),
-                envelope: self.envelope.map(Bytes::copy_from_slice),
+                envelope: match self.envelope {
+                    Some(Envelope::Here(envelope)) => Some(Bytes::copy_from_slice(envelope)),
+                    Some(Envelope::At { .. }) | None => None,
+                },
                 view: self.view.map(Bytes::copy_from_slice),
             },
             incident: self.incident,
             outcome: self.outcome,
             pacing: self.pacing,
+        })
+    }
+}
+
+/// What is shown of an incident, without the body that it came with.
+#[derive(Clone, Copy)]
+pub(super) struct Snapshot<'a> {
+    pub(super) key: StateKey,
+    /// Where it was copied from: it counts for a state that is still there.
+    pub(super) from: Position,
+    pub(super) incident: Incident,
+    uid: Uid,
+    received_at: Micros,
+    integration: &'a str,
+    dialect: &'a str,
+    endpoint: &'a str,
+    family: &'a str,
+    canon: Option<(&'a str, KeyKind)>,
+    view: &'a [u8],
+}
+
+impl<'a> Snapshot<'a> {
+    /// Of an event that changed the state of an incident and tells what is shown of it.
+    pub(super) fn of(event: &Accepted<'a>) -> Option<Self> {
+        Some(Self {
+            key: event.state_key?,
+            from: Position(0),
+            incident: event.incident?,
+            uid: event.uid,
+            received_at: event.received_at,
+            integration: event.integration,
+            dialect: event.dialect,
+            endpoint: event.endpoint,
+            family: event.family,
+            canon: event.key,
+            view: event.view?,
+        })
+    }
+
+    /// As a state has it now.
+    pub(super) fn of_state(self, key: StateKey, incident: Incident, from: Position) -> Self {
+        Self { key, incident, from, ..self }
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.key.0.to_le_bytes());
+        out.extend_from_slice(&self.from.0.to_le_bytes());
+        put_incident(out, &self.incident);
+        out.extend_from_slice(&self.uid.0.to_le_bytes());
+        out.extend_from_slice(&self.received_at.0.to_le_bytes());
+        out.push(self.canon.map_or(0, |(_, kind)| kind as u8));
+        let canon = self.canon.map_or("", |(canon, _)| canon);
+        for text in [self.integration, self.dialect, self.endpoint, self.family, canon] {
+            put_text(out, text.as_bytes());
+        }
+        put_text(out, self.view);
+    }
+
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        let (key, from, incident) = (StateKey(steps.u128()?), Position(steps.u64()?), incident(&mut steps)?);
+        let (uid, received_at, kind) = (Uid(steps.u128()?), steps.micros()?, steps.u8()?);
+        let [integration, dialect, endpoint, family, canon] =
+            [steps.text()?, steps.text()?, steps.text()?, steps.text()?, steps.text()?];
+        let canon = if kind == 0 { None } else { Some((canon, KeyKind::from_code(kind)?)) };
+        let view = steps.bytes()?;
+        Some(Self { key, from, incident, uid, received_at, integration, dialect, endpoint, family, canon, view })
+    }
+
+    pub(super) fn to_shown(self, raw: Option<Bytes>) -> Option<Shown> {
+        Some(Shown {
+            uid: self.uid,
+            received_at: self.received_at,
+            integration: self.integration.into(),
+            dialect: self.dialect.into(),
+            endpoint: self.endpoint.into(),
+            family: self.family.into(),
+            key: match self.canon {
+                Some((canon, kind)) => Some(Key::parse(canon, kind)?),
+                None => None,
+            },
+            incident: Some(self.incident),
+            view: Some(Bytes::copy_from_slice(self.view)),
+            raw,
+        })
+    }
+}
+
+impl Accepted<'_> {
+    pub(super) fn has_view(&self) -> bool {
+        self.view.is_some()
+    }
+
+    pub(super) fn to_raw(&self) -> Bytes {
+        Bytes::copy_from_slice(self.raw)
+    }
+
+    /// What a state's record tells, where nothing is shown of the incident.
+    pub(super) fn to_shown(&self) -> Option<Shown> {
+        let Stored { event, incident, .. } = self.to_stored(0)?;
+        Some(Shown {
+            uid: event.uid,
+            received_at: event.received_at,
+            integration: event.integration,
+            dialect: self.dialect.into(),
+            endpoint: self.endpoint.into(),
+            family: self.family.into(),
+            key: event.key,
+            incident,
+            view: event.view,
+            raw: Some(event.raw),
         })
     }
 }
@@ -505,8 +696,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::claim::Admitted;
     use crate::store::Remote;
     use crate::store::doubles::{Event as Sample, admitted};
+
+    fn put_sample(out: &mut Vec<u8>, admitted: &Admitted) {
+        put_accepted(out, &admitted.event, &admitted.claim, admitted.pacing, LaneKey(1), None);
+    }
 
     #[test]
     fn an_accepted_event_reads_back_as_it_was() {
@@ -521,7 +717,7 @@ mod tests {
             }
             let mut payload = vec![];
             let lane = lane(&admitted.event, &admitted.claim);
-            put_accepted(&mut payload, &admitted, lane, 0);
+            put_accepted(&mut payload, &admitted.event, &admitted.claim, admitted.pacing, lane, None);
             let read = Accepted::decode(&payload).unwrap();
             assert_eq!(read.targets().collect::<Vec<_>>(), ["pager", "archive"]);
             assert_eq!(read.state_key, admitted.claim.key());
@@ -531,6 +727,66 @@ mod tests {
             assert_eq!(stored.incident, admitted.claim.next);
             assert_eq!((stored.outcome, stored.pacing), (admitted.claim.outcome, admitted.pacing));
         }
+    }
+
+    /// With every member that an event may have.
+    fn whole() -> Admitted {
+        let mut admitted = admitted(&Sample::keyed("disk-full"));
+        admitted.event.target = Some(Target { kind: TargetKind::TinyId, value: "17".into() });
+        admitted.event.envelope = Some(Bytes::from_static(b"{\"receiver\":\"r\"}"));
+        admitted.event.view = Some(Bytes::from_static(b"{}"));
+        admitted
+    }
+
+    #[test]
+    fn an_event_takes_as_many_bytes_as_it_is_said_to() {
+        let keyless = admitted(&Sample { targets: vec![], ..Sample::keyless() });
+        for admitted in [whole(), admitted(&Sample::keyed("a")), keyless] {
+            let mut payload = vec![];
+            let lane = lane(&admitted.event, &admitted.claim);
+            put_accepted(&mut payload, &admitted.event, &admitted.claim, admitted.pacing, lane, Some(8192));
+            assert_eq!(payload.len(), accepted_bytes(&admitted.event, &admitted.claim));
+        }
+        let note = DeadNote { reason: DeadReason::InvalidEvent, status: None, attempts: 0, at: Micros(1) };
+        let mut noted = vec![];
+        put_note(&mut noted, Some(&note));
+        assert_eq!(noted.len(), NOTE_BYTES);
+    }
+
+    #[test]
+    fn an_envelope_takes_the_place_of_the_reference_to_it() {
+        let admitted = whole();
+        let (mut inside, mut beside) = (vec![], vec![]);
+        put_accepted(&mut inside, &admitted.event, &admitted.claim, admitted.pacing, LaneKey(1), None);
+        put_accepted(&mut beside, &admitted.event, &admitted.claim, admitted.pacing, LaneKey(1), Some(77));
+        let read = Accepted::decode(&beside).unwrap();
+        assert_eq!(read.envelope_at(), Some(77));
+        assert_eq!(read.to_stored(1).unwrap().event.view, admitted.event.view);
+        let Some(Envelope::At { from, .. }) = read.envelope else { panic!("it stands elsewhere") };
+        assert_eq!(with_envelope(&beside, from, admitted.event.envelope.as_deref()), Some(inside));
+        let lost = with_envelope(&beside, from, None).unwrap();
+        let lost = Accepted::decode(&lost).unwrap().to_stored(1).unwrap().event;
+        assert_eq!((lost.envelope, lost.view), (None, admitted.event.view));
+    }
+
+    #[test]
+    fn what_is_shown_of_an_incident_is_copied_without_the_body() {
+        let admitted = whole();
+        let mut payload = vec![];
+        put_sample(&mut payload, &admitted);
+        let event = Accepted::decode(&payload).unwrap();
+        let snapshot = Snapshot { from: Position(77), ..Snapshot::of(&event).unwrap() };
+        let mut copied = vec![];
+        snapshot.put(&mut copied);
+        for cut in 0..copied.len() {
+            assert!(Snapshot::decode(&copied[..cut]).is_none(), "{cut}");
+        }
+        let read = Snapshot::decode(&copied).unwrap();
+        assert_eq!((Some(read.key), read.from), (event.state_key, Position(77)));
+        let shown = read.to_shown(None).unwrap();
+        assert_eq!((shown.view, shown.incident), (admitted.event.view.clone(), admitted.claim.next));
+        assert_eq!((shown.key, shown.uid, shown.raw), (admitted.event.key, admitted.event.uid, None));
+        assert_eq!((&*shown.integration, &*shown.dialect, &*shown.family), ("fleet", "squadcast", "squadcast"));
     }
 
     #[test]
@@ -544,7 +800,7 @@ mod tests {
     fn a_cut_payload_is_refused_at_every_byte() {
         let admitted = admitted(&Sample::keyed("a"));
         let mut payload = vec![];
-        put_accepted(&mut payload, &admitted, LaneKey(1), 0);
+        put_sample(&mut payload, &admitted);
         for cut in 0..payload.len() {
             assert!(Accepted::decode(&payload[..cut]).is_none(), "{cut}");
         }
@@ -593,7 +849,7 @@ mod tests {
         let needs =
             vec![Need { upstream: "pager".into(), dead: None }, Need { upstream: "archive".into(), dead: Some(dead) }];
         let mut payload = vec![];
-        put_accepted(&mut payload, &admitted(&Sample::keyed("a")), LaneKey(1), 0);
+        put_sample(&mut payload, &admitted(&Sample::keyed("a")));
         let length = payload.len();
         Need::put_all(&needs, &mut payload);
         let event = Accepted::decode(&payload).unwrap();
@@ -630,7 +886,7 @@ mod tests {
             };
             decode(&payload);
             let mut damaged = vec![];
-            put_accepted(&mut damaged, &admitted(&Sample::keyed("a")), LaneKey(1), 0);
+            put_sample(&mut damaged, &admitted(&Sample::keyed("a")));
             for (at, value) in flips {
                 let at = at % damaged.len();
                 damaged[at] = value;

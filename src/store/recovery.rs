@@ -7,15 +7,15 @@ use super::checkpoint::{Check, Counters, Loader};
 use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
 use super::places::Places;
-use super::reader::{join, split};
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Touched, VERSION, void_last};
+use super::reader::{join, split, with_view};
+use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Snapshot, Steps, Touched, VERSION, note, void_last};
 use super::remotes::Remotes;
 use super::scan::{self, Next, Scan};
 use super::standing::{Standing, Whose};
 use super::{Dead, Ending, OpenError, Recovered, States};
 use crate::claim::Position;
 use crate::event::Micros;
-use crate::metrics::{Metrics, UpstreamMeter};
+use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 
 /// Sequences left out after damage: more than any segment holds, so that one that stood only in a damaged
 /// record is not given away again.
@@ -221,7 +221,7 @@ impl Replay<'_> {
         loop {
             match scan.next() {
                 Next::Frame { at, frame } => {
-                    if frame.kind == Kind::Accepted as u8 {
+                    if Kind::is_first(frame.kind) {
                         places.mark(segment.id, frame.sequence, at);
                     }
                     self.frame(join(segment.id, at), frame);
@@ -300,6 +300,7 @@ impl Replay<'_> {
             Kind::Settled | Kind::Dead | Kind::Replayed => {
                 let ended = Ended::decode(kind, frame.payload)?;
                 let meter = self.metrics.upstream(ended.upstream);
+                // Told even where the event itself was damaged: the upstream has its incident.
                 self.standing.ended(&meter, Whose::Tag(ended.tag), frame.sequence, ended.ending, ended.at);
                 if let Some(learned) = ended.learned {
                     self.remotes.learn(&meter.name, ended.at, learned);
@@ -312,6 +313,7 @@ impl Replay<'_> {
                 self.standing.reassigned(&from, &to, integration, frame.sequence, at);
                 Some(())
             }
+            Kind::Rejected => self.rejected(frame),
             Kind::Moved => {
                 let event = Accepted::decode(frame.payload)?;
                 self.standing.moved.insert(frame.sequence, at);
@@ -332,6 +334,9 @@ impl Replay<'_> {
                 self.next_sequence = self.next_sequence.max(last.saturating_add(1));
                 Some(())
             }
+            Kind::Snapshot => self.snapshot(at, &Snapshot::decode(frame.payload)?),
+            // Who refers to it finds it.
+            Kind::Envelope => Some(()),
             Kind::Checkpoint => None,
         });
         self.next_sequence = self.next_sequence.max(frame.sequence.saturating_add(1));
@@ -350,12 +355,12 @@ impl Replay<'_> {
         let accepted = Accepted::decode(frame.payload)?;
         let number = accepted.incident.map_or(0, |incident| incident.number);
         self.standing.highest_number = self.standing.highest_number.max(number);
-        if self.voids.iter().any(|(first, last)| (*first..=*last).contains(&frame.sequence)) {
+        if self.is_void(frame.sequence) {
             return Some(());
         }
         self.standing.newest = self.standing.newest.max(accepted.received_at);
         if let (Some(key), Some(incident)) = (accepted.state_key, accepted.incident) {
-            self.states.restore(key, incident, at);
+            self.states.restore(key, incident, with_view(at, accepted.has_view()));
         }
         if let Some(row) = accepted.by_id() {
             self.states.restore_by_id(row);
@@ -365,11 +370,42 @@ impl Replay<'_> {
         Some(())
     }
 
+    /// What is shown of an incident was copied here. It counts where it was copied from: what came in between stands.
+    fn snapshot(&mut self, at: Position, snapshot: &Snapshot<'_>) -> Option<()> {
+        let Snapshot { key, from, incident, .. } = *snapshot;
+        let at = with_view(at, true);
+        self.standing.highest_number = self.standing.highest_number.max(incident.number);
+        match self.states.at(key) {
+            Some(_) => self.states.moved(key, incident.iid, from, at),
+            // All that told of it is lost, but this.
+            None => self.states.restore(key, incident, at),
+        }
+        Some(())
+    }
+
+    fn is_void(&self, sequence: u64) -> bool {
+        self.voids.iter().any(|(first, last)| (*first..=*last).contains(&sequence))
+    }
+
+    fn rejected(&mut self, frame: Frame<'_>) -> Option<()> {
+        let event = Accepted::decode(frame.payload)?;
+        let note = note(&mut Steps(event.rest))??;
+        if !self.is_void(frame.sequence) {
+            let intake = self.metrics.upstream(INTAKE);
+            self.standing.rejected(&intake, event.integration, frame.sequence, note);
+        }
+        Some(())
+    }
+
     /// An event whose copy is all that is left of it.
     fn put_back(&mut self, sequence: u64, event: &Accepted<'_>) {
         let whose = Whose::Integration(event.integration);
         for Need { upstream, dead } in Need::decode_all(event.rest) {
             let meter = self.metrics.upstream(&upstream);
+            if let Some(note) = dead.filter(|note| note.reason.is_of_intake()) {
+                self.standing.rejected(&meter, event.integration, sequence, note);
+                continue;
+            }
             self.standing.accepted(sequence, event.integration, std::iter::once(&meter), event.pacing);
             if let Some(DeadNote { reason, status, attempts, at }) = dead {
                 self.standing.ended(&meter, whose, sequence, Ending::Dead { reason, status, attempts }, at);

@@ -190,3 +190,75 @@ impl Remotes {
         self.lock().upstreams.values().flat_map(HashMap::values).map(Vec::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn learned(lane: u128, iid: u128, id: &str) -> Learned {
+        Learned { lane: LaneKey(lane), iid: Uid(iid), remote: Remote::new(id, None).unwrap() }
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_not_taken_and_a_link_that_is_too_long_is_left_out() {
+        for bad in ["", "a\nb", &"x".repeat(REMOTE_ID_BYTES_MAX + 1)] {
+            assert_eq!(Remote::new(bad, None), None);
+        }
+        let long = "x".repeat(REMOTE_URL_BYTES_MAX + 1);
+        assert_eq!(Remote::new("a", Some(&long)).unwrap().url(), None);
+        assert_eq!(Remote::new("a", Some(&long[1..])).unwrap().url(), Some(&long[1..]));
+    }
+
+    #[test]
+    fn those_whose_incident_is_gone_go_first_when_they_are_old_or_when_there_are_too_many() {
+        let remotes = Remotes::default();
+        let day = 24 * 3600 * 1_000_000;
+        for n in 0..10_u128 {
+            let at = Micros(i64::try_from(n).unwrap() * day);
+            remotes.learn(&"up".into(), at, learned(n, n, "id"));
+        }
+        let lives = |_: LaneKey, iid: Uid| iid.0.is_multiple_of(2);
+        let there = || (0..10).filter(|n| remotes.get("up", LaneKey(*n), Uid(*n)).is_some()).collect::<Vec<_>>();
+        assert_eq!(remotes.tidy(u64::MAX, Micros(10 * day), &lives), 0);
+        assert_eq!(there(), [0, 2, 4, 5, 6, 7, 8, 9], "a gone one is kept for 7 days");
+        assert_eq!(remotes.tidy(6 * (ROW_BYTES + 2), Micros(10 * day), &lives), 0);
+        assert_eq!(there(), [0, 2, 4, 6, 8], "of gone ones the oldest, and an eighth more");
+        assert_eq!(remotes.tidy(4 * (ROW_BYTES + 2), Micros(10 * day), &lives), 2);
+        assert_eq!(there(), [4, 6, 8], "of living ones the oldest");
+    }
+
+    proptest! {
+        /// Against a list: the last of a generation counts, and the bytes are those of what is there.
+        #[test]
+        fn what_was_learned_last_is_known(
+            steps in prop::collection::vec((0usize..2, 0u128..4, 0u128..3, "[a-z]{1,8}"), 0..60),
+        ) {
+            let remotes = Remotes::default();
+            let mut list: Vec<(usize, Learned)> = vec![];
+            for (upstream, lane, iid, id) in steps {
+                let new = learned(lane, iid, &id);
+                remotes.learn(&["a", "b"][upstream].into(), Micros(0), new.clone());
+                list.retain(|(at, old)| (*at, old.lane, old.iid) != (upstream, new.lane, new.iid));
+                list.push((upstream, new));
+            }
+            for (upstream, name) in ["a", "b"].into_iter().enumerate() {
+                for lane in 0..4 {
+                    let on_lane = || list.iter().filter(|(at, one)| *at == upstream && one.lane.0 == lane);
+                    let last = on_lane().next_back().map(|(_, one)| one.remote.clone());
+                    let got = remotes.last(name, LaneKey(lane)).map(|remote| Remote::clone(&remote));
+                    prop_assert_eq!(got, last);
+                    for iid in 0..3 {
+                        let own = on_lane().find(|(_, one)| one.iid.0 == iid).map(|(_, one)| &one.remote);
+                        let got = remotes.get(name, LaneKey(lane), Uid(iid));
+                        prop_assert_eq!(got.as_deref(), own);
+                    }
+                }
+            }
+            let bytes: u64 = list.iter().map(|(_, one)| one.remote.bytes()).sum();
+            let held = remotes.lock().bytes;
+            prop_assert_eq!((held, remotes.count()), (bytes, list.len()));
+        }
+    }
+}

@@ -118,8 +118,14 @@ impl Shelf {
             if let Some((file, bytes)) = shelves.ready.remove(&id) {
                 let wanted = shelves.sizes.remove(&id).unwrap_or(bytes);
                 drop(shelves);
-                if wanted > bytes {
-                    disk.lengthen_segment(&file, bytes, wanted)?;
+                if wanted > bytes
+                    && let Err(error) = disk.lengthen_segment(&file, bytes, wanted)
+                {
+                    // It is there as it was made, for the next try: its number is not given to another.
+                    let mut shelves = self.lock();
+                    shelves.sizes.entry(id).or_insert(wanted);
+                    shelves.ready.insert(id, (file, bytes));
+                    return Err(error);
                 }
                 return Ok(file);
             }

@@ -17,12 +17,24 @@ use tokio::sync::oneshot;
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Recorded {
+    pub method: hyper::Method,
+    /// With the query.
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
 impl Recorded {
+    /// `POST /create`
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// The body as JSON; null for none.
+    pub fn json(&self) -> Value {
+        if self.body.is_empty() { Value::Null } else { serde_json::from_slice(&self.body).unwrap() }
+    }
+
     /// The JSON objects in the body; those of a batch one by one.
     pub fn events(&self) -> Vec<Value> {
         match serde_json::from_slice(&self.body) {
@@ -37,9 +49,10 @@ impl Recorded {
 #[derive(Clone, Debug)]
 pub enum Reply {
     Status(u16),
-    /// With a JSON body.
-    Json(u16, String),
     After(Duration, u16),
+    /// A status with a JSON body, and further headers.
+    Json(u16, Value),
+    With(u16, Vec<(&'static str, String)>, Value),
     /// Never answers.
     Hang,
     /// Closes the connection in place of an answer.
@@ -102,6 +115,17 @@ impl Recorder {
         format!("http://{}/hook", self.address)
     }
 
+    /// The address below which a vendor's paths stand.
+    pub fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until so many requests came, and gives all.
+    pub fn wait_for(&self, count: usize) -> Vec<Recorded> {
+        super::wait_until("requests at the upstream", || self.count() >= count);
+        self.requests()
+    }
+
     /// From now on answers so.
     pub fn answer(&self, script: impl FnMut(&Recorded) -> Reply + Send + 'static) {
         *locked(&self.shared.script) = Box::new(script);
@@ -158,14 +182,19 @@ struct Cut;
 async fn take(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, Cut> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Err(Cut) };
-    let recorded = Recorded { path: head.uri.to_string(), headers: head.headers, body: body.to_bytes() };
+    let recorded =
+        Recorded { method: head.method, path: head.uri.to_string(), headers: head.headers, body: body.to_bytes() };
     let reply = locked(&shared.script)(&recorded);
     locked(&shared.requests).push(recorded);
-    let mut body = String::new();
+    let (mut headers, mut body) = (Vec::new(), Value::Null);
     let status = match reply {
         Reply::Status(status) => status,
-        Reply::Json(status, text) => {
-            body = text;
+        Reply::Json(status, json) => {
+            body = json;
+            status
+        }
+        Reply::With(status, more, json) => {
+            (headers, body) = (more, json);
             status
         }
         Reply::After(delay, status) => {
@@ -175,5 +204,10 @@ async fn take(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
         Reply::Hang => std::future::pending::<Infallible>().await as u16,
         Reply::Cut => return Err(Cut),
     };
-    Ok(Response::builder().status(status).body(Full::from(body)).unwrap_or_default())
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    let body = if body.is_null() { Full::default() } else { Full::from(body.to_string()) };
+    Ok(response.body(body).unwrap_or_default())
 }
