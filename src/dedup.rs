@@ -329,11 +329,10 @@ impl Dedup {
         let Some(mut incident) = self.next(None, decision, event) else {
             return Claimed::Absorbed { outcome: Outcome::Noop, incident: None };
         };
-        let from = self.incident_at(from);
-        incident.severity = from.and_then(|(incident, _)| incident.severity);
+        incident.severity = self.incident(from).and_then(|incident| incident.severity);
         let mut claimed = self.claim_by_id(incident, decision, event, targets);
         if let Claimed::Owned(claim, _) = &mut claimed {
-            claim.before = from.map(|(_, at)| at);
+            claim.continues = true;
         }
         claimed
     }
