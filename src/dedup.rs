@@ -324,8 +324,7 @@ impl Dedup {
         if rules.needs_open && addressed.is_none_or(|incident| incident.state == State::Resolved) {
             return Claimed::NotOpen;
         }
-        let decision =
-            Decision { outcome: Outcome::Forwarded, change: Change::Open, forward: Forward::Everywhere };
+        let decision = Decision { outcome: Outcome::Forwarded, change: Change::Open, forward: Forward::Everywhere };
         let Some(mut incident) = self.next(None, decision, event) else {
             return Claimed::Absorbed { outcome: Outcome::Noop, incident: None };
         };

@@ -157,8 +157,16 @@ const OPERATIONS: [(&str, &str, bool); 20] = [
 ];
 
 /// What the proxy does itself; the others are an `admin` to it.
-const OWN: [&str; 8] =
-    ["acknowledge", "unacknowledge", "resolve", "amend-urgency", "notate", "update-status", "edit-title", "update-tags"];
+const OWN: [&str; 8] = [
+    "acknowledge",
+    "unacknowledge",
+    "resolve",
+    "amend-urgency",
+    "notate",
+    "update-status",
+    "edit-title",
+    "update-tags",
+];
 
 fn body(member: &str, id: u64, other: u64) -> Value {
     let mut body: Value = serde_json::from_str(&member.replace("\"OTHER\"", &other.to_string())).unwrap();
@@ -197,7 +205,8 @@ fn an_instance_lives_its_whole_life_over_a_kill_and_is_shown_as_it_was() {
     assert_eq!((&before["subscribers"], &before["task"]["labels"]), (&json!(["u9"]), &json!(["ops"])));
     let notes: Vec<&Value> = before["notes"].as_array().unwrap().iter().map(|note| &note["notes"]).collect();
     assert_eq!(notes, ["first", "second"]);
-    let kinds: Vec<&str> = before["events"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        before["events"].as_array().unwrap().iter().map(|e| e["event_type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["TRIGGER", "ACKNOWLEDGE", "NOTATE", "UPDATE_STATUS", "ADD_SUBSCRIBERS", "EDIT_TITLE"]);
     for event in before["events"].as_array().unwrap() {
         assert!(serde_json::from_str::<Value>(event["event_log"].as_str().unwrap()).unwrap().is_object());
@@ -211,8 +220,11 @@ fn an_instance_lives_its_whole_life_over_a_kill_and_is_shown_as_it_was() {
     let statuses = a.done("alerts", json!({ "instance_id": id }));
     let statuses: Vec<&Value> = statuses.as_array().unwrap().iter().map(|alert| &alert["status"]).collect();
     // The one that was absorbed was in memory alone, unless a checkpoint came before the kill.
-    assert!(matches!(statuses.as_slice(), [Value::String(grouped), .., Value::String(first)]
-        if grouped == "GROUPED" && first == "TRIGGERED"), "{statuses:?}");
+    assert!(
+        matches!(statuses.as_slice(), [Value::String(grouped), .., Value::String(first)]
+        if grouped == "GROUPED" && first == "TRIGGERED"),
+        "{statuses:?}"
+    );
     let again = a.done("create", json!({ "title": "t", "service_ref_id": "S", "dedup_key": "d" }));
     assert_eq!(again, json!({ "instance_id": id, "timestamp": created["timestamp"], "suppressed": true }));
     a.done("resolve", json!({ "instance_id": id }));
@@ -229,7 +241,17 @@ fn an_instance_lives_its_whole_life_over_a_kill_and_is_shown_as_it_was() {
     surgegate.wait_until_delivered();
     let told = vendor.told();
     let operations: Vec<&str> = told.iter().map(|(operation, _)| operation.as_str()).collect();
-    let expected = ["create", "amend-urgency", "acknowledge", "notate", "update-status", "add-subscribers", "edit-title", "resolve", "create"];
+    let expected = [
+        "create",
+        "amend-urgency",
+        "acknowledge",
+        "notate",
+        "update-status",
+        "add-subscribers",
+        "edit-title",
+        "resolve",
+        "create",
+    ];
     // A kill may repeat the last of what was sent before it.
     let mut once = operations.clone();
     once.dedup();
@@ -259,7 +281,11 @@ fn ids_never_reach_another_integration() {
     }
     let merged = b.say("merge", json!({ "instance_id": own, "related_instance_id": theirs }));
     assert_eq!(merged.status, 404);
-    let lists = [b.ask("GET", "/list/incidents", ""), b.ask("POST", "/incidents/list", ""), b.ask("POST", "/incidents/list", "{}")];
+    let lists = [
+        b.ask("GET", "/list/incidents", ""),
+        b.ask("POST", "/incidents/list", ""),
+        b.ask("POST", "/incidents/list", "{}"),
+    ];
     for list in lists {
         let ids: Vec<_> = list.json().as_array().unwrap().iter().map(|row| row["instance_id"].clone()).collect();
         assert_eq!(ids, [json!(own)]);
@@ -442,7 +468,11 @@ fn what_is_shown_has_every_member_of_the_contracts_answers() {
 fn lists_show_what_fits_newest_first_and_refuse_what_they_cannot_read() {
     let recorder = Recorder::start();
     let assignment = "{ service_ref: SRV, policy_refs: [P1, P2], user_refs: [u1] }";
-    let config = configuration("hook", &hook(&recorder)).replacen("upstreams: [hook] }", &format!("upstreams: [hook], assignment: {assignment} }}"), 1);
+    let config = configuration("hook", &hook(&recorder)).replacen(
+        "upstreams: [hook] }",
+        &format!("upstreams: [hook], assignment: {assignment} }}"),
+        1,
+    );
     let surgegate = Surgegate::start(&[&config]);
     let a = Sender { surgegate: &surgegate, key: 0 };
     let ids: Vec<u64> = (0..3).map(|_| a.create(None)).collect();
@@ -458,8 +488,14 @@ fn lists_show_what_fits_newest_first_and_refuse_what_they_cannot_read() {
     assert!(found(json!({ "service_ref_id": "other" })).is_empty());
     assert!(found(json!({ "end_timestamp": "2020-01-01 00:00:00" })).is_empty());
     assert_eq!(found(json!({ "start_timestamp": "2020-01-01 00:00:00" })).len(), 3);
-    assert_eq!(found(json!({ "start_timestamp": "2020-01-01T00:00:00.000001", "end_timestamp": "9000-01-01T00:00:00Z" })).len(), 3);
-    for wrong in [json!({ "status": "LOST" }), json!({ "start_timestamp": "yesterday" }), json!({ "status": 5 }), json!([])] {
+    assert_eq!(
+        found(json!({ "start_timestamp": "2020-01-01T00:00:00.000001", "end_timestamp": "9000-01-01T00:00:00Z" }))
+            .len(),
+        3
+    );
+    for wrong in
+        [json!({ "status": "LOST" }), json!({ "start_timestamp": "yesterday" }), json!({ "status": 5 }), json!([])]
+    {
         assert_eq!(a.say("incidents/list", wrong).status, 400);
     }
     let list = |kind: &str| a.ask("GET", &format!("/list/{kind}"), "").json();
@@ -501,7 +537,12 @@ fn keys_come_in_a_header_alone_and_errors_have_their_form() {
     for scheme in ["token", "Token", "TOKEN  ", "Bearer"] {
         assert_eq!(ask("/create/", &[json, &format!("Authorization: {scheme} {key}")], create), 200, "{scheme}");
     }
-    for wrong in [format!("Authorization: {key}"), format!("Authorization: Basic {key}"), "Authorization: token x".into(), "X: y".into()] {
+    for wrong in [
+        format!("Authorization: {key}"),
+        format!("Authorization: Basic {key}"),
+        "Authorization: token x".into(),
+        "X: y".into(),
+    ] {
         assert_eq!(ask("/create", &[json, &wrong], create), 401, "{wrong}");
     }
     let right = format!("Authorization: token {key}");

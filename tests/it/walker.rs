@@ -41,7 +41,11 @@ fn key_of(number: usize) -> String {
 }
 
 fn configuration(integrations: usize, kind: &str, recorder: &Recorder) -> String {
-    let vendor = if kind == "taskcall" { ", credential: k, service_ref_id: S, rate_limit: { requests_per_second: 1000 }" } else { "" };
+    let vendor = if kind == "taskcall" {
+        ", credential: k, service_ref_id: S, rate_limit: { requests_per_second: 1000 }"
+    } else {
+        ""
+    };
     integrations_to("target", integrations)
         + &format!("upstreams:\n  - {{ name: target, kind: {kind}, url: '{}'{vendor} }}\n", recorder.url())
 }
@@ -414,7 +418,9 @@ impl Scenario<'_> {
             }
             "error" => answers.iter().for_each(|answer| assert_eq!(answer.json()["error"], *wanted, "{place}")),
             "response_body" => answers.iter().for_each(|answer| assert_eq!(answer.text(), *wanted, "{place}")),
-            "suppressed" => answers.iter().for_each(|answer| assert_eq!(answer.json()["suppressed"], *wanted, "{place}")),
+            "suppressed" => {
+                answers.iter().for_each(|answer| assert_eq!(answer.json()["suppressed"], *wanted, "{place}"))
+            }
             // `N2 > N1`: a new one with a higher number.
             "instance_id" => {
                 let mut names = wanted.as_str().unwrap().split(" > ");
