@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # command:package
-needed=(curl:curl openssl:openssl testssl:testssl.sh sslscan:sslscan python3:python3 promtool:prometheus strace:strace valgrind:valgrind mkfs.ext4:e2fsprogs)
+needed=(curl:curl openssl:openssl testssl:testssl.sh sslscan:sslscan python3:python3 promtool:prometheus strace:strace valgrind:valgrind prometheus-alertmanager:prometheus-alertmanager mkfs.ext4:e2fsprogs)
 missing=()
 for pair in "${needed[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
@@ -27,6 +27,13 @@ done
 for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$part"
 done
+
+# Published clients of vendors, for the tests that let them speak to the binary (tests/it/*/published.py).
+clients=target/clients
+if ! "$clients/bin/python" -c 'import incident_io' 2>/dev/null; then
+    python3 -m venv "$clients"
+    "$clients/bin/pip" install --quiet 'incident-io==2.29.0'
+fi
 
 # Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`, `install-tools.sh deny`.
 tools=${CARGO_TARGET_DIR:-target}/tools

@@ -2,7 +2,6 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
@@ -13,6 +12,8 @@ use crate::gate::{Rate, Settings};
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
+mod alertmanager;
+mod incidentio;
 pub mod json;
 mod records;
 mod route;
@@ -24,7 +25,15 @@ pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
-pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast, &taskcall::TaskCall];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &squadcast::Squadcast,
+    &incidentio::V1,
+    &incidentio::V2,
+    &incidentio::Alert,
+    &taskcall::TaskCall,
+    &alertmanager::ALERTMANAGER,
+    &alertmanager::GRAFANA,
+];
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -160,16 +169,28 @@ pub type Faults = Vec<String>;
 /// A batch body, taken apart.
 #[derive(Debug, Default)]
 pub struct Split {
-    /// The body without the list of its elements, as JSON; at most one event's limit.
-    pub envelope: Bytes,
-    /// Where each element stands in the body.
-    pub elements: Vec<Range<usize>>,
+    /// The body without the list of its elements, as JSON; at most one event's limit. `None`: no element needs it.
+    pub envelope: Option<Bytes>,
+    /// The text of each element: JSON by its syntax, to be parsed yet.
+    pub elements: Vec<Bytes>,
+    /// How deep the elements stand in the body; their nesting is counted from its top.
+    pub levels: usize,
+    /// How many more the sender says there were.
+    pub left_out: u64,
+}
+
+/// What a batch is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub elements: usize,
+    /// Of one event, and of what is said of all.
+    pub event_bytes: usize,
 }
 
 /// How one event of a request ended, for the answer.
 #[derive(Clone, Copy)]
 pub struct Ending<'a> {
-    /// `None`: this element of a batch was no event; it is kept as a dead letter.
+    /// `None`: this element of a batch was refused alone; what is no event is kept as a dead letter.
     pub outcome: Option<Outcome>,
     pub incident: Option<&'a Incident>,
     pub key: Option<&'a Key>,
@@ -209,6 +230,17 @@ pub struct Question<'a> {
     pub now: Micros,
 }
 
+/// What a sender that is too fast is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Limited<'a> {
+    pub integration: &'a str,
+    /// The limit that it met, or that its requests are held to.
+    pub rate: Option<Rate>,
+    /// As the header says it.
+    pub retry_after_s: u32,
+    pub now: Micros,
+}
+
 /// How a dialect names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestIdForm {
@@ -228,6 +260,11 @@ pub trait Dialect: Sync {
     /// Dedup family of contracts 5.1; `args` as in [`Asked`].
     fn family(&self, args: &[Box<str>]) -> Cow<'static, str>;
 
+    /// All that it has for an integration.
+    fn families(&self, _settings: &Settings) -> Vec<Cow<'static, str>> {
+        vec![self.family(&[])]
+    }
+
     fn key_life(&self) -> KeyLife {
         KeyLife::OpenUntilResolved
     }
@@ -238,6 +275,17 @@ pub trait Dialect: Sync {
     /// Its incidents are addressed by `number` or `iid`: they are kept by id too, those without a key as well, and each has
     /// a view ([`Judged::view`]).
     fn has_ids(&self) -> bool {
+        false
+    }
+
+    /// The dialects that ask by each other's paths: an integration that may speak one of them may ask by all. Empty: it
+    /// has no such relatives.
+    fn readers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether a repeat of a key that creates once says something else than what was taken; by the views. Counted.
+    fn says_otherwise(&self, _known: &[u8], _said: &[u8]) -> bool {
         false
     }
 
@@ -291,11 +339,19 @@ pub trait Dialect: Sync {
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults>;
 
+    /// Whether a batch body is its sender's, where that can be seen by the body alone. The default: its key is enough.
+    ///
+    /// # Errors
+    /// A refusal of class unauthenticated.
+    fn verify(&self, _asked: &Asked<'_>, _body: &[u8], _now: Micros) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Takes a batch body apart; of routes that take one.
     ///
     /// # Errors
     /// The body is no JSON, or no batch of this dialect.
-    fn split(&self, _endpoint: &str, _body: &Bytes) -> Result<Split, SplitError> {
+    fn split(&self, _asked: &Asked<'_>, _body: &Bytes, _most: Most) -> Result<Split, SplitError> {
         Err(SplitError::Faults(vec!["body: this route takes one event".into()]))
     }
 
@@ -318,6 +374,11 @@ pub trait Dialect: Sync {
     /// Body of a refusal, in the dialect's own form (contracts 2.7).
     fn error(&self, refusal: &Refusal, request_id: &str) -> Bytes {
         plain_error(refusal, request_id)
+    }
+
+    /// Body of a refusal of class overload, and what else stands in its head.
+    fn limited(&self, refusal: &Refusal, request_id: &str, _limited: &Limited<'_>, _headers: &mut HeaderMap) -> Bytes {
+        self.error(refusal, request_id)
     }
 
     /// The scheme that a 401 asks for.
@@ -343,6 +404,8 @@ pub enum SplitError {
     Faults(Faults),
     /// What it says of all its events is larger than one event may be.
     EnvelopeTooLarge,
+    /// More elements than [`Most::elements`].
+    TooMany,
 }
 
 /// The status of a refusal where a dialect's senders want no other: its key stands in the path.

@@ -114,6 +114,13 @@ impl Trail {
         self.ended.push(ended);
     }
 
+    /// Of many events now this one is being decided, by its place among those that are watched.
+    fn turn_to(&mut self, place: usize) {
+        if let Some(watched) = &mut self.watched {
+            watched.turn_to(place);
+        }
+    }
+
     fn refused_for(&mut self, integration: &Arc<Integration>, refusal: &Refusal) {
         self.refused = Some(Box::new((Arc::clone(integration), integration.limit_of(refusal.reason))));
     }
@@ -167,8 +174,25 @@ impl Known {
         }
     }
 
+    /// The dialects of which the integration must be allowed one.
+    fn allowed_as(&self) -> SmallVec<[&'static str; 2]> {
+        let readers = self.dialect.readers();
+        if self.route.reads && !readers.is_empty() {
+            return readers.iter().copied().collect();
+        }
+        SmallVec::from_slice(&[self.dialect.name()])
+    }
+
     fn args(&self) -> &[Box<str>] {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
+    }
+
+    /// The end of step 3 where a sender signs its bodies; only of batches.
+    fn verify(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !self.takes_batch() {
+            return Ok(());
+        }
+        self.dialect.verify(&self.asked(None), body, Micros::now())
     }
 
     fn takes_batch(&self) -> bool {
@@ -248,8 +272,10 @@ impl Intake {
             Ok(Taken::Events(known)) => answer::accepted(&self.headers, known, &trail, request_id),
             Ok(Taken::Answer(read)) => read.response(request_id),
             Err(refusal) => {
-                let limit = trail.refused.as_ref().and_then(|refused| refused.1);
-                answer::refused(dialect, limit, refusal, request_id)
+                let refused = trail.refused.as_deref();
+                let who = refused.map(|(integration, _)| &*integration.config.name).unwrap_or_default();
+                let limit = refused.and_then(|(_, limit)| *limit);
+                answer::refused(dialect, who, limit, refusal, request_id)
             }
         };
         let status = response.status().as_u16();
@@ -381,7 +407,7 @@ impl Intake {
         let limits = self.terms.load().limits;
         let cap = known.body_bytes_max(&limits);
         let said = headers::Said::of(headers);
-        integration.allows(known.dialect.name(), came.source)?;
+        integration.allows(&known.allowed_as(), came.source)?;
         body::precheck(said.length, cap)?;
         let content = match known.route.takes {
             Takes::Nothing => headers::Content::NONE,
@@ -402,6 +428,7 @@ impl Intake {
         ticket: Ticket,
         trail: &mut Trail,
     ) -> Result<Option<Underway>, Refusal> {
+        let (ticket, ()) = ticket.check(known.verify(body.bytes()))?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         if known.takes_batch() {
             let (bytes, reserved) = body.into_parts();
@@ -449,11 +476,16 @@ impl Intake {
         };
         let mut heard = None;
         let decoded = json::with_document(text, |document| {
-            known.dialect.decode(&asked, document, &mut |said| heard = Some(with_default(said.judged)))
+            if !document.root.is_object() {
+                return Err(None);
+            }
+            let each = &mut |said: dialect::Decoded<'_>| heard = Some(with_default(said.judged));
+            known.dialect.decode(&asked, document, each).map_err(Some)
         });
         match decoded {
             Ok(Ok(())) => Ok(heard),
-            Ok(Err(faults)) => Err(invalid(faults)),
+            Ok(Err(Some(faults))) => Err(invalid(faults)),
+            Ok(Err(None)) => Err(not_an_object()),
             Err(error) => Err(not_json(error)),
         }
     }
@@ -476,9 +508,9 @@ impl Intake {
                 trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, key: None }, false);
                 return Ok(None);
             }
-            Err(Unaddressed::Absorbed(outcome)) => {
+            Err(Unaddressed::Absorbed(outcome, incident)) => {
                 ticket.absorb(outcome);
-                trail.end(Ended { outcome: Some(outcome), incident: None, key: None }, false);
+                trail.end(Ended { outcome: Some(outcome), incident, key: None }, false);
                 return Ok(None);
             }
             Err(Unaddressed::Refused(refusal)) => {
@@ -487,7 +519,7 @@ impl Intake {
             }
         };
         if let Some(watched) = &mut trail.watched {
-            watched.begins(&event);
+            watched.begins(&event, Some(event.action));
         }
         let targets = integration.targets(&event);
         let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
@@ -527,6 +559,12 @@ impl Intake {
                 ticket.absorb(outcome);
                 if rules.has_ids {
                     trail.view = self.view_now(&event, rules);
+                }
+                if outcome == Outcome::Replayed
+                    && let (Some(known), Some(said)) = (&trail.view, &event.view)
+                    && dialect.says_otherwise(known, said)
+                {
+                    self.metrics.idempotency_body_mismatch.inc();
                 }
                 trail.end(Ended { outcome: Some(outcome), incident, key: event.key }, false);
                 return Ok(None);
@@ -603,7 +641,7 @@ enum Unaddressed {
     /// The id names nothing, and its dialect's senders are told so later.
     Unknown,
     /// Of an incident that another one of its key followed: it is resolved, and stays so.
-    Absorbed(Outcome),
+    Absorbed(Outcome, Option<Incident>),
     Refused(Refusal),
 }
 
@@ -676,7 +714,7 @@ impl Intake {
                 return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the incident is resolved")));
             }
             let outcome = if event.action == Action::Resolve { Outcome::DuplicateResolve } else { Outcome::Noop };
-            return Err(Unaddressed::Absorbed(outcome));
+            return Err(Unaddressed::Absorbed(outcome, known.incident(&row)));
         }
         event.key = records::key_of(&known, &row);
         Ok(row.key)
@@ -704,6 +742,12 @@ impl Known {
 
 fn invalid(faults: dialect::Faults) -> Refusal {
     Refusal::new(Reason::InvalidEvent, "the body breaks the rules of this API").with_errors(faults)
+}
+
+/// JSON that no body may be (contracts 2.4), whatever the dialect calls a broken rule of its own.
+fn not_an_object() -> Refusal {
+    let refusal = Refusal::new(Reason::InvalidJson, "the body must be a JSON object");
+    refusal.with_errors(vec!["body: must be a JSON object".into()])
 }
 
 fn not_json(error: json::JsonError) -> Refusal {

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub dedup_untracked: IntCounter,
     pub dedup_expired: IntCounter,
     pub unknown_absorbed: IntCounter,
+    pub truncated_alerts: IntCounter,
+    pub idempotency_body_mismatch: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub log_lines_suppressed: IntCounter,
     pub log_lines_dropped: IntCounter,
@@ -159,8 +161,14 @@ impl Metrics {
                 "Events forwarded without deduplication because the table was full.",
             )?,
             dedup_expired: page.counter("dedup_expired_total", "Open incidents forgotten after open_ttl.")?,
+            truncated_alerts: page
+                .counter("truncated_alerts_total", "Alerts that an Alertmanager left out of its groups.")?,
             unknown_absorbed: page
                 .counter("unknown_absorbed_total", "Unknown resolves absorbed because their paced line was full.")?,
+            idempotency_body_mismatch: page.counter(
+                "idempotency_body_mismatch_total",
+                "Repeats of an idempotency key whose body says something else; answered with the first incident.",
+            )?,
             config_last_reload_successful: page
                 .gauge("config_last_reload_successful", "1 when the last (re)load of the configuration worked.")?,
             log_lines_suppressed: page.counter("log_lines_suppressed_total", "Log lines left out by sampling.")?,

@@ -3,8 +3,11 @@
 //!
 //! A new sink is one file and two lines here: `mod` and [`SINKS`] (docs/adding-a-dialect.md).
 
+pub mod alertmanager;
 pub mod answer;
 mod container;
+pub mod incidentio;
+pub mod incidentio_alert;
 mod keys;
 mod masked;
 pub mod pagerduty;
@@ -35,8 +38,16 @@ use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::{Remote, Stored};
 
 /// Every sink there is.
-pub static SINKS: &[&dyn Sink] =
-    &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout, &pagerduty::PagerDuty, &taskcall::TaskCall];
+pub static SINKS: &[&dyn Sink] = &[
+    &webhook::Webhook,
+    &squadcast::Squadcast,
+    &stdout::Stdout,
+    &pagerduty::PagerDuty,
+    &taskcall::TaskCall,
+    &alertmanager::Alertmanager,
+    &incidentio::IncidentIo,
+    &incidentio_alert::IncidentIoAlert,
+];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
 pub fn of(kind: Kind) -> Option<&'static dyn Sink> {

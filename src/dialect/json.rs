@@ -4,7 +4,9 @@
 //! The tape keeps no number text. Where it matters (keys, tags) and the number is no plain 64-bit integer,
 //! the text is taken from the original bytes with `serde_json`'s `RawValue`, on that rare way alone.
 
+mod digest;
 pub mod glance;
+pub mod list;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -51,6 +53,15 @@ thread_local! {
 /// # Errors
 /// [`JsonError`] when the body is not JSON, too deep, or holds a number beyond `f64`.
 pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Result<R, JsonError> {
+    with_document_in(0, body, look)
+}
+
+/// The same for a part of a body that stands `levels` deep in it: its nesting is counted from the body's top.
+///
+/// # Errors
+/// As [`with_document`].
+pub fn with_document_in<R>(levels: usize, body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Result<R, JsonError> {
+    let depth_max = DEPTH_MAX.saturating_sub(levels);
     let original = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     if original.iter().all(u8::is_ascii_whitespace) {
         return Err(JsonError::Empty);
@@ -68,8 +79,8 @@ pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Re
     bytes.resize(original.len() + simd_json::INPUT_PADDING, 0);
     let mut filled = std::mem::replace(tape, Tape(Vec::new())).reset();
     let parsed = match simd_json::fill_tape_padded(bytes, original.len(), buffers, &mut filled) {
-        Ok(()) => check(&filled.0).map(|()| look(Document { root: Value { nodes: &filled.0 }, original })),
-        Err(error) => Err(classify(&error, original)),
+        Ok(()) => check(&filled.0, depth_max).map(|()| look(Document { root: Value { nodes: &filled.0 }, original })),
+        Err(error) => Err(classify(&error, original, depth_max)),
     };
     *tape = filled.reset();
     if bytes.capacity() + tape.0.capacity() * size_of::<Node<'_>>() <= SCRATCH_KEPT_BYTES {
@@ -78,7 +89,7 @@ pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Re
     parsed
 }
 
-fn classify(error: &simd_json::Error, original: &[u8]) -> JsonError {
+fn classify(error: &simd_json::Error, original: &[u8], depth_max: usize) -> JsonError {
     use simd_json::ErrorType;
     match error.error() {
         ErrorType::InvalidUtf8 => JsonError::NotUtf8,
@@ -86,7 +97,7 @@ fn classify(error: &simd_json::Error, original: &[u8]) -> JsonError {
             JsonError::NumberRange
         }
         _ if std::str::from_utf8(original).is_err() => JsonError::NotUtf8,
-        _ if nests_too_deep(original) => JsonError::TooDeep,
+        _ if nests_too_deep(original, depth_max) => JsonError::TooDeep,
         _ => syntax(original),
     }
 }
@@ -105,7 +116,7 @@ fn is_json_but_for_range(text: &str) -> bool {
 }
 
 /// Only to word an error well: brackets outside strings, whatever else is wrong.
-fn nests_too_deep(original: &[u8]) -> bool {
+fn nests_too_deep(original: &[u8], depth_max: usize) -> bool {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
     for byte in original {
         match byte {
@@ -120,13 +131,13 @@ fn nests_too_deep(original: &[u8]) -> bool {
             _ => {}
         }
     }
-    deepest > DEPTH_MAX
+    deepest > depth_max
 }
 
 /// What the parser itself lets pass: nesting past the limit, and numbers that overflowed to infinity.
-fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
+fn check(nodes: &[Node<'_>], depth_max: usize) -> Result<(), JsonError> {
     let is_infinite = |node: &Node<'_>| matches!(node, Node::Static(StaticNode::F64(number)) if !number.is_finite());
-    if nodes.len() <= DEPTH_MAX {
+    if nodes.len() <= depth_max {
         // Too few to nest too deep.
         return if nodes.iter().any(is_infinite) { Err(JsonError::NumberRange) } else { Ok(()) };
     }
@@ -138,7 +149,7 @@ fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
                 while depth > 0 && ends[depth - 1] <= index {
                     depth -= 1;
                 }
-                if depth == DEPTH_MAX {
+                if depth == depth_max {
                     return Err(JsonError::TooDeep);
                 }
                 ends[depth] = index + count + 1;
@@ -216,9 +227,9 @@ impl<'d> Value<'d> {
             _ => &[],
         };
         std::iter::from_fn(move || {
-            let (element, tail) = rest.split_at_checked(span_of(rest.first()?))?;
+            let (value, tail) = rest.split_at_checked(rest.first().map(span_of)?)?;
             rest = tail;
-            Some(Value { nodes: element })
+            Some(Value { nodes: value })
         })
     }
 

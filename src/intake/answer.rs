@@ -7,7 +7,8 @@ use hyper::{HeaderMap, Response, StatusCode};
 
 use super::headers::value;
 use super::{Ended, Known, Trail};
-use crate::dialect::{self, Dialect, Ending, Replying, RequestIdForm};
+use crate::dialect::{self, Dialect, Ending, Limited, Replying, RequestIdForm};
+use crate::event::Micros;
 use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
 
@@ -139,12 +140,22 @@ fn outcome_word(ended: &[Ended]) -> Option<&'static str> {
 
 pub(super) fn refused(
     dialect: Option<&dyn Dialect>,
+    who: &str,
     limit: Option<Rate>,
     refusal: &Refusal,
     request_id: &str,
 ) -> Response<Full<Bytes>> {
     let class = refusal.reason.class();
+    // Jitter, so that those refused together do not come back together.
+    let retry_after_s = refusal.retry_after_s.map(|base| base.saturating_add(fastrand::u32(0..=(base / 2).max(1))));
+    let mut beside = HeaderMap::new();
     let (status, body) = match dialect {
+        Some(dialect) if refusal.challenges => (StatusCode::UNAUTHORIZED, dialect.error(refusal, request_id)),
+        Some(dialect) if class == Class::Overload => {
+            let retry_after_s = retry_after_s.unwrap_or_default();
+            let limited = Limited { integration: who, rate: limit, retry_after_s, now: Micros::now() };
+            (dialect.status(class), dialect.limited(refusal, request_id, &limited, &mut beside))
+        }
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
         None => {
             let none = if class == Class::NoRoute { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
@@ -155,8 +166,7 @@ pub(super) fn refused(
     };
     let mut response = build(status, body, request_id);
     let headers = response.headers_mut();
-    // Jitter, so that those refused together do not come back together.
-    let retry_after_s = refusal.retry_after_s.map(|base| base.saturating_add(fastrand::u32(0..=(base / 2).max(1))));
+    headers.extend(beside);
     if let (Some(base), Some(seconds)) = (refusal.retry_after_s, retry_after_s) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         if let Some(rate) = limit {
@@ -186,7 +196,7 @@ pub fn panicked() -> Answer {
     let request_id = RequestId::new(RequestIdForm::Hex);
     let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
     tracing::error!(request_id = request_id.as_str(), "a request ended in a defect of ours");
-    Answer { response: refused(None, None, &refusal, request_id.as_str()), close: false, leaves: false }
+    Answer { response: refused(None, "", None, &refusal, request_id.as_str()), close: false, leaves: false }
 }
 
 #[cfg(test)]

@@ -40,7 +40,9 @@ impl<'i> Known<'i> {
             TargetKind::IncidentId | TargetKind::AlertId => {
                 let by_iid = iid_of(&target.value).and_then(|iid| self.dedup.by_iid(scope, iid));
                 let by_number = || self.dedup.by_number(scope, target.value.parse().ok()?);
-                by_iid.or_else(by_number).or_else(|| self.row_of_key(&target.value))
+                // incident.io's keys are no ids: its senders choose them, and one may look like another's number.
+                let by_key = || (target.kind == TargetKind::AlertId).then(|| self.row_of_key(&target.value))?;
+                by_iid.or_else(by_number).or_else(by_key)
             }
             TargetKind::Alias => self.row_of_key(&target.value),
         }
@@ -84,6 +86,10 @@ impl<'i> Known<'i> {
         };
         let is_ours = *shown.integration == *self.integration && *shown.family == *self.family;
         (is_ours && shown.incident.is_some_and(|said| said.iid == incident.iid)).then_some((incident, shown))
+    }
+
+    pub(super) fn incident(&self, row: &ById) -> Option<Incident> {
+        self.record(row).map(|record| record.incident)
     }
 
     fn record(&self, row: &ById) -> Option<Record> {

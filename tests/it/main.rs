@@ -11,6 +11,8 @@ mod strace;
 
 mod accept;
 mod admin;
+mod alertmanager;
+mod batches;
 mod cli;
 mod config;
 mod configuration;
@@ -24,6 +26,7 @@ mod framing;
 mod full;
 mod garbage;
 mod h2;
+mod incidentio;
 mod interface;
 mod keys;
 mod limits;
