@@ -17,13 +17,15 @@ pub mod json;
 mod records;
 mod route;
 mod squadcast;
+mod taskcall;
 mod text;
 
 pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
-pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast, &alertmanager::ALERTMANAGER, &alertmanager::GRAFANA];
+pub static DIALECTS: &[&dyn Dialect] =
+    &[&squadcast::Squadcast, &taskcall::TaskCall, &alertmanager::ALERTMANAGER, &alertmanager::GRAFANA];
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -114,6 +116,13 @@ pub struct Judged {
     pub needs_open: bool,
     /// An `admin` statement that ends the incident here (a merge).
     pub closes: bool,
+    /// An `admin` statement on an incident that makes a new one out of it (an unmerge): that one is what the answer shows.
+    pub opens: bool,
+    /// Another incident that it speaks of: it must be known here, unless the statement `opens` one.
+    pub other: Option<Target>,
+    /// What the integration's settings add to the body, as JSON: stored with the event, and given back to the decoder as
+    /// its envelope.
+    pub fills: Option<Bytes>,
     /// What it changes of the incident's view; only of dialects that keep one.
     pub view: Option<Box<View>>,
 }
@@ -129,8 +138,20 @@ impl Judged {
             notes: false,
             needs_open: false,
             closes: false,
+            opens: false,
+            other: None,
+            fills: None,
             view: None,
         }
+    }
+
+    /// With the severity of an integration where it names none. An update that names none changes none.
+    #[must_use]
+    pub fn or_severity(self, default: Option<Severity>) -> Self {
+        if self.action == Action::Update {
+            return self;
+        }
+        Self { severity: self.severity.or(default), ..self }
     }
 }
 
@@ -180,6 +201,13 @@ pub struct Replying<'a> {
     pub request_id: &'a str,
     pub integration: &'a str,
     pub settings: &'a Settings,
+}
+
+impl Replying<'_> {
+    /// The wall clock: of few answers.
+    pub fn now(&self) -> Micros {
+        Micros::now()
+    }
 }
 
 /// What a question is about.
@@ -237,6 +265,16 @@ pub trait Dialect: Sync {
             }
         }
         after
+    }
+
+    /// The same, told when it was said. The default does not care.
+    fn fold_at(&self, before: View, said: View, _at: Micros) -> View {
+        self.fold(before, said)
+    }
+
+    /// An `admin` statement that none of an integration's upstreams does is refused; else it is absorbed.
+    fn refuses_what_nobody_does(&self) -> bool {
+        false
     }
 
     /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
@@ -436,13 +474,17 @@ mod tests {
     }
 
     #[test]
-    fn every_dialect_answers_every_reason_with_a_json_object_that_names_the_request() {
+    fn every_dialect_answers_every_reason_with_a_json_object() {
         for dialect in DIALECTS {
             for reason in Reason::all() {
                 let refusal = Refusal::new(reason, "because").with_errors(vec!["a: b".into()]);
                 let body = dialect.error(&refusal, "r1");
                 let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-                assert_eq!(body["request_id"], "r1", "{} {}", dialect.name(), reason.label());
+                // Where its form has a place for it; each answer's head has it.
+                if let Some(named) = body.get("request_id").or(body.get("requestId")) {
+                    assert_eq!(named, "r1", "{} {}", dialect.name(), reason.label());
+                }
+                assert!(body.is_object(), "{} {}", dialect.name(), reason.label());
                 assert!(dialect.status(reason.class()).as_u16() >= 400);
             }
         }

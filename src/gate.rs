@@ -64,12 +64,19 @@ pub struct IntegrationConfig {
 pub trait Whom: Send + Sync {
     /// The upstreams that can be told this event, in configured order.
     fn targets(&self, event: &Event) -> &Targets;
+
+    /// Whether one of them does what the event asks for, and does not merely record it.
+    fn is_done(&self, event: &Event) -> bool;
 }
 
 impl Whom for Targets {
     /// All of them, whatever it says.
     fn targets(&self, _event: &Event) -> &Targets {
         self
+    }
+
+    fn is_done(&self, _event: &Event) -> bool {
+        !self.is_empty()
     }
 }
 
@@ -99,6 +106,11 @@ impl Integration {
     /// The upstreams that can be told this event.
     pub fn targets(&self, event: &Event) -> &Targets {
         self.whom.targets(event)
+    }
+
+    /// Whether one of its upstreams does what the event asks for, and does not merely record it.
+    pub fn is_done(&self, event: &Event) -> bool {
+        self.whom.is_done(event)
     }
 
     /// Whether this integration may send in `dialect` from `source` (contracts 2.2).

@@ -34,7 +34,7 @@ use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Asked, Dialect, Ending, Judged, Route, Rules, Takes, json};
-use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Tolerated, Uid};
+use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Target, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
@@ -453,7 +453,7 @@ impl Intake {
     fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
         let config = &known.integration.config;
         let asked = known.asked(None);
-        let with_default = |judged: Judged| Judged { severity: judged.severity.or(config.default_severity), ..judged };
+        let with_default = |judged: Judged| judged.or_severity(config.default_severity);
         if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
             return Ok(Some(with_default(judged)));
         }
@@ -505,7 +505,13 @@ impl Intake {
         if let Some(watched) = &mut trail.watched {
             watched.begins(&event, Some(event.action));
         }
-        match self.dedup.claim(&event, integration.targets(&event), rules) {
+        let targets = integration.targets(&event);
+        let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
+        if is_asked && !integration.is_done(&event) {
+            ticket.reject(Reason::NotSupported);
+            return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
+        }
+        match self.dedup.claim(&event, targets, rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
             claimed => self.admit(came, known, claimed, event, rules, ticket, trail),
         }
@@ -621,7 +627,7 @@ impl Intake {
     /// The event of a statement, and the rules it is decided by.
     fn event(&self, known: &Known, body: Said, heard: Judged) -> Result<(Event, dedup::Rules), Unaddressed> {
         let Known { dialect, route, integration, .. } = known;
-        let Judged { action, key, target, severity, notes, needs_open, closes, view } = heard;
+        let Judged { action, key, target, severity, notes, needs_open, closes, opens, other, fills, view } = heard;
         let mut rules = dedup::Rules {
             notes,
             needs_open,
@@ -643,13 +649,33 @@ impl Intake {
             severity,
             tolerated: body.tolerated,
             raw: body.raw,
-            envelope: body.envelope,
+            envelope: body.envelope.or(fills),
             view: view.and_then(|view| serde_json::to_vec(&*view).ok()).map(Bytes::from),
         };
         if event.target.is_some() {
             rules.addressed = Some(self.address(*dialect, &mut event, needs_open)?);
         }
+        let other = other.map(|other| self.other(&event, &other, needs_open && !opens));
+        if opens {
+            // Of its own, without a key: it begins as what it was a part of.
+            event.key = None;
+            rules.opens_from = other.and_then(Result::ok).or(rules.addressed);
+        } else {
+            other.transpose()?;
+        }
         Ok((event, rules))
+    }
+
+    /// The state of another incident that an event speaks of.
+    fn other(&self, event: &Event, other: &Target, needs_open: bool) -> Result<StateKey, Unaddressed> {
+        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+        let Some(row) = known.find(other) else {
+            return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
+        };
+        if needs_open && (known.was_followed(&row) || known.is_resolved(&row)) {
+            return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the other incident is resolved")));
+        }
+        Ok(row.key)
     }
 
     /// The state of the incident that an event addresses by id; the event takes that incident's key.

@@ -12,7 +12,7 @@ use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
 use super::signed;
 use super::upstreams::Names;
-use crate::event::Severity;
+use crate::event::{ASSIGNED_MAX, Assignment, Severity};
 use crate::gate::{GroupMode, IntegrationConfig, OnLimit, Rate, Settings};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
 
@@ -97,6 +97,7 @@ fn integration(
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
         settings: Settings {
+            assignment: assignment(section),
             group_mode: if section.choice("group_mode") == Some("group") { GroupMode::Group } else { GroupMode::Alert },
             no_data_severity: level(section, "no_data_severity"),
             grafana_hmac: signed::read(section),
@@ -108,6 +109,28 @@ fn integration(
 
 fn level(section: &Section, key: &str) -> Option<Severity> {
     section.count(key).and_then(|level| u8::try_from(level).ok()).and_then(Severity::new)
+}
+
+/// Who is called by TaskCall incidents that name nobody.
+fn assignment(section: &Section) -> Option<Assignment> {
+    const NAMES: [&str; 3] = ["service_ref", "policy_refs", "user_refs"];
+    if !section.has("assignment") {
+        return None;
+    }
+    let entry = section.section("assignment");
+    let (policy_refs, user_refs) = (entry.texts("policy_refs"), entry.texts("user_refs"));
+    for (name, list) in [("policy_refs", &policy_refs), ("user_refs", &user_refs)] {
+        if list.len() > ASSIGNED_MAX {
+            let wrong = Wrong::value(format!("{} entries", list.len())).code("range");
+            entry.error(name, wrong.hint(format!("at most {ASSIGNED_MAX} are called")));
+        }
+    }
+    let assignment = Assignment { service_ref: entry.text("service_ref"), policy_refs, user_refs, responders: None };
+    if !NAMES.into_iter().any(|name| entry.has(name)) && !entry.is_broken() {
+        let wrong = Wrong::value("nobody is named").code("missing");
+        entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
+    }
+    (assignment != Assignment::default()).then_some(assignment)
 }
 
 /// The hash of one key entry.

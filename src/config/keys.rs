@@ -100,12 +100,11 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &["squadcast", "alertmanager", "grafana"];
+const DIALECTS: &[&str] = &["squadcast", "taskcall", "alertmanager", "grafana"];
 const DIALECTS_LATER: &[&str] = &[
     "incidentio_v1",
     "incidentio_v2",
     "incidentio_alert",
-    "taskcall",
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
@@ -324,7 +323,15 @@ pub(super) const ROWS: &[Row] = &[
         "The header with the time that is signed too; more than 5 minutes off it is refused. None by default.",
     ),
     later("integrations[].alert_sources", "incident.io alert events."),
-    later("integrations[].assignment", "TaskCall defaults."),
+    row(
+        "integrations[].assignment",
+        Section,
+        Absent,
+        "taskcall dialect: who is called by incidents that name nobody; without it they are refused. One of the three at least.",
+    ),
+    row("integrations[].assignment.service_ref", Shape::Text, Absent, "The reference of a service."),
+    row("integrations[].assignment.policy_refs", Texts, Absent, "References of escalation policies."),
+    row("integrations[].assignment.user_refs", Texts, Absent, "Preferred user names."),
     row("upstreams", Sections(1, 10_000), Required, "Where events are forwarded to."),
     row("upstreams[].name", Name, Required, "Unique. Queued events are kept under it."),
     row(

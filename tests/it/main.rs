@@ -42,6 +42,7 @@ mod sinks;
 mod slow;
 mod spool;
 mod strikes;
+mod taskcall;
 mod tls;
 mod validate;
 mod walker;
