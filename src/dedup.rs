@@ -324,16 +324,15 @@ impl Dedup {
         if rules.needs_open && addressed.is_none_or(|incident| incident.state == State::Resolved) {
             return Claimed::NotOpen;
         }
-        let decision =
-            Decision { outcome: Outcome::Forwarded, change: Change::Open, forward: Forward::Everywhere };
+        let decision = Decision { outcome: Outcome::Forwarded, change: Change::Open, forward: Forward::Everywhere };
         let Some(mut incident) = self.next(None, decision, event) else {
             return Claimed::Absorbed { outcome: Outcome::Noop, incident: None };
         };
-        let from = self.incident_at(from);
-        incident.severity = from.and_then(|(incident, _)| incident.severity);
+        let from = self.incident(from);
+        incident.severity = from.and_then(|incident| incident.severity);
         let mut claimed = self.claim_by_id(incident, decision, event, targets);
         if let Claimed::Owned(claim, _) = &mut claimed {
-            claim.before = from.map(|(_, at)| at);
+            claim.continues = from.is_some();
         }
         claimed
     }

@@ -700,7 +700,7 @@ impl Intake {
 
     /// What answers show of the incident of an event that changed nothing.
     fn view_now(&self, event: &Event, rules: dedup::Rules) -> Option<Box<Bytes>> {
-        let key = rules.addressed.or_else(|| event.state_key())?;
+        let key = rules.opens_from.or(rules.addressed).or_else(|| event.state_key())?;
         let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
         known.shown(key).and_then(|(_, shown)| shown.view).map(Box::new)
     }

@@ -97,18 +97,14 @@ fn integration(
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
         settings: Settings {
-            assignment: assignment(section),
             group_mode: if section.choice("group_mode") == Some("group") { GroupMode::Group } else { GroupMode::Alert },
             no_data_severity: level(section, "no_data_severity"),
             grafana_hmac: signed::read(section),
+            assignment: assignment(section),
             ..Settings::default()
         },
     };
     name.map(|_| config)
-}
-
-fn level(section: &Section, key: &str) -> Option<Severity> {
-    section.count(key).and_then(|level| u8::try_from(level).ok()).and_then(Severity::new)
 }
 
 /// Who is called by TaskCall incidents that name nobody.
@@ -131,6 +127,10 @@ fn assignment(section: &Section) -> Option<Assignment> {
         entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
     }
     (assignment != Assignment::default()).then_some(assignment)
+}
+
+fn level(section: &Section, key: &str) -> Option<Severity> {
+    section.count(key).and_then(|level| u8::try_from(level).ok()).and_then(Severity::new)
 }
 
 /// The hash of one key entry.

@@ -35,7 +35,9 @@ struct Neighbours<'a> {
 
 impl Others for Neighbours<'_> {
     fn by_number(&self, number: u64) -> Other {
-        let Some((lane, iid)) = self.desk.states.by_number(self.integration, self.family, number) else { return Other::Unknown };
+        let Some((lane, iid)) = self.desk.states.by_number(self.integration, self.family, number) else {
+            return Other::Unknown;
+        };
         // Events come into lanes in the order of their sequences: what was earlier stands in its lane, or has left it.
         let head =
             self.desk.upstreams.get(self.place).and_then(|upstream| upstream.lanes.get(lane)).map(|lane| lane.head);

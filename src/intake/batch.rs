@@ -188,7 +188,7 @@ impl Intake {
             let refusal = Refusal::new(reason, "an event before it on its key was not taken");
             return progress.refuse(place, key, refusal, trail);
         }
-        if key.is_some_and(|key| round.held.contains(&key) && false) {
+        if key.is_some_and(|key| round.held.contains(&key)) {
             return round.later.push(Candidate { place, event, rules, ticket });
         }
         let bytes = event.raw.len() + event.envelope.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;
@@ -302,7 +302,7 @@ impl Progress {
             watched.refuses(refusal.reason, false);
         }
         match refusal.reason.class() {
-            Class::Timeout => {
+            Class::Overload | Class::Unavailable | Class::Timeout | Class::Internal => {
                 self.given_up.extend(key);
                 self.refused.get_or_insert(refusal);
             }

@@ -20,9 +20,9 @@ impl Vendor {
             "create" | "unmerge" => {
                 let number = next.fetch_add(1, Ordering::SeqCst);
                 let body = json!({ "instance_id": number, "timestamp": "2026-03-01T10:02:11.343825" });
-                Reply::Json(200, body.to_string())
+                Reply::Json(200, body)
             }
-            _ => Reply::Json(200, "\"Success\"".to_owned()),
+            _ => Reply::Json(200, "Success".into()),
         }))
     }
 

@@ -17,7 +17,7 @@ const BATCHES: [&str; 2] = ["alertmanager", "grafana"];
 const LEGACY: [&str; 2] = ["legacy-ok.json", "legacy-pending.json"];
 /// Scenarios that are walked, by name, with the kind of upstream that speaks their dialect.
 const SCENARIOS: [(&str, &str); 5] = [
-    ("alertmanager-repeat", "alertmanager"),
+    ("alertmanager-repeat", "squadcast"),
     ("concurrent-first-trigger", "squadcast"),
     ("squadcast-key-types", "squadcast"),
     ("squadcast-lifecycle", "squadcast"),
@@ -46,7 +46,11 @@ fn key_of(number: usize) -> String {
 }
 
 fn configuration(integrations: usize, kind: &str, recorder: &Recorder) -> String {
-    let vendor = if kind == "taskcall" { ", credential: k, service_ref_id: S, rate_limit: { requests_per_second: 1000 }" } else { "" };
+    let vendor = if kind == "taskcall" {
+        ", credential: k, service_ref_id: S, rate_limit: { requests_per_second: 1000 }"
+    } else {
+        ""
+    };
     integrations_to("target", integrations)
         + &format!("upstreams:\n  - {{ name: target, kind: {kind}, url: '{}'{vendor} }}\n", recorder.url())
 }
@@ -368,9 +372,6 @@ fn action(forwarded: &Recorded) -> String {
     let body = &forwarded.events()[0];
     match (&body["action"], &body["status"], operation) {
         (Value::String(action), ..) => action.clone(),
-        // Alertmanager's words.
-        (_, Value::String(status), _) if status == "firing" => "trigger".to_owned(),
-        (_, Value::String(status), _) if status == "resolved" => "resolve".to_owned(),
         (_, Value::String(status), _) => status.clone(),
         (.., "hook" | "create") => "trigger".to_owned(),
         _ => operation.to_owned(),
@@ -430,7 +431,9 @@ impl Scenario<'_> {
             match member.as_str() {
                 "method" | "path" | "integration" => {}
                 // Text stands for itself, so that a scenario can say what no serializer writes.
-                "body" => body = value.as_str().map_or_else(|| self.filled(value).to_string(), written),
+                "body" => {
+                    body = value.as_str().map_or_else(|| self.filled(value).to_string(), written);
+                }
                 unknown => panic!("{place}: unknown request member {unknown}"),
             }
         }
@@ -479,13 +482,17 @@ impl Scenario<'_> {
                 let allowed: Vec<&str> = wanted.as_str().unwrap().split('|').collect();
                 for answer in answers {
                     assert!(allowed.contains(&answer.outcome()), "{place}: {answer:?}");
-                    let body = answer.json();
-                    assert!(body.get("outcome").is_none_or(|said| said == answer.outcome()), "{place}: {body}");
+                    // To a batch only its header says it.
+                    if let Some(said) = answer.json().get("outcome") {
+                        assert_eq!(said, answer.outcome(), "{place}");
+                    }
                 }
             }
             "error" => answers.iter().for_each(|answer| assert_eq!(answer.json()["error"], *wanted, "{place}")),
             "response_body" => answers.iter().for_each(|answer| assert_eq!(answer.text(), *wanted, "{place}")),
-            "suppressed" => answers.iter().for_each(|answer| assert_eq!(answer.json()["suppressed"], *wanted, "{place}")),
+            "suppressed" => {
+                answers.iter().for_each(|answer| assert_eq!(answer.json()["suppressed"], *wanted, "{place}"))
+            }
             // `N2 > N1`: a new one with a higher number.
             "instance_id" => {
                 let mut names = wanted.as_str().unwrap().split(" > ");

@@ -88,11 +88,7 @@ pub(super) fn decode<'d>(
     };
     let mut reading = Reading::of(document);
     let instance = reading.instance(INSTANCE);
-    let mut judged = Judged {
-        target: instance.map(instance_target),
-        needs_open: *needs_open,
-        ..Judged::of(*action)
-    };
+    let mut judged = Judged { target: instance.map(instance_target), needs_open: *needs_open, ..Judged::of(*action) };
     let argument = argument(needs, &mut reading, &mut judged, instance);
     if !reading.faults.is_empty() {
         return Err(reading.faults);

@@ -210,7 +210,9 @@ fn list(question: &Question<'_>) -> Result<Value, Refusal> {
     let pairs = |references: &[String]| references.iter().map(|reference| json!([null, reference])).collect();
     match question.asked.args.first().map(|kind| &**kind) {
         Some("incidents") => Ok(listed(question, |_| true)),
-        Some("services") => Ok(pairs(assignment.and_then(|all| all.service_ref.as_ref()).map_or(&[], std::slice::from_ref))),
+        Some("services") => {
+            Ok(pairs(assignment.and_then(|all| all.service_ref.as_ref()).map_or(&[], std::slice::from_ref)))
+        }
         Some("escalation-policies") => Ok(pairs(assignment.map_or(&[], |all| &all.policy_refs))),
         Some("users") => Ok(pairs(assignment.map_or(&[], |all| &all.user_refs))),
         Some("business-services" | "response-sets" | "workflows") => Ok(json!([])),

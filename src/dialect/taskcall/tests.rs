@@ -194,9 +194,15 @@ fn what_was_tolerated_is_warned_of_and_what_the_vendor_reads_is_not() {
         "create",
         r#"{"title":"t","service_ref_id":"s","users":["u"],"urgency_level":3,"dedup_key":"k","tags":["a"],"notes":"n"}"#
     ));
-    for tolerated in [r#""users":"u""#, r#""users":["u",""]"#, r#""urgency_level":"3""#, r#""urgency_level":3.0"#,
-        r#""urgency_level":"high""#, r#""dedup_key":7"#, r#""tags":"a""#]
-    {
+    for tolerated in [
+        r#""users":"u""#,
+        r#""users":["u",""]"#,
+        r#""urgency_level":"3""#,
+        r#""urgency_level":3.0"#,
+        r#""urgency_level":"high""#,
+        r#""dedup_key":7"#,
+        r#""tags":"a""#,
+    ] {
         assert!(warned("create", &format!(r#"{{"title":"t","service_ref_id":"s",{tolerated}}}"#)), "{tolerated}");
     }
     assert!(warned("snooze", r#"{"instance_id":1,"snooze_for":"5"}"#));
@@ -244,10 +250,28 @@ fn value() -> impl Strategy<Value = String> {
 fn any_body() -> impl Strategy<Value = String> {
     let names = prop_oneof![
         prop::sample::select(vec![
-            "title", "description", "service_ref_id", "policy_ref_id", "users", "urgency_level", "notes", "tags",
-            "dedup_key", "instance_id", "related_instance_id", "reassign_to", "snooze_for", "amend-urgency",
-            "amend_urgency", "assignees", "task_ref_id", "subscribers", "status_update", "business_service_ref_id",
-            "response_set_ref_id", "workflow_ref_id",
+            "title",
+            "description",
+            "service_ref_id",
+            "policy_ref_id",
+            "users",
+            "urgency_level",
+            "notes",
+            "tags",
+            "dedup_key",
+            "instance_id",
+            "related_instance_id",
+            "reassign_to",
+            "snooze_for",
+            "amend-urgency",
+            "amend_urgency",
+            "assignees",
+            "task_ref_id",
+            "subscribers",
+            "status_update",
+            "business_service_ref_id",
+            "response_set_ref_id",
+            "workflow_ref_id",
         ])
         .prop_map(str::to_owned),
         "[a-z]{1,4}",
