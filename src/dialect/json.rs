@@ -224,6 +224,19 @@ impl<'d> Value<'d> {
         self.members().filter(|(member, _)| *member == name).last().map(|(_, value)| value)
     }
 
+    /// The elements in order; nothing when it is no array.
+    pub fn elements(self) -> impl Iterator<Item = Value<'d>> {
+        let mut rest = match self.nodes.first() {
+            Some(Node::Array { .. }) => &self.nodes[1..],
+            _ => &[],
+        };
+        std::iter::from_fn(move || {
+            let (element, tail) = rest.split_at_checked(rest.first().map(span_of)?)?;
+            rest = tail;
+            Some(Value { nodes: element })
+        })
+    }
+
     /// Members of an object or elements of an array, repeated names counted.
     pub fn len(self) -> usize {
         match self.nodes.first() {
