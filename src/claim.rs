@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::event::{Event, Incident, StateKey, Uid};
 use crate::metrics::{Ticket, UpstreamMeter};
 use crate::outcome::{Outcome, Reason};
+use crate::vendor;
 
 /// Where a record stands in the log: segment number in the high half, byte offset in the low half. A state's has its
 /// highest bit set where the record tells what is shown of the incident; it is the log's to read.
@@ -22,14 +23,20 @@ pub trait Ledger: Send + Sync {
     fn release(&self, key: StateKey);
 }
 
-/// Integration and family, as one number: whose ids a number or an iid is looked up among.
+/// Integration and family, as one number: whose ids a number or an iid is looked up among. Odd where the family's keys
+/// create once: what puts states back sees no family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope(pub u64);
 
 impl Scope {
-    /// Two scopes of one process are alike by chance once in 2^64 pairs.
+    /// Two scopes of one process are alike by chance once in 2^63 pairs.
     pub fn of(integration: &str, family: &str) -> Self {
-        Self(StateKey::of(integration, family, "").0 as u64)
+        Self(StateKey::of(integration, family, "").0 as u64 & !1 | u64::from(family == vendor::CREATE_ONCE_FAMILY))
+    }
+
+    /// Whether its keys create once and for all (contracts 5.3).
+    pub fn creates_once(self) -> bool {
+        self.0 & 1 == 1
     }
 }
 

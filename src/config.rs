@@ -210,8 +210,9 @@ fn mean(root: &Section) -> Config {
     let limits = root.section("limits");
     let (ingest, observe, admin) = process::listeners(root, &limits);
     let (mut upstreams, sections, names) = upstreams::read(root);
-    let integrations = integrations::read(root, &names);
+    let mut integrations = integrations::read(root, &names);
     upstreams::share(&mut upstreams, &sections, &integrations);
+    integrations::learn(&mut integrations, &upstreams);
     let redeliver_after = upstreams.iter().map(|upstream| upstream.redeliver_after).min().unwrap_or_default();
     Config {
         ingest,

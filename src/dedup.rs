@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use index::Index;
 pub use line::Line;
 use line::Lines;
-use table::{Entry, HAS_LINE, IN_FLIGHT, Slot, TOUCHED, Table, UNDELIVERED};
+use table::{CREATES_ONCE, Entry, HAS_LINE, IN_FLIGHT, Slot, TOUCHED, Table, UNDELIVERED};
 
 use crate::claim::{ById, Claim, Ledger, Pacing, Position, Scope, Targets};
-use crate::event::{Event, Incident, Micros, State, StateKey, Uid};
+use crate::event::{Action, Event, Incident, Micros, State, StateKey, Uid};
 use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, Statement, UnknownRefused};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
@@ -204,6 +204,7 @@ impl Dedup {
                 }
                 let mut entry = Entry::ABSENT;
                 entry.set(IN_FLIGHT, true);
+                entry.set(CREATES_ONCE, rules.life == KeyLife::CreateOnce);
                 slot.insert(entry);
                 self.entries.fetch_add(1, Ordering::Relaxed);
                 self.owned(Some(key), decision, next, self.targets_of(decision, targets, key))
@@ -219,7 +220,12 @@ impl Dedup {
         targets: &Targets,
         rules: Rules,
     ) -> Claimed {
-        let before = entry.incident().filter(|_| !self.is_expired(entry, event.received_at));
+        let before = entry.incident().filter(|_| {
+            let now = event.received_at;
+            // Its key may create again, though the incident itself is still known and can be changed.
+            let creates = event.action == Action::Trigger && rules.life == KeyLife::CreateOnce;
+            if creates { self.is_held_once(entry, now) } else { !self.is_expired(entry, now) }
+        });
         if rules.needs_open && before.is_some_and(|incident| incident.state == State::Resolved) {
             return Claimed::NotOpen;
         }
@@ -395,7 +401,13 @@ impl Dedup {
             Some(State::Open | State::Acked) => (entry.last_seen_s(), self.config.open_ttl),
             Some(State::Resolved) => (entry.changed_at_s(), self.config.resolved_ttl),
         };
-        u64::from(now.seconds().saturating_sub(since)) >= ttl.as_secs().max(1)
+        let outlived = u64::from(now.seconds().saturating_sub(since)) >= ttl.as_secs().max(1);
+        outlived && !(entry.has(CREATES_ONCE) && self.is_held_once(entry, now))
+    }
+
+    /// Whether a key that creates once still stands for its incident (contracts 5.7).
+    fn is_held_once(&self, entry: &Entry, now: Micros) -> bool {
+        u64::from(now.seconds().saturating_sub(entry.made_at_s())) < self.config.idempotency_ttl.as_secs()
     }
 
     /// Puts back what the log tells, in log order; before anything runs.
@@ -539,6 +551,11 @@ impl Dedup {
 
     /// Puts back an incident that its senders address by id; before anything runs.
     pub fn restore_row(&self, row: ById) {
+        if row.scope.creates_once()
+            && let Some(mut entry) = self.table.get_mut(row.key)
+        {
+            entry.set(CREATES_ONCE, true);
+        }
         lock(&self.index).insert(row);
     }
 

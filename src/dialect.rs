@@ -2,6 +2,7 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
@@ -13,7 +14,9 @@ use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
 mod alertmanager;
+mod incidentio;
 pub mod json;
+mod opsgenie;
 mod records;
 mod route;
 mod squadcast;
@@ -24,8 +27,16 @@ pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
-pub static DIALECTS: &[&dyn Dialect] =
-    &[&squadcast::Squadcast, &taskcall::TaskCall, &alertmanager::ALERTMANAGER, &alertmanager::GRAFANA];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &squadcast::Squadcast,
+    &incidentio::V1,
+    &incidentio::V2,
+    &incidentio::Alert,
+    &taskcall::TaskCall,
+    &alertmanager::ALERTMANAGER,
+    &alertmanager::GRAFANA,
+    &opsgenie::Opsgenie,
+];
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -222,6 +233,17 @@ pub struct Question<'a> {
     pub now: Micros,
 }
 
+/// What a sender that is too fast is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Limited<'a> {
+    pub integration: &'a str,
+    /// The limit that it met, or that its requests are held to.
+    pub rate: Option<Rate>,
+    /// As the header says it.
+    pub retry_after_s: u32,
+    pub now: Micros,
+}
+
 /// How a dialect names a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestIdForm {
@@ -229,6 +251,8 @@ pub enum RequestIdForm {
     Hex,
     /// The same with hyphens.
     Uuid,
+    /// A UUID that tells how the request ended: [`Dialect::telling_id`].
+    Telling,
 }
 
 /// A sender's language (DESIGN 3).
@@ -241,6 +265,11 @@ pub trait Dialect: Sync {
     /// Dedup family of contracts 5.1; `args` as in [`Asked`].
     fn family(&self, args: &[Box<str>]) -> Cow<'static, str>;
 
+    /// All that it has for an integration.
+    fn families(&self, _settings: &Settings) -> Vec<Cow<'static, str>> {
+        vec![self.family(&[])]
+    }
+
     fn key_life(&self) -> KeyLife {
         KeyLife::OpenUntilResolved
     }
@@ -251,6 +280,17 @@ pub trait Dialect: Sync {
     /// Its incidents are addressed by `number` or `iid`: they are kept by id too, those without a key as well, and each has
     /// a view ([`Judged::view`]).
     fn has_ids(&self) -> bool {
+        false
+    }
+
+    /// The dialects that ask by each other's paths: an integration that may speak one of them may ask by all. Empty: it
+    /// has no such relatives.
+    fn readers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether a repeat of a key that creates once says something else than what was taken; by the views. Counted.
+    fn says_otherwise(&self, _known: &[u8], _said: &[u8]) -> bool {
         false
     }
 
@@ -277,6 +317,11 @@ pub trait Dialect: Sync {
         false
     }
 
+    /// An `admin` statement that none of an integration's upstreams can be told is refused; else it is absorbed.
+    fn refuses_what_nobody_is_told(&self) -> bool {
+        false
+    }
+
     /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
     fn takes_unknown_targets(&self) -> bool {
         false
@@ -290,6 +335,21 @@ pub trait Dialect: Sync {
     /// says what [`Self::decode`] would not say.
     fn judge(&self, _endpoint: &str, _body: &[u8], _rules: Rules<'_>) -> Option<Judged> {
         None
+    }
+
+    /// The id of a request whose event was taken, for senders who ask by it later how that ended; `random`: fresh bits.
+    fn telling_id(&self, _replying: &Replying<'_>, _now: Micros, random: u128) -> u128 {
+        random
+    }
+
+    /// Its answers tell how long they took: [`Self::timed`].
+    fn tells_time(&self) -> bool {
+        false
+    }
+
+    /// An answer's body with its time, and what says so in its head.
+    fn timed(&self, body: Bytes, _took: Duration, _headers: &mut HeaderMap) -> Bytes {
+        body
     }
 
     /// Reads a parsed body, or one element of a batch; `each` gets the statement in it (of none, the request is answered
@@ -339,6 +399,11 @@ pub trait Dialect: Sync {
     /// Body of a refusal, in the dialect's own form (contracts 2.7).
     fn error(&self, refusal: &Refusal, request_id: &str) -> Bytes {
         plain_error(refusal, request_id)
+    }
+
+    /// Body of a refusal of class overload, and what else stands in its head.
+    fn limited(&self, refusal: &Refusal, request_id: &str, _limited: &Limited<'_>, _headers: &mut HeaderMap) -> Bytes {
+        self.error(refusal, request_id)
     }
 
     /// The scheme that a 401 asks for.

@@ -113,16 +113,17 @@ impl Integration {
         self.whom.is_done(event)
     }
 
-    /// Whether this integration may send in `dialect` from `source` (contracts 2.2).
+    /// Whether this integration may send in one of these dialects from `source` (contracts 2.2).
     ///
     /// # Errors
     /// A refusal of class forbidden.
-    pub fn allows(&self, dialect: &str, source: IpAddr) -> Result<(), Refusal> {
+    pub fn allows(&self, dialects: &[&str], source: IpAddr) -> Result<(), Refusal> {
         if !self.config.enabled {
             return Err(Refusal::new(Reason::IntegrationDisabled, "this integration is disabled"));
         }
-        if self.config.dialects.as_ref().is_some_and(|allowed| allowed.iter().all(|name| name != dialect)) {
-            let message = format!("this integration does not take the dialect {dialect}");
+        let is_taken = |allowed: &Vec<String>| allowed.iter().any(|name| dialects.contains(&&**name));
+        if !self.config.dialects.as_ref().is_none_or(is_taken) {
+            let message = format!("this integration does not take the dialect {}", dialects.first().unwrap_or(&""));
             return Err(Refusal::new(Reason::DialectNotAllowed, message));
         }
         let networks = self.config.source_networks.as_ref();

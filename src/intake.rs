@@ -33,7 +33,7 @@ use watched::Watched;
 use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Asked, Dialect, Ending, Judged, Route, Rules, Takes, json};
+use crate::dialect::{self, Asked, Dialect, Ending, Judged, RequestIdForm, Route, Rules, Takes, json};
 use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Target, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
@@ -174,6 +174,15 @@ impl Known {
         }
     }
 
+    /// The dialects of which the integration must be allowed one.
+    fn allowed_as(&self) -> SmallVec<[&'static str; 2]> {
+        let readers = self.dialect.readers();
+        if self.route.reads && !readers.is_empty() {
+            return readers.iter().copied().collect();
+        }
+        SmallVec::from_slice(&[self.dialect.name()])
+    }
+
     fn args(&self) -> &[Box<str>] {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
     }
@@ -253,9 +262,10 @@ impl Intake {
     fn respond(&self, came: &Came, trail: Trail, taken: Result<Taken, Refusal>) -> Answer {
         let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
         let dialect = dialect::DIALECTS.get(index).copied();
-        let form = dialect.map_or(dialect::RequestIdForm::Hex, |dialect| dialect.request_id());
+        let form = dialect.map_or(RequestIdForm::Hex, |dialect| dialect.request_id());
         let request_id = match &taken {
             Ok(Taken::Answer(read)) => read.request_id,
+            Ok(Taken::Events(known)) if form == RequestIdForm::Telling => answer::telling_id(known, &trail.ended),
             _ => RequestId::new(form),
         };
         let request_id = request_id.as_str();
@@ -263,9 +273,15 @@ impl Intake {
             Ok(Taken::Events(known)) => answer::accepted(&self.headers, known, &trail, request_id),
             Ok(Taken::Answer(read)) => read.response(request_id),
             Err(refusal) => {
-                let limit = trail.refused.as_ref().and_then(|refused| refused.1);
-                answer::refused(dialect, limit, refusal, request_id)
+                let refused = trail.refused.as_deref();
+                let who = refused.map(|(integration, _)| &*integration.config.name).unwrap_or_default();
+                let limit = refused.and_then(|(_, limit)| *limit);
+                answer::refused(dialect, who, limit, refusal, request_id)
             }
+        };
+        let response = match dialect {
+            Some(dialect) if dialect.tells_time() => answer::timed(dialect, response, came.at.elapsed()),
+            _ => response,
         };
         let status = response.status().as_u16();
         if let Err(refusal) = &taken {
@@ -396,7 +412,7 @@ impl Intake {
         let limits = self.terms.load().limits;
         let cap = known.body_bytes_max(&limits);
         let said = headers::Said::of(headers);
-        integration.allows(known.dialect.name(), came.source)?;
+        integration.allows(&known.allowed_as(), came.source)?;
         body::precheck(said.length, cap)?;
         let content = match known.route.takes {
             Takes::Nothing => headers::Content::NONE,
@@ -465,11 +481,16 @@ impl Intake {
         };
         let mut heard = None;
         let decoded = json::with_document(text, |document| {
-            known.dialect.decode(&asked, document, &mut |said| heard = Some(with_default(said.judged)))
+            if !document.root.is_object() {
+                return Err(None);
+            }
+            let each = &mut |said: dialect::Decoded<'_>| heard = Some(with_default(said.judged));
+            known.dialect.decode(&asked, document, each).map_err(Some)
         });
         match decoded {
             Ok(Ok(())) => Ok(heard),
-            Ok(Err(faults)) => Err(invalid(faults)),
+            Ok(Err(Some(faults))) => Err(invalid(faults)),
+            Ok(Err(None)) => Err(not_an_object()),
             Err(error) => Err(not_json(error)),
         }
     }
@@ -492,9 +513,9 @@ impl Intake {
                 trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, key: None }, false);
                 return Ok(None);
             }
-            Err(Unaddressed::Absorbed(outcome)) => {
+            Err(Unaddressed::Absorbed(outcome, incident)) => {
                 ticket.absorb(outcome);
-                trail.end(Ended { outcome: Some(outcome), incident: None, key: None }, false);
+                trail.end(Ended { outcome: Some(outcome), incident, key: None }, false);
                 return Ok(None);
             }
             Err(Unaddressed::Refused(refusal)) => {
@@ -506,8 +527,11 @@ impl Intake {
             watched.begins(&event, Some(event.action));
         }
         let targets = integration.targets(&event);
-        let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
-        if is_asked && !integration.is_done(&event) {
+        let nobody_can = || {
+            (known.dialect.refuses_what_nobody_does() && !integration.is_done(&event))
+                || (known.dialect.refuses_what_nobody_is_told() && targets.is_empty())
+        };
+        if event.action == Action::Admin && nobody_can() {
             ticket.reject(Reason::NotSupported);
             return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
         }
@@ -543,6 +567,12 @@ impl Intake {
                 ticket.absorb(outcome);
                 if rules.has_ids {
                     trail.view = self.view_now(&event, rules);
+                }
+                if outcome == Outcome::Replayed
+                    && let (Some(known), Some(said)) = (&trail.view, &event.view)
+                    && dialect.says_otherwise(known, said)
+                {
+                    self.metrics.idempotency_body_mismatch.inc();
                 }
                 trail.end(Ended { outcome: Some(outcome), incident, key: event.key }, false);
                 return Ok(None);
@@ -619,7 +649,7 @@ enum Unaddressed {
     /// The id names nothing, and its dialect's senders are told so later.
     Unknown,
     /// Of an incident that another one of its key followed: it is resolved, and stays so.
-    Absorbed(Outcome),
+    Absorbed(Outcome, Option<Incident>),
     Refused(Refusal),
 }
 
@@ -692,7 +722,7 @@ impl Intake {
                 return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the incident is resolved")));
             }
             let outcome = if event.action == Action::Resolve { Outcome::DuplicateResolve } else { Outcome::Noop };
-            return Err(Unaddressed::Absorbed(outcome));
+            return Err(Unaddressed::Absorbed(outcome, known.incident(&row)));
         }
         event.key = records::key_of(&known, &row);
         Ok(row.key)
@@ -720,6 +750,12 @@ impl Known {
 
 fn invalid(faults: dialect::Faults) -> Refusal {
     Refusal::new(Reason::InvalidEvent, "the body breaks the rules of this API").with_errors(faults)
+}
+
+/// JSON that no body may be (contracts 2.4), whatever the dialect calls a broken rule of its own.
+fn not_an_object() -> Refusal {
+    let refusal = Refusal::new(Reason::InvalidJson, "the body must be a JSON object");
+    refusal.with_errors(vec!["body: must be a JSON object".into()])
 }
 
 fn not_json(error: json::JsonError) -> Refusal {

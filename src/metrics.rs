@@ -55,6 +55,7 @@ pub struct Metrics {
     pub dedup_expired: IntCounter,
     pub unknown_absorbed: IntCounter,
     pub truncated_alerts: IntCounter,
+    pub idempotency_body_mismatch: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub log_lines_suppressed: IntCounter,
     pub log_lines_dropped: IntCounter,
@@ -164,6 +165,10 @@ impl Metrics {
                 .counter("truncated_alerts_total", "Alerts that an Alertmanager left out of its groups.")?,
             unknown_absorbed: page
                 .counter("unknown_absorbed_total", "Unknown resolves absorbed because their paced line was full.")?,
+            idempotency_body_mismatch: page.counter(
+                "idempotency_body_mismatch_total",
+                "Repeats of an idempotency key whose body says something else; answered with the first incident.",
+            )?,
             config_last_reload_successful: page
                 .gauge("config_last_reload_successful", "1 when the last (re)load of the configuration worked.")?,
             log_lines_suppressed: page.counter("log_lines_suppressed_total", "Log lines left out by sampling.")?,

@@ -6,8 +6,11 @@
 pub mod alertmanager;
 pub mod answer;
 mod container;
+pub mod incidentio;
+pub mod incidentio_alert;
 mod keys;
 mod masked;
+pub mod opsgenie;
 pub mod pagerduty;
 mod reach;
 pub mod squadcast;
@@ -43,6 +46,9 @@ pub static SINKS: &[&dyn Sink] = &[
     &pagerduty::PagerDuty,
     &taskcall::TaskCall,
     &alertmanager::Alertmanager,
+    &incidentio::IncidentIo,
+    &incidentio_alert::IncidentIoAlert,
+    &opsgenie::Opsgenie,
 ];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.

@@ -7,6 +7,13 @@ pub mod time;
 /// The family whose keys create once (contracts 5.3): incident.io incidents, v1 and v2 together.
 pub const CREATE_ONCE_FAMILY: &str = "incidentio_incident";
 
+/// Endpoint of incident.io's edit: needed to tell what an update is.
+pub const EDIT_ENDPOINT: &str = "v2/incidents/actions/edit";
+/// Endpoint of alert events in incident.io's own form.
+pub const ALERT_HTTP_ENDPOINT: &str = "v2/alert_events/http";
+/// Endpoint of kinds of alert sources that are not served.
+pub const ALERT_OTHER_ENDPOINT: &str = "v2/alert_events";
+
 /// Longest word of [`severity_of_word`], in bytes.
 const WORD_BYTES_MAX: usize = 13;
 
@@ -59,6 +66,18 @@ pub fn priority_of(severity: Severity) -> &'static str {
     ["P5", "P4", "P3", "P2", "P1"][usize::from(severity.level() - 1)]
 }
 
+/// Which of `count` severities of an incident.io account stands for a level, counted from the mildest; `None` of none. Never
+/// less urgent (contracts 4.1).
+pub fn rank_place(severity: Severity, count: usize) -> Option<usize> {
+    (usize::from(severity.level()) * count).div_ceil(5).checked_sub(1)
+}
+
+/// The level of the severity at that place among `count`, the mildest first (contracts 4.1).
+pub fn level_of_place(place: usize, count: usize) -> Option<Severity> {
+    let level = ((place + 1) * 5).checked_div(count)?.clamp(1, 5);
+    u8::try_from(level).ok().and_then(Severity::new)
+}
+
 /// PagerDuty's word for a level (contracts 4): it has four, and wants one in any case.
 pub fn pagerduty_word(severity: Option<Severity>) -> &'static str {
     match severity.map(Severity::level) {
@@ -87,6 +106,22 @@ mod tests {
         assert_eq!(severity_of_priority("P5").map(Severity::level), Some(1));
         assert_eq!(severity_of_priority("P6"), None);
         assert_eq!(Severity::new(4).map(priority_of), Some("P2"));
+    }
+
+    #[test]
+    fn levels_go_to_places_by_rank_as_the_table_says_and_come_back() {
+        let places = |count| (1..=5).filter_map(|level| rank_place(Severity::new(level)?, count)).collect::<Vec<_>>();
+        let table = [[0, 0, 0, 0, 0], [0, 0, 1, 1, 1], [0, 1, 1, 2, 2], [0, 1, 2, 3, 3], [0, 1, 2, 3, 4]];
+        for (row, count) in table.iter().zip(1..) {
+            assert_eq!(places(count), row, "{count}");
+            for place in 0..count {
+                let back = level_of_place(place, count).and_then(|level| rank_place(level, count));
+                assert_eq!(back, Some(place), "{place} of {count}");
+            }
+        }
+        assert!(places(0).is_empty());
+        assert_eq!(level_of_place(0, 9).map(Severity::level), Some(1));
+        assert_eq!(level_of_place(8, 9).map(Severity::level), Some(5));
     }
 
     #[test]

@@ -58,8 +58,11 @@ pub(super) async fn by_key(call: Call<'_>) -> Answered {
     let integration = values.owned("integration").unwrap_or_default();
     let key = values.owned("key").unwrap_or_default();
     let newest = values.count("limit").unwrap_or(EVENTS_USUAL);
-    // A key may live in several families; each dialect has one.
-    let states = DIALECTS.iter().map(|dialect| StateKey::of(&integration, &dialect.family(&[]), &key));
+    // A key may live in several families; each dialect has one, or one for each of the integration's alert sources.
+    let known = desk.intake.integrations().into_iter().find(|known| *known.config.name == *integration);
+    let settings = known.map(|known| known.config.settings.clone()).unwrap_or_default();
+    let families = DIALECTS.iter().flat_map(|dialect| dialect.families(&settings));
+    let states = families.map(|family| StateKey::of(&integration, &family, &key));
     let known: Vec<_> = states.filter_map(|state| desk.dedup.incident_at(state)).collect();
     let last_at = known.iter().map(|(_, at)| *at).max_by_key(|at| Store::order(*at));
     let incident = known.iter().map(|(incident, _)| incident).max_by_key(|incident| incident.last_seen);

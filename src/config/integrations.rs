@@ -1,5 +1,7 @@
 //! The section `integrations`: who may send, with which keys, and where it goes.
 
+mod settings;
+
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,11 +12,11 @@ use super::files;
 use super::process::{whole, whole32};
 use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
-use super::signed;
 use super::upstreams::Names;
-use crate::event::{ASSIGNED_MAX, Assignment, Severity};
-use crate::gate::{GroupMode, IntegrationConfig, OnLimit, Rate, Settings};
+use crate::event::Severity;
+use crate::gate::{IntegrationConfig, OnLimit, Rate};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
+use crate::sink::UpstreamConfig;
 
 /// Keys the proxy issues (contracts 2.2): lower-case hex, this many characters on a path or for PagerDuty.
 const KEY_LENGTHS: [usize; 2] = [40, 32];
@@ -22,8 +24,21 @@ const KEY_LENGTHS: [usize; 2] = [40, 32];
 pub(super) fn read(root: &Section, upstreams: &Names) -> Vec<IntegrationConfig> {
     let mut names = Taken::default();
     let mut keys = Taken::default();
+    let mut sources = Taken::default();
     let sections = root.sections("integrations");
-    sections.iter().filter_map(|section| integration(section, upstreams, &mut names, &mut keys)).collect()
+    let read = |section: &Section<'_>| integration(section, upstreams, &mut names, &mut keys, &mut sources);
+    sections.iter().filter_map(read).collect()
+}
+
+/// What the dialects must know of an integration's upstreams.
+pub(super) fn learn(integrations: &mut [IntegrationConfig], upstreams: &[UpstreamConfig]) {
+    let closing = |name: &Arc<str>| {
+        let upstream = upstreams.iter().find(|upstream| upstream.name == *name)?;
+        upstream.vendor.closed_status_id.clone()
+    };
+    for integration in integrations {
+        integration.settings.closed_status_ids = integration.upstreams.iter().filter_map(closing).collect();
+    }
 }
 
 /// What must be unique, and the line where it stood first.
@@ -53,6 +68,7 @@ fn integration(
     upstreams: &Names,
     names: &mut Taken<String>,
     keys: &mut Taken<[u8; 32]>,
+    sources: &mut Taken<String>,
 ) -> Option<IntegrationConfig> {
     let name = section.name("name");
     if let Some(name) = &name
@@ -96,37 +112,9 @@ fn integration(
         default_severity: level(section, "default_severity"),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
-        settings: Settings {
-            group_mode: if section.choice("group_mode") == Some("group") { GroupMode::Group } else { GroupMode::Alert },
-            no_data_severity: level(section, "no_data_severity"),
-            grafana_hmac: signed::read(section),
-            assignment: assignment(section),
-            ..Settings::default()
-        },
+        settings: settings::read(section, sources),
     };
     name.map(|_| config)
-}
-
-/// Who is called by TaskCall incidents that name nobody.
-fn assignment(section: &Section) -> Option<Assignment> {
-    const NAMES: [&str; 3] = ["service_ref", "policy_refs", "user_refs"];
-    if !section.has("assignment") {
-        return None;
-    }
-    let entry = section.section("assignment");
-    let (policy_refs, user_refs) = (entry.texts("policy_refs"), entry.texts("user_refs"));
-    for (name, list) in [("policy_refs", &policy_refs), ("user_refs", &user_refs)] {
-        if list.len() > ASSIGNED_MAX {
-            let wrong = Wrong::value(format!("{} entries", list.len())).code("range");
-            entry.error(name, wrong.hint(format!("at most {ASSIGNED_MAX} are called")));
-        }
-    }
-    let assignment = Assignment { service_ref: entry.text("service_ref"), policy_refs, user_refs, responders: None };
-    if !NAMES.into_iter().any(|name| entry.has(name)) && !entry.is_broken() {
-        let wrong = Wrong::value("nobody is named").code("missing");
-        entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
-    }
-    (assignment != Assignment::default()).then_some(assignment)
 }
 
 fn level(section: &Section, key: &str) -> Option<Severity> {

@@ -100,15 +100,20 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &["squadcast", "taskcall", "alertmanager", "grafana"];
-const DIALECTS_LATER: &[&str] = &[
+const DIALECTS: &[&str] = &[
+    "squadcast",
     "incidentio_v1",
     "incidentio_v2",
     "incidentio_alert",
+    "taskcall",
+    "alertmanager",
+    "grafana",
+    "opsgenie",
+];
+const DIALECTS_LATER: &[&str] = &[
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
-    "opsgenie",
     "datadog",
     "sns",
     "cloudevents",
@@ -118,10 +123,22 @@ const DIALECTS_LATER: &[&str] = &[
     "checkmk",
     "generic",
 ];
+/// Categories of incident.io's statuses (contracts/incident-io.md 3).
+const CATEGORIES: &[&str] = &["triage", "declined", "merged", "canceled", "live", "learning", "paused", "closed"];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
-pub(super) const KINDS: &[&str] = &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "alertmanager"];
+pub(super) const KINDS: &[&str] = &[
+    "webhook",
+    "squadcast",
+    "stdout",
+    "pagerduty",
+    "taskcall",
+    "incidentio",
+    "incidentio_alert",
+    "alertmanager",
+    "opsgenie",
+];
 /// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "opsgenie", "cloudevents"];
+const KINDS_LATER: &[&str] = &["cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{
@@ -281,14 +298,76 @@ pub(super) const ROWS: &[Row] = &[
         Text("true"),
         "Refuse events without a description where the dialect demands one.",
     ),
-    later("integrations[].default_severity_id", "incident.io intake without an incident.io upstream."),
-    later("integrations[].severities", "incident.io intake without an incident.io upstream."),
-    later("integrations[].incident_statuses", "incident.io intake without an incident.io upstream."),
+    row(
+        "integrations[].default_severity_id",
+        Shape::Text,
+        Absent,
+        "incident.io dialects: the severity of an incident that names none; without it one must be named but for triage and declined.",
+    ),
+    row(
+        "integrations[].severities",
+        Sections(1, 100),
+        Absent,
+        "incident.io dialects: the account's severities. They are served to its clients, and no other id is taken; without them any is.",
+    ),
+    row("integrations[].severities[].id", Shape::Text, Required, "Its id; unique."),
+    row("integrations[].severities[].name", Shape::Text, Required, "Its name."),
+    row(
+        "integrations[].severities[].rank",
+        Count(0, 1_000_000),
+        Required,
+        "Its place among them: a lower rank is less severe. Unique.",
+    ),
+    row(
+        "integrations[].incident_statuses",
+        Sections(1, 100),
+        Absent,
+        "incident.io dialects: the account's statuses. They are served to its clients, and say which edit resolves an incident.",
+    ),
+    row("integrations[].incident_statuses[].id", Shape::Text, Required, "Its id; unique."),
+    row("integrations[].incident_statuses[].name", Shape::Text, Required, "Its name."),
+    row(
+        "integrations[].incident_statuses[].category",
+        Choice(CATEGORIES, &[]),
+        Required,
+        "What it means: closed, declined, canceled, merged and learning end an incident; triage, live and paused do not.",
+    ),
     row(
         "integrations[].success_status",
         Count(200, 299),
         Text("202"),
         "Status of an accepted event in the Squadcast dialect.",
+    ),
+    row(
+        "integrations[].alert_sources",
+        Sections(1, 1_000),
+        Absent,
+        "incident.io alert events: the sources that send for this integration, each with a secret of its own.",
+    ),
+    row(
+        "integrations[].alert_sources[].id",
+        Shape::Text,
+        Required,
+        "The id in the source's URL: letters, digits, - and _. Unique over all integrations.",
+    ),
+    row(
+        "integrations[].alert_sources[].kind",
+        Choice(&["http", "alertmanager", "http_custom"], &[]),
+        Text("http"),
+        "The form of its bodies, the word before the id in its URL. Only http is served so far; the others are answered 404.",
+    ),
+    row(
+        "integrations[].alert_sources[].secret",
+        Secret,
+        Absent,
+        "The source's secret; each entry has exactly one of secret and secret_file.",
+    ),
+    row("integrations[].alert_sources[].secret_file", File, Absent, "A file that holds it."),
+    row(
+        "integrations[].alert_sources[].require_dedup_key",
+        Switch,
+        Text("false"),
+        "Refuse events without a deduplication_key; by default one is derived from the source and the title.",
     ),
     row(
         "integrations[].group_mode",
@@ -322,7 +401,6 @@ pub(super) const ROWS: &[Row] = &[
         Absent,
         "The header with the time that is signed too; more than 5 minutes off it is refused. None by default.",
     ),
-    later("integrations[].alert_sources", "incident.io alert events."),
     row(
         "integrations[].assignment",
         Section,
@@ -581,10 +659,13 @@ pub(super) fn is_name(word: &str) -> bool {
     ROWS.iter().any(|row| row.name() == word)
 }
 
-/// The section that a key belongs to, if there is only one.
+/// The section that a key belongs to, if there is only one, or one above all others.
 pub(super) fn home_of(word: &str) -> Option<&'static str> {
-    let mut homes = ROWS.iter().filter(|row| row.name() == word);
-    let home = homes.next()?.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+    let homes = || ROWS.iter().filter(|row| row.name() == word).map(|row| row.path);
+    let depth = |path: &str| path.matches('.').count();
+    let highest = homes().map(depth).min()?;
+    let mut homes = homes().filter(|path| depth(path) == highest);
+    let home = homes.next()?.rsplit_once('.').map_or("", |(parent, _)| parent);
     homes.next().is_none().then_some(home)
 }
 

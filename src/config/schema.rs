@@ -58,6 +58,7 @@ fn rules(path: &str) -> Vec<(&'static str, Value)> {
     let has = |key: &str| json!({ "required": [key] });
     match path {
         "integrations[].keys[]" => vec![("oneOf", json!([has("key"), has("key_file"), has("key_sha256")]))],
+        "integrations[].alert_sources[]" => vec![("oneOf", json!([has("secret"), has("secret_file")]))],
         "integrations[].rate_limit" => vec![("dependencies", json!({ "burst": ["events_per_second"] }))],
         "upstreams[].responders[]" => vec![("oneOf", json!([has("id"), has("name"), has("username")]))],
         "upstreams[]" => {

@@ -207,7 +207,10 @@ pub(super) fn share(upstreams: &mut [UpstreamConfig], sections: &[Section], inte
             let wrong = Wrong::value("no integration sends to this upstream").code("unused");
             section.warning("name", wrong.hint("name it under an integration's upstreams, or remove it"));
         }
-        upstream.shared = count > 1;
+        // Keys of different alert sources are different: at one source upstream they would meet.
+        let sources = integrations.iter().filter(|integration| integration.upstreams.contains(&upstream.name));
+        let sources = sources.map(|integration| integration.settings.alert_sources.len()).sum::<usize>();
+        upstream.shared = count > 1 || (upstream.kind == Kind::IncidentIoAlert && sources > 1);
         if count > 1 && upstream.mode == Mode::Verbatim {
             let message = format!("{count} integrations send to it: keys become integration:dialect:key");
             let wrong = Wrong::value(message).code("shared_keys");

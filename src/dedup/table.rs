@@ -232,6 +232,8 @@ pub(super) const HAS_LINE: Flag = Flag(1 << 59);
 pub(super) const UNDELIVERED: Flag = Flag(1 << 60);
 /// Seen again since the log was told.
 pub(super) const TOUCHED: Flag = Flag(1 << 61);
+/// The key creates once (contracts 5.3).
+pub(super) const CREATES_ONCE: Flag = Flag(1 << 62);
 
 impl Entry {
     /// A key that is claimed for the first time.
@@ -257,6 +259,11 @@ impl Entry {
     /// A tombstone of an unknown resolve.
     pub(super) fn is_unknown(&self) -> bool {
         self.state() == Some(State::Resolved) && self.generation == 0
+    }
+
+    /// When its incident came to be.
+    pub(super) fn made_at_s(&self) -> u32 {
+        Uid(u128::from(self.iid[0]) << 64 | u128::from(self.iid[1])).made_at().seconds()
     }
 
     pub(super) fn last_seen_s(&self) -> u32 {
@@ -295,7 +302,7 @@ impl Entry {
 
     /// Puts the incident; the flags stay.
     pub(super) fn put(&mut self, incident: &Incident) {
-        let flags = self.bits & (IN_FLIGHT.0 | HAS_LINE.0 | UNDELIVERED.0 | TOUCHED.0);
+        let flags = self.bits & (IN_FLIGHT.0 | HAS_LINE.0 | UNDELIVERED.0 | TOUCHED.0 | CREATES_ONCE.0);
         let severity = incident.severity.map_or(0, Severity::level);
         self.iid = [(incident.iid.0 >> 64) as u64, incident.iid.0 as u64];
         self.bits = incident.number & NUMBER_MASK

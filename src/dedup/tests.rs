@@ -296,3 +296,34 @@ fn only_a_higher_severity_is_forwarded_and_it_becomes_durable() {
     assert_eq!(incident.unwrap().severity, Severity::new(5));
     assert_eq!(run(&dedup, &targets, at(5)).0, Outcome::Duplicate);
 }
+
+#[test]
+fn a_key_that_creates_once_holds_from_its_creation_whatever_becomes_of_its_incident() {
+    const ONCE: Rules = Rules { life: KeyLife::CreateOnce, has_ids: true, ..RULES };
+    let (after, _) = dedup(100);
+    let (dedup, targets) = dedup(100);
+    let at = |seconds: i64, action| Event {
+        received_at: Micros(Micros::now().0 + seconds * 1_000_000),
+        family: crate::vendor::CREATE_ONCE_FAMILY.into(),
+        ..said("k", action)
+    };
+    let claim = |dedup: &Arc<Dedup>, event: Event| match dedup.claim(&event, &targets, ONCE) {
+        Claimed::Absorbed { outcome, incident } => (outcome, incident.map(|incident| incident.iid)),
+        Claimed::Owned(claim, _) => (claim.outcome, Some(commit(dedup, event, claim).iid)),
+        _ => panic!("nobody else claims, and nothing is refused"),
+    };
+    let (_, first) = claim(&dedup, at(0, Action::Trigger));
+    assert_eq!(claim(&dedup, at(1, Action::Resolve)), (Outcome::Resolved, first));
+    // Far beyond the minute that a resolved incident is remembered.
+    dedup.expire(at(3000, Action::Trigger).received_at);
+    assert_eq!(claim(&dedup, at(3000, Action::Trigger)), (Outcome::Replayed, first));
+    dedup.each(&mut |key, incident, at| after.restore(key, incident, at));
+    dedup.each_row(&mut |row| after.restore_row(row));
+    for dedup in [&dedup, &after] {
+        dedup.expire(at(3500, Action::Trigger).received_at);
+        assert_eq!(claim(dedup, at(3500, Action::Trigger)), (Outcome::Replayed, first), "after a start, too");
+        let (outcome, second) = claim(dedup, at(3700, Action::Trigger));
+        assert_eq!(outcome, Outcome::Created);
+        assert_ne!(second, first);
+    }
+}

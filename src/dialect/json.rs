@@ -4,6 +4,7 @@
 //! The tape keeps no number text. Where it matters (keys, tags) and the number is no plain 64-bit integer,
 //! the text is taken from the original bytes with `serde_json`'s `RawValue`, on that rare way alone.
 
+mod digest;
 pub mod glance;
 pub mod list;
 
@@ -219,11 +220,6 @@ impl<'d> Value<'d> {
         })
     }
 
-    /// The last member of that name: repeated names are allowed, the last one wins (contracts 2.4).
-    pub fn member(self, name: &str) -> Option<Value<'d>> {
-        self.members().filter(|(member, _)| *member == name).last().map(|(_, value)| value)
-    }
-
     /// The elements in order; nothing when it is no array.
     pub fn elements(self) -> impl Iterator<Item = Value<'d>> {
         let mut rest = match self.nodes.first() {
@@ -231,10 +227,15 @@ impl<'d> Value<'d> {
             _ => &[],
         };
         std::iter::from_fn(move || {
-            let (element, tail) = rest.split_at_checked(rest.first().map(span_of)?)?;
+            let (value, tail) = rest.split_at_checked(rest.first().map(span_of)?)?;
             rest = tail;
-            Some(Value { nodes: element })
+            Some(Value { nodes: value })
         })
+    }
+
+    /// The last member of that name: repeated names are allowed, the last one wins (contracts 2.4).
+    pub fn member(self, name: &str) -> Option<Value<'d>> {
+        self.members().filter(|(member, _)| *member == name).last().map(|(_, value)| value)
     }
 
     /// Members of an object or elements of an array, repeated names counted.

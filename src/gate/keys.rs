@@ -28,6 +28,7 @@ pub struct Keys {
 
 /// An alert source: its id is no secret.
 pub struct Source {
+    kind: Arc<str>,
     secret: Words,
     integration: Arc<Integration>,
 }
@@ -36,6 +37,11 @@ impl Source {
     /// Whether this is its secret; constant time.
     pub fn is_secret(&self, presented: &str) -> bool {
         presented.len() <= KEY_BYTES_MAX && same(&self.secret, &words(&hash_of(presented)))
+    }
+
+    /// Of which kind its bodies are.
+    pub fn kind(&self) -> &str {
+        &self.kind
     }
 
     pub fn integration(&self) -> &Arc<Integration> {
@@ -54,7 +60,8 @@ impl Keys {
             for source in &integration.config.settings.alert_sources {
                 let secret = words(&source.secret_hash);
                 let integration = Arc::clone(&integration);
-                keys.sources.insert(Arc::clone(&source.id), Source { secret, integration });
+                let kind = Arc::clone(&source.kind);
+                keys.sources.insert(Arc::clone(&source.id), Source { kind, secret, integration });
             }
         }
         keys

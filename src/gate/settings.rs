@@ -14,6 +14,8 @@ pub struct Settings {
     pub severities: Vec<SeverityRow>,
     /// incident.io: the statuses that are served and known; they say which one closes an incident.
     pub incident_statuses: Vec<StatusRow>,
+    /// incident.io: statuses by which the integration's upstreams end incidents.
+    pub closed_status_ids: Vec<Arc<str>>,
     /// incident.io alert events: the sources whose secrets this integration knows.
     pub alert_sources: Vec<AlertSource>,
     /// TaskCall: who is called by an incident that names nobody.
@@ -60,4 +62,6 @@ pub struct AlertSource {
     pub kind: Arc<str>,
     /// SHA-256 of its secret.
     pub secret_hash: [u8; 32],
+    /// Refuse events that name no key.
+    pub require_dedup_key: bool,
 }

@@ -1,13 +1,19 @@
 //! Answers: the headers that every one carries (INTERFACE 4) around the body a dialect writes.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
 use super::headers::value;
 use super::{Ended, Known, Trail};
-use crate::dialect::{self, Dialect, Ending, Replying, RequestIdForm};
+use crate::dialect::{self, Dialect, Ending, Limited, Replying, RequestIdForm};
+use crate::event::Micros;
 use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
 
@@ -36,8 +42,12 @@ pub(super) struct RequestId {
 
 impl RequestId {
     pub(super) fn new(form: RequestIdForm) -> Self {
+        Self::of(fastrand::u128(..), form)
+    }
+
+    fn of(id: u128, form: RequestIdForm) -> Self {
         let mut text = [0; 36];
-        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(fastrand::u128(..).to_le_bytes()) {
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id.to_be_bytes()) {
             *pair = HEX[usize::from(byte)];
         }
         if form == RequestIdForm::Hex {
@@ -55,6 +65,14 @@ impl RequestId {
     pub(super) fn as_str(&self) -> &str {
         self.text.get(..usize::from(self.length)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
+}
+
+/// The id of a request whose event was taken, of a dialect whose ids tell how that ended.
+pub(super) fn telling_id(known: &Known, ended: &[Ended]) -> RequestId {
+    let endings: Vec<_> = ended.iter().map(|one| one.ending(None)).collect();
+    let random = fastrand::u128(..);
+    let id = known.dialect.telling_id(&replying(known, &endings, ""), Micros::now(), random);
+    RequestId::of(id, RequestIdForm::Telling)
 }
 
 /// The two digits of each byte.
@@ -107,17 +125,7 @@ impl Headers {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_id: &str) -> Response<Full<Bytes>> {
-    let config = &known.integration.config;
-    let reply = |endings: &[Ending<'_>]| {
-        known.dialect.reply(&Replying {
-            endpoint: known.route.endpoint,
-            endings,
-            success: StatusCode::from_u16(config.success_status).unwrap_or(StatusCode::ACCEPTED),
-            request_id,
-            integration: &config.name,
-            settings: &config.settings,
-        })
-    };
+    let reply = |endings: &[Ending<'_>]| known.dialect.reply(&replying(known, endings, request_id));
     let ended = trail.ended.as_slice();
     let (status, body) = match ended {
         [one] => reply(&[one.ending(trail.view.as_ref().map(|view| &***view))]),
@@ -130,6 +138,31 @@ pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_
     response
 }
 
+fn replying<'a>(known: &'a Known, endings: &'a [Ending<'a>], request_id: &'a str) -> Replying<'a> {
+    let config = &known.integration.config;
+    Replying {
+        endpoint: known.route.endpoint,
+        endings,
+        success: StatusCode::from_u16(config.success_status).unwrap_or(StatusCode::ACCEPTED),
+        request_id,
+        integration: &config.name,
+        settings: &config.settings,
+    }
+}
+
+/// The answer of a dialect that tells how long its answers took.
+pub(super) fn timed(dialect: &dyn Dialect, response: Response<Full<Bytes>>, took: Duration) -> Response<Full<Bytes>> {
+    let (mut head, mut body) = response.into_parts();
+    // It stands there whole.
+    let mut context = Context::from_waker(Waker::noop());
+    let bytes = match Pin::new(&mut body).poll_frame(&mut context) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    };
+    let bytes = dialect.timed(bytes, took, &mut head.headers);
+    Response::from_parts(head, Full::new(bytes))
+}
+
 /// The outcome of all events, or `mixed` where they differ.
 fn outcome_word(ended: &[Ended]) -> Option<&'static str> {
     let mut outcomes = ended.iter().filter_map(|one| one.outcome);
@@ -139,13 +172,22 @@ fn outcome_word(ended: &[Ended]) -> Option<&'static str> {
 
 pub(super) fn refused(
     dialect: Option<&dyn Dialect>,
+    who: &str,
     limit: Option<Rate>,
     refusal: &Refusal,
     request_id: &str,
 ) -> Response<Full<Bytes>> {
     let class = refusal.reason.class();
+    // Jitter, so that those refused together do not come back together.
+    let retry_after_s = refusal.retry_after_s.map(|base| base.saturating_add(fastrand::u32(0..=(base / 2).max(1))));
+    let mut beside = HeaderMap::new();
     let (status, body) = match dialect {
         Some(dialect) if refusal.challenges => (StatusCode::UNAUTHORIZED, dialect.error(refusal, request_id)),
+        Some(dialect) if class == Class::Overload => {
+            let retry_after_s = retry_after_s.unwrap_or_default();
+            let limited = Limited { integration: who, rate: limit, retry_after_s, now: Micros::now() };
+            (dialect.status(class), dialect.limited(refusal, request_id, &limited, &mut beside))
+        }
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
         None => {
             let none = if class == Class::NoRoute { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
@@ -156,8 +198,7 @@ pub(super) fn refused(
     };
     let mut response = build(status, body, request_id);
     let headers = response.headers_mut();
-    // Jitter, so that those refused together do not come back together.
-    let retry_after_s = refusal.retry_after_s.map(|base| base.saturating_add(fastrand::u32(0..=(base / 2).max(1))));
+    headers.extend(beside);
     if let (Some(base), Some(seconds)) = (refusal.retry_after_s, retry_after_s) {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         if let Some(rate) = limit {
@@ -187,7 +228,7 @@ pub fn panicked() -> Answer {
     let request_id = RequestId::new(RequestIdForm::Hex);
     let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
     tracing::error!(request_id = request_id.as_str(), "a request ended in a defect of ours");
-    Answer { response: refused(None, None, &refusal, request_id.as_str()), close: false, leaves: false }
+    Answer { response: refused(None, "", None, &refusal, request_id.as_str()), close: false, leaves: false }
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ impl Intake {
                 progress.refuse(place, None, refusal, trail);
             }
             (Err(Unaddressed::Unknown), _) => progress.absorb(in_batch, Outcome::Unknown, ticket),
-            (Err(Unaddressed::Absorbed(outcome)), _) => progress.absorb(in_batch, outcome, ticket),
+            (Err(Unaddressed::Absorbed(outcome, _)), _) => progress.absorb(in_batch, outcome, ticket),
         }
         None
     }

@@ -68,7 +68,7 @@ impl Intake {
     }
 
     fn may_send(&self, came: &Came, known: &Known, body: &CappedBody) -> Result<(), Refusal> {
-        known.integration.allows(known.dialect.name(), came.source)?;
+        known.integration.allows(&known.allowed_as(), came.source)?;
         body::precheck(Some(body.bytes().len() as u64), known.event_bytes_max(&self.terms.load().limits))?;
         known.integration.take_request(came.at)
     }

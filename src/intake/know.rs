@@ -134,6 +134,7 @@ fn presented<'t>(
             let Some(source) = terms.keys.source(id) else {
                 return Err(Refusal::new(Reason::NoRoute, "no such alert source"));
             };
+            is_of_kind(matched, source.kind())?;
             let token = query.and_then(|query| {
                 form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, value)| value)
             });
@@ -145,6 +146,23 @@ fn presented<'t>(
         }
         Credentials::Path | Credentials::Body(_) => Ok(None),
     }
+}
+
+/// Whether the path is the one of the source's kind, and somebody reads it.
+fn is_of_kind(matched: &Matched<'_>, kind: &str) -> Result<(), Refusal> {
+    // The kind stands in the path: written out in its own route, else before the id.
+    let asked = match matched.args.as_slice() {
+        [asked, _] => asked,
+        _ => matched.route.endpoint.rsplit('/').next().unwrap_or_default(),
+    };
+    if asked != kind {
+        return Err(Refusal::new(Reason::NoRoute, "this alert source is of another kind: its own URL names it"));
+    }
+    if matched.args.len() > 1 {
+        let message = "alert sources of this kind are served by a later version; http is";
+        return Err(Refusal::new(Reason::NoRoute, message));
+    }
+    Ok(())
 }
 
 /// The key that an `Authorization` presents by one of these schemes.

@@ -141,6 +141,12 @@ pub(super) fn tag_json(tag: &Tag<'_>) -> String {
     if is_json { tag.value.to_string() } else { quoted(&tag.value) }
 }
 
+/// The same, with lists and objects as what they are.
+pub(super) fn tag_value(tag: &Tag<'_>) -> String {
+    let is_whole = tag.kind == TagType::Json && serde_json::from_str::<serde::de::IgnoredAny>(&tag.value).is_ok();
+    if is_whole && !tag.bare { tag.value.to_string() } else { tag_json(tag) }
+}
+
 /// Tags as a list of words: bare ones by name, others as `name:value`.
 pub(super) fn tag_words(said: &Said<'_>) -> Vec<String> {
     let word = |(name, tag): &(Cow<'_, str>, Tag<'_>)| {

@@ -17,7 +17,9 @@ fn each_kind_has_one_sink_at_most() {
 #[test]
 fn what_a_sink_expresses_it_encodes() {
     for sink in SINKS {
-        let upstream = samples::upstream("up", sink.kind());
+        let mut upstream = samples::upstream("up", sink.kind());
+        // Without it an incident.io cannot be told of a resolve: a warning of the configuration.
+        upstream.vendor.closed_status_id = Some("closed".into());
         for (action, endpoint) in [
             (Action::Trigger, "v2/incidents/api"),
             (Action::Acknowledge, "acknowledge"),
