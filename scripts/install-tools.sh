@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # command:package
-needed=(curl:curl openssl:openssl testssl:testssl.sh sslscan:sslscan python3:python3 promtool:prometheus strace:strace valgrind:valgrind mkfs.ext4:e2fsprogs)
+needed=(curl:curl openssl:openssl testssl:testssl.sh sslscan:sslscan python3:python3 promtool:prometheus strace:strace valgrind:valgrind prometheus-alertmanager:prometheus-alertmanager mkfs.ext4:e2fsprogs)
 missing=()
 for pair in "${needed[@]}"; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")

@@ -59,7 +59,7 @@ pub struct Claim {
     pub outcome: Outcome,
     /// Upstreams the event goes to; empty when it changes the proxy's state alone.
     pub targets: Targets,
-    /// It changes an incident that is addressed by id, and does not begin one.
+    /// What is shown of an incident that is addressed by id goes on from what was shown before.
     pub continues: bool,
     /// Of an incident that its senders address by id.
     pub scope: Option<Scope>,

@@ -31,6 +31,7 @@ mod reference;
 mod report;
 mod schema;
 mod show;
+mod signed;
 mod tell;
 mod tree;
 mod units;

@@ -59,12 +59,23 @@ pub struct Rules {
     pub has_ids: bool,
     /// The state of the incident that the statement addresses by id.
     pub addressed: Option<StateKey>,
+    /// An `admin` statement that makes a new incident: the state whose view that one begins with.
+    pub opens_from: Option<StateKey>,
 }
 
 impl Rules {
     /// Of a dialect whose incidents have keys alone.
     pub const fn keyed(life: KeyLife, policy: Policy) -> Self {
-        Self { life, policy, notes: false, needs_open: false, closes: false, has_ids: false, addressed: None }
+        Self {
+            life,
+            policy,
+            notes: false,
+            needs_open: false,
+            closes: false,
+            has_ids: false,
+            addressed: None,
+            opens_from: None,
+        }
     }
 }
 
@@ -141,6 +152,9 @@ impl Dedup {
     /// Decides an event and, where that must become durable, claims its key. `targets` are the upstreams
     /// of the event's integration.
     pub fn claim(self: &Arc<Self>, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
+        if let Some(from) = rules.opens_from {
+            return self.claim_opened(from, event, targets, rules);
+        }
         let Some(key) = rules.addressed.or_else(|| event.state_key()) else {
             return self.claim_nothing(event, targets, rules, false);
         };
@@ -306,6 +320,25 @@ impl Dedup {
         let mut claimed = self.owned(Some(key), decision, Some(incident), Arc::clone(targets));
         if let Claimed::Owned(claim, _) = &mut claimed {
             claim.scope = Some(Scope::of(&event.integration, &event.family));
+        }
+        claimed
+    }
+
+    /// A new incident that an operation on another one makes. That one stays as it is, so it is not claimed.
+    fn claim_opened(self: &Arc<Self>, from: StateKey, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
+        let addressed = rules.addressed.and_then(|key| self.incident(key));
+        if rules.needs_open && addressed.is_none_or(|incident| incident.state == State::Resolved) {
+            return Claimed::NotOpen;
+        }
+        let decision = Decision { outcome: Outcome::Forwarded, change: Change::Open, forward: Forward::Everywhere };
+        let Some(mut incident) = self.next(None, decision, event) else {
+            return Claimed::Absorbed { outcome: Outcome::Noop, incident: None };
+        };
+        let from = self.incident(from);
+        incident.severity = from.and_then(|incident| incident.severity);
+        let mut claimed = self.claim_by_id(incident, decision, event, targets);
+        if let Claimed::Owned(claim, _) = &mut claimed {
+            claim.continues = from.is_some();
         }
         claimed
     }

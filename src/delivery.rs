@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::claim::{ById, Position, Targets};
+use crate::claim::{ById, Position, Scope, Targets};
 use crate::dedup::{self, Dedup};
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
 use crate::gate::{Integration, IntegrationConfig, Whom};
@@ -250,6 +250,10 @@ impl Whom for ByStatement {
     fn targets(&self, event: &Event) -> &Targets {
         self.0.targets(Statement::of(event))
     }
+
+    fn is_done(&self, event: &Event) -> bool {
+        self.0.is_done(Statement::of(event))
+    }
 }
 
 /// `dedup` as the forwarder knows it: a lane with a key has that key's state key.
@@ -266,6 +270,11 @@ impl forward::States for States {
 
     fn current(&self, lane: LaneKey) -> Option<Incident> {
         self.0.incident(StateKey(lane.0))
+    }
+
+    fn by_number(&self, integration: &str, family: &str, number: u64) -> Option<(LaneKey, Uid)> {
+        let row = self.0.by_number(Scope::of(integration, family), number)?;
+        Some((LaneKey(row.key.0), row.iid))
     }
 }
 

@@ -2,7 +2,6 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
@@ -13,17 +12,28 @@ use crate::gate::{Rate, Settings};
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
+mod alertmanager;
 mod incidentio;
 pub mod json;
 mod records;
 mod route;
 mod squadcast;
+mod taskcall;
+mod text;
 
 pub use records::{Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
-pub static DIALECTS: &[&dyn Dialect] = &[&squadcast::Squadcast, &incidentio::V1, &incidentio::V2, &incidentio::Alert];
+pub static DIALECTS: &[&dyn Dialect] = &[
+    &squadcast::Squadcast,
+    &incidentio::V1,
+    &incidentio::V2,
+    &incidentio::Alert,
+    &taskcall::TaskCall,
+    &alertmanager::ALERTMANAGER,
+    &alertmanager::GRAFANA,
+];
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -114,6 +124,13 @@ pub struct Judged {
     pub needs_open: bool,
     /// An `admin` statement that ends the incident here (a merge).
     pub closes: bool,
+    /// An `admin` statement on an incident that makes a new one out of it (an unmerge): that one is what the answer shows.
+    pub opens: bool,
+    /// Another incident that it speaks of: it must be known here, unless the statement `opens` one.
+    pub other: Option<Target>,
+    /// What the integration's settings add to the body, as JSON: stored with the event, and given back to the decoder as
+    /// its envelope.
+    pub fills: Option<Bytes>,
     /// What it changes of the incident's view; only of dialects that keep one.
     pub view: Option<Box<View>>,
 }
@@ -129,8 +146,20 @@ impl Judged {
             notes: false,
             needs_open: false,
             closes: false,
+            opens: false,
+            other: None,
+            fills: None,
             view: None,
         }
+    }
+
+    /// With the severity of an integration where it names none. An update that names none changes none.
+    #[must_use]
+    pub fn or_severity(self, default: Option<Severity>) -> Self {
+        if self.action == Action::Update {
+            return self;
+        }
+        Self { severity: self.severity.or(default), ..self }
     }
 }
 
@@ -140,16 +169,28 @@ pub type Faults = Vec<String>;
 /// A batch body, taken apart.
 #[derive(Debug, Default)]
 pub struct Split {
-    /// The body without the list of its elements, as JSON; at most one event's limit.
-    pub envelope: Bytes,
-    /// Where each element stands in the body.
-    pub elements: Vec<Range<usize>>,
+    /// The body without the list of its elements, as JSON; at most one event's limit. `None`: no element needs it.
+    pub envelope: Option<Bytes>,
+    /// The text of each element: JSON by its syntax, to be parsed yet.
+    pub elements: Vec<Bytes>,
+    /// How deep the elements stand in the body; their nesting is counted from its top.
+    pub levels: usize,
+    /// How many more the sender says there were.
+    pub left_out: u64,
+}
+
+/// What a batch is held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub elements: usize,
+    /// Of one event, and of what is said of all.
+    pub event_bytes: usize,
 }
 
 /// How one event of a request ended, for the answer.
 #[derive(Clone, Copy)]
 pub struct Ending<'a> {
-    /// `None`: this element of a batch was no event; it is kept as a dead letter.
+    /// `None`: this element of a batch was refused alone; what is no event is kept as a dead letter.
     pub outcome: Option<Outcome>,
     pub incident: Option<&'a Incident>,
     pub key: Option<&'a Key>,
@@ -168,6 +209,13 @@ pub struct Replying<'a> {
     pub request_id: &'a str,
     pub integration: &'a str,
     pub settings: &'a Settings,
+}
+
+impl Replying<'_> {
+    /// The wall clock: of few answers.
+    pub fn now(&self) -> Micros {
+        Micros::now()
+    }
 }
 
 /// What a question is about.
@@ -254,6 +302,16 @@ pub trait Dialect: Sync {
         after
     }
 
+    /// The same, told when it was said. The default does not care.
+    fn fold_at(&self, before: View, said: View, _at: Micros) -> View {
+        self.fold(before, said)
+    }
+
+    /// An `admin` statement that none of an integration's upstreams does is refused; else it is absorbed.
+    fn refuses_what_nobody_does(&self) -> bool {
+        false
+    }
+
     /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
     fn takes_unknown_targets(&self) -> bool {
         false
@@ -281,11 +339,19 @@ pub trait Dialect: Sync {
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults>;
 
+    /// Whether a batch body is its sender's, where that can be seen by the body alone. The default: its key is enough.
+    ///
+    /// # Errors
+    /// A refusal of class unauthenticated.
+    fn verify(&self, _asked: &Asked<'_>, _body: &[u8], _now: Micros) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Takes a batch body apart; of routes that take one.
     ///
     /// # Errors
     /// The body is no JSON, or no batch of this dialect.
-    fn split(&self, _endpoint: &str, _body: &Bytes) -> Result<Split, SplitError> {
+    fn split(&self, _asked: &Asked<'_>, _body: &Bytes, _most: Most) -> Result<Split, SplitError> {
         Err(SplitError::Faults(vec!["body: this route takes one event".into()]))
     }
 
@@ -338,6 +404,8 @@ pub enum SplitError {
     Faults(Faults),
     /// What it says of all its events is larger than one event may be.
     EnvelopeTooLarge,
+    /// More elements than [`Most::elements`].
+    TooMany,
 }
 
 /// The status of a refusal where a dialect's senders want no other: its key stands in the path.
@@ -446,13 +514,17 @@ mod tests {
     }
 
     #[test]
-    fn every_dialect_answers_every_reason_with_a_json_object_that_names_the_request() {
+    fn every_dialect_answers_every_reason_with_a_json_object() {
         for dialect in DIALECTS {
             for reason in Reason::all() {
                 let refusal = Refusal::new(reason, "because").with_errors(vec!["a: b".into()]);
                 let body = dialect.error(&refusal, "r1");
                 let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-                assert_eq!(body["request_id"], "r1", "{} {}", dialect.name(), reason.label());
+                // Where its form has a place for it; each answer's head has it.
+                if let Some(named) = body.get("request_id").or(body.get("requestId")) {
+                    assert_eq!(named, "r1", "{} {}", dialect.name(), reason.label());
+                }
+                assert!(body.is_object(), "{} {}", dialect.name(), reason.label());
                 assert!(dialect.status(reason.class()).as_u16() >= 400);
             }
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -316,16 +317,31 @@ pub enum TagType {
 }
 
 /// A tag (contracts 3.2). `color` is `#RGB` or `#RRGGBB` as written; absent stays absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag<'a> {
     pub value: Cow<'a, str>,
-    #[serde(rename = "type")]
     pub kind: TagType,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub color: Option<Cow<'a, str>>,
     /// A list-style tag that has a name and no value.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub bare: bool,
+}
+
+impl Serialize for Tag<'_> {
+    /// `{"value", "type", "color"}`, without a colour where there is none; of a bare one `{"bare": true}`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { value, kind, color, bare } = self;
+        let mut tag = serializer.serialize_struct("Tag", 3)?;
+        if *bare {
+            tag.serialize_field("bare", bare)?;
+            return tag.end();
+        }
+        tag.serialize_field("value", value)?;
+        tag.serialize_field("type", kind)?;
+        if let Some(color) = color {
+            tag.serialize_field("color", color)?;
+        }
+        tag.end()
+    }
 }
 
 /// A coercion or truncation that was done; `path` names the member (contracts 3.1).

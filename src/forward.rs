@@ -160,7 +160,7 @@ pub trait States: Send + Sync {
     }
 
     /// The lane and generation of the incident that an integration knows by this number.
-    fn by_number(&self, _integration: &str, _number: u64) -> Option<(LaneKey, Uid)> {
+    fn by_number(&self, _integration: &str, _family: &str, _number: u64) -> Option<(LaneKey, Uid)> {
         None
     }
 }

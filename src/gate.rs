@@ -4,6 +4,7 @@
 mod keys;
 mod rate;
 mod settings;
+mod signature;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 pub use keys::Keys;
 pub use rate::Rate;
-pub use settings::{AlertSource, Settings, SeverityRow, StatusRow};
+pub use settings::{AlertSource, GroupMode, Settings, SeverityRow, StatusRow};
+pub use signature::Signature;
 use tokio::time::Instant;
 
 use crate::claim::{Admitted, Claim, Pacing, Targets};
@@ -62,12 +64,19 @@ pub struct IntegrationConfig {
 pub trait Whom: Send + Sync {
     /// The upstreams that can be told this event, in configured order.
     fn targets(&self, event: &Event) -> &Targets;
+
+    /// Whether one of them does what the event asks for, and does not merely record it.
+    fn is_done(&self, event: &Event) -> bool;
 }
 
 impl Whom for Targets {
     /// All of them, whatever it says.
     fn targets(&self, _event: &Event) -> &Targets {
         self
+    }
+
+    fn is_done(&self, _event: &Event) -> bool {
+        !self.is_empty()
     }
 }
 
@@ -97,6 +106,11 @@ impl Integration {
     /// The upstreams that can be told this event.
     pub fn targets(&self, event: &Event) -> &Targets {
         self.whom.targets(event)
+    }
+
+    /// Whether one of its upstreams does what the event asks for, and does not merely record it.
+    pub fn is_done(&self, event: &Event) -> bool {
+        self.whom.is_done(event)
     }
 
     /// Whether this integration may send in one of these dialects from `source` (contracts 2.2).

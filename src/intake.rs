@@ -34,7 +34,7 @@ use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Asked, Dialect, Ending, Judged, Route, Rules, Takes, json};
-use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Tolerated, Uid};
+use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Target, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
@@ -114,6 +114,13 @@ impl Trail {
         self.ended.push(ended);
     }
 
+    /// Of many events now this one is being decided, by its place among those that are watched.
+    fn turn_to(&mut self, place: usize) {
+        if let Some(watched) = &mut self.watched {
+            watched.turn_to(place);
+        }
+    }
+
     fn refused_for(&mut self, integration: &Arc<Integration>, refusal: &Refusal) {
         self.refused = Some(Box::new((Arc::clone(integration), integration.limit_of(refusal.reason))));
     }
@@ -178,6 +185,14 @@ impl Known {
 
     fn args(&self) -> &[Box<str>] {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
+    }
+
+    /// The end of step 3 where a sender signs its bodies; only of batches.
+    fn verify(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !self.takes_batch() {
+            return Ok(());
+        }
+        self.dialect.verify(&self.asked(None), body, Micros::now())
     }
 
     fn takes_batch(&self) -> bool {
@@ -413,6 +428,7 @@ impl Intake {
         ticket: Ticket,
         trail: &mut Trail,
     ) -> Result<Option<Underway>, Refusal> {
+        let (ticket, ()) = ticket.check(known.verify(body.bytes()))?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
         if known.takes_batch() {
             let (bytes, reserved) = body.into_parts();
@@ -448,7 +464,7 @@ impl Intake {
     fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
         let config = &known.integration.config;
         let asked = known.asked(None);
-        let with_default = |judged: Judged| Judged { severity: judged.severity.or(config.default_severity), ..judged };
+        let with_default = |judged: Judged| judged.or_severity(config.default_severity);
         if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
             return Ok(Some(with_default(judged)));
         }
@@ -503,9 +519,15 @@ impl Intake {
             }
         };
         if let Some(watched) = &mut trail.watched {
-            watched.begins(&event);
+            watched.begins(&event, Some(event.action));
         }
-        match self.dedup.claim(&event, integration.targets(&event), rules) {
+        let targets = integration.targets(&event);
+        let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
+        if is_asked && !integration.is_done(&event) {
+            ticket.reject(Reason::NotSupported);
+            return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
+        }
+        match self.dedup.claim(&event, targets, rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
             claimed => self.admit(came, known, claimed, event, rules, ticket, trail),
         }
@@ -627,7 +649,7 @@ impl Intake {
     /// The event of a statement, and the rules it is decided by.
     fn event(&self, known: &Known, body: Said, heard: Judged) -> Result<(Event, dedup::Rules), Unaddressed> {
         let Known { dialect, route, integration, .. } = known;
-        let Judged { action, key, target, severity, notes, needs_open, closes, view } = heard;
+        let Judged { action, key, target, severity, notes, needs_open, closes, opens, other, fills, view } = heard;
         let mut rules = dedup::Rules {
             notes,
             needs_open,
@@ -649,13 +671,33 @@ impl Intake {
             severity,
             tolerated: body.tolerated,
             raw: body.raw,
-            envelope: body.envelope,
+            envelope: body.envelope.or(fills),
             view: view.and_then(|view| serde_json::to_vec(&*view).ok()).map(Bytes::from),
         };
         if event.target.is_some() {
             rules.addressed = Some(self.address(*dialect, &mut event, needs_open)?);
         }
+        let other = other.map(|other| self.other(&event, &other, needs_open && !opens));
+        if opens {
+            // Of its own, without a key: it begins as what it was a part of.
+            event.key = None;
+            rules.opens_from = other.and_then(Result::ok).or(rules.addressed);
+        } else {
+            other.transpose()?;
+        }
         Ok((event, rules))
+    }
+
+    /// The state of another incident that an event speaks of.
+    fn other(&self, event: &Event, other: &Target, needs_open: bool) -> Result<StateKey, Unaddressed> {
+        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+        let Some(row) = known.find(other) else {
+            return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
+        };
+        if needs_open && (known.was_followed(&row) || known.is_resolved(&row)) {
+            return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the other incident is resolved")));
+        }
+        Ok(row.key)
     }
 
     /// The state of the incident that an event addresses by id; the event takes that incident's key.
@@ -685,7 +727,7 @@ impl Intake {
 
     /// What answers show of the incident of an event that changed nothing.
     fn view_now(&self, event: &Event, rules: dedup::Rules) -> Option<Box<Bytes>> {
-        let key = rules.addressed.or_else(|| event.state_key())?;
+        let key = rules.opens_from.or(rules.addressed).or_else(|| event.state_key())?;
         let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
         known.shown(key).and_then(|(_, shown)| shown.view).map(Box::new)
     }

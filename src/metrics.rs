@@ -54,6 +54,7 @@ pub struct Metrics {
     pub dedup_untracked: IntCounter,
     pub dedup_expired: IntCounter,
     pub unknown_absorbed: IntCounter,
+    pub truncated_alerts: IntCounter,
     pub idempotency_body_mismatch: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub log_lines_suppressed: IntCounter,
@@ -160,6 +161,8 @@ impl Metrics {
                 "Events forwarded without deduplication because the table was full.",
             )?,
             dedup_expired: page.counter("dedup_expired_total", "Open incidents forgotten after open_ttl.")?,
+            truncated_alerts: page
+                .counter("truncated_alerts_total", "Alerts that an Alertmanager left out of its groups.")?,
             unknown_absorbed: page
                 .counter("unknown_absorbed_total", "Unknown resolves absorbed because their paced line was full.")?,
             idempotency_body_mismatch: page.counter(

@@ -108,6 +108,7 @@ pub enum Reason {
     UriTooLong,
     WrongMethod,
     UnknownKey,
+    InvalidSignature,
     AmbiguousCredentials,
     CredentialsDisagree,
     IntegrationDisabled,
@@ -149,7 +150,7 @@ const fn row(reason: Reason, class: Class, label: &'static str, loud: bool, abou
     Row { reason, class, label, loud, about }
 }
 
-const ROWS: [Row; 29] = [
+const ROWS: [Row; 30] = [
     row(Reason::NoRoute, Class::NoRoute, "no_route", false, "No dialect has such a path: look at the URL."),
     row(
         Reason::UriTooLong,
@@ -165,6 +166,13 @@ const ROWS: [Row; 29] = [
         "unknown_key",
         false,
         "No integration has this key: unknown, revoked and malformed keys are alike.",
+    ),
+    row(
+        Reason::InvalidSignature,
+        Class::Unauthenticated,
+        "invalid_signature",
+        false,
+        "The integration's `grafana_hmac` is set, and the body's signature is missing, wrong, or older than 5 minutes.",
     ),
     row(
         Reason::AmbiguousCredentials,
@@ -379,6 +387,8 @@ pub struct Why {
     pub retry_after_s: Option<u32>,
     /// The methods that the path takes; of a wrong one.
     pub allow: Option<String>,
+    /// Credentials beside the path are missing or wrong: 401 also where a wrong path is 404 (contracts 2.2).
+    pub challenges: bool,
 }
 
 impl Refusal {
@@ -387,7 +397,14 @@ impl Refusal {
             Class::Overload | Class::Unavailable => Some(1),
             _ => None,
         };
-        Self(Box::new(Why { reason, message: message.into(), errors: Vec::new(), retry_after_s, allow: None }))
+        Self(Box::new(Why {
+            reason,
+            message: message.into(),
+            errors: Vec::new(),
+            retry_after_s,
+            allow: None,
+            challenges: reason == Reason::InvalidSignature,
+        }))
     }
 
     pub fn with_errors(mut self, errors: Vec<String>) -> Self {
@@ -398,6 +415,12 @@ impl Refusal {
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {
         self.0.allow = Some(methods);
+        self
+    }
+
+    #[must_use]
+    pub fn challenging(mut self) -> Self {
+        self.0.challenges = true;
         self
     }
 

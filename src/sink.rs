@@ -3,6 +3,7 @@
 //!
 //! A new sink is one file and two lines here: `mod` and [`SINKS`] (docs/adding-a-dialect.md).
 
+pub mod alertmanager;
 pub mod answer;
 mod container;
 pub mod incidentio;
@@ -43,6 +44,7 @@ pub static SINKS: &[&dyn Sink] = &[
     &stdout::Stdout,
     &pagerduty::PagerDuty,
     &taskcall::TaskCall,
+    &alertmanager::Alertmanager,
     &incidentio::IncidentIo,
     &incidentio_alert::IncidentIoAlert,
 ];

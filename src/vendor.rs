@@ -37,6 +37,17 @@ pub fn severity_of_word(word: &str) -> Option<Severity> {
     })
 }
 
+/// The level's word, one that reads back as the same level (contracts 4).
+pub fn word_of(severity: Severity) -> &'static str {
+    match severity.level() {
+        5 => "critical",
+        4 => "high",
+        3 => "medium",
+        2 => "low",
+        _ => "info",
+    }
+}
+
 /// As `trim`, which decodes characters even where there is nothing to trim.
 fn trimmed(word: &str) -> &str {
     let is_bare = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);

@@ -119,7 +119,8 @@ fn are_alternatives(path: &str) -> bool {
 fn is_live(row: &Row, extent: Extent) -> bool {
     let is_needed = row.default == Fallback::Required || row.path == "upstreams[].url";
     match extent {
-        Extent::Everything => true,
+        // Beside `secret` it would be one too many.
+        Extent::Everything => row.path != "integrations[].grafana_hmac.secret_file",
         Extent::Minimal | Extent::Starting => is_needed,
         Extent::Reference => match row.shape {
             Some(Shape::Section) => !keys::is_off(row),
@@ -163,7 +164,15 @@ fn value(row: &Row) -> String {
         "integrations[].source_networks" => "[10.0.0.0/8, \"2001:db8::/32\"]",
         "integrations[].body_bytes" => "30720",
         "integrations[].default_severity" => "3",
+        "integrations[].no_data_severity" => "3",
+        "integrations[].grafana_hmac.secret" => "${GRAFANA_SECRET}",
+        "integrations[].grafana_hmac.secret_file" => "/run/secrets/grafana",
+        "integrations[].grafana_hmac.header" => "X-Grafana-Alerting-Signature",
+        "integrations[].grafana_hmac.timestamp_header" => "X-Grafana-Alerting-Timestamp",
         "integrations[].rate_limit.events_per_second" | "integrations[].rate_limit.burst" => "100",
+        "integrations[].assignment.service_ref" => "SRV-1",
+        "integrations[].assignment.policy_refs" => "[EP-1]",
+        "integrations[].assignment.user_refs" => "[jdoe]",
         "integrations[].severities[].name" => "Minor",
         "integrations[].severities[].rank" => "1",
         "integrations[].incident_statuses[].name" => "Closed",

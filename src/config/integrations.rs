@@ -109,15 +109,16 @@ fn integration(
                 _ => UnknownResolve::ForwardIfKeyed,
             },
         },
-        default_severity: section
-            .count("default_severity")
-            .and_then(|level| u8::try_from(level).ok())
-            .and_then(Severity::new),
+        default_severity: level(section, "default_severity"),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
         settings: settings::read(section, sources),
     };
     name.map(|_| config)
+}
+
+fn level(section: &Section, key: &str) -> Option<Severity> {
+    section.count(key).and_then(|level| u8::try_from(level).ok()).and_then(Severity::new)
 }
 
 /// The hash of one key entry.

@@ -100,15 +100,13 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &["squadcast", "incidentio_v1", "incidentio_v2", "incidentio_alert"];
+const DIALECTS: &[&str] =
+    &["squadcast", "incidentio_v1", "incidentio_v2", "incidentio_alert", "taskcall", "alertmanager", "grafana"];
 const DIALECTS_LATER: &[&str] = &[
-    "taskcall",
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
     "opsgenie",
-    "alertmanager",
-    "grafana",
     "datadog",
     "sns",
     "cloudevents",
@@ -122,9 +120,9 @@ const DIALECTS_LATER: &[&str] = &[
 const CATEGORIES: &[&str] = &["triage", "declined", "merged", "canceled", "live", "learning", "paused", "closed"];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
 pub(super) const KINDS: &[&str] =
-    &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "incidentio", "incidentio_alert"];
+    &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "incidentio", "incidentio_alert", "alertmanager"];
 /// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["opsgenie", "alertmanager", "cloudevents"];
+const KINDS_LATER: &[&str] = &["opsgenie", "cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{
@@ -355,7 +353,47 @@ pub(super) const ROWS: &[Row] = &[
         Text("false"),
         "Refuse events without a deduplication_key; by default one is derived from the source and the title.",
     ),
-    later("integrations[].assignment", "TaskCall defaults."),
+    row(
+        "integrations[].group_mode",
+        Choice(&["alert", "group"], &[]),
+        Text("alert"),
+        "alertmanager and grafana: an incident for each alert, or one for each group.",
+    ),
+    row(
+        "integrations[].no_data_severity",
+        Count(1, 5),
+        Absent,
+        "grafana: level of alerts that stand for missing data (DatasourceNoData, DatasourceError) and name none.",
+    ),
+    row(
+        "integrations[].grafana_hmac",
+        Section,
+        Absent,
+        "grafana: bodies must be signed as its webhook contact point does. Off by default.",
+    ),
+    row("integrations[].grafana_hmac.secret", Secret, Absent, "The secret; exactly one of this and secret_file."),
+    row("integrations[].grafana_hmac.secret_file", File, Absent, "A file that holds it."),
+    row(
+        "integrations[].grafana_hmac.header",
+        Shape::Text,
+        Absent,
+        "The header with the signature; X-Grafana-Alerting-Signature by default.",
+    ),
+    row(
+        "integrations[].grafana_hmac.timestamp_header",
+        Shape::Text,
+        Absent,
+        "The header with the time that is signed too; more than 5 minutes off it is refused. None by default.",
+    ),
+    row(
+        "integrations[].assignment",
+        Section,
+        Absent,
+        "taskcall dialect: who is called by incidents that name nobody; without it they are refused. One of the three at least.",
+    ),
+    row("integrations[].assignment.service_ref", Shape::Text, Absent, "The reference of a service."),
+    row("integrations[].assignment.policy_refs", Texts, Absent, "References of escalation policies."),
+    row("integrations[].assignment.user_refs", Texts, Absent, "Preferred user names."),
     row("upstreams", Sections(1, 10_000), Required, "Where events are forwarded to."),
     row("upstreams[].name", Name, Required, "Unique. Queued events are kept under it."),
     row(

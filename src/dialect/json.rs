@@ -6,6 +6,7 @@
 
 mod digest;
 pub mod glance;
+pub mod list;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -52,6 +53,15 @@ thread_local! {
 /// # Errors
 /// [`JsonError`] when the body is not JSON, too deep, or holds a number beyond `f64`.
 pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Result<R, JsonError> {
+    with_document_in(0, body, look)
+}
+
+/// The same for a part of a body that stands `levels` deep in it: its nesting is counted from the body's top.
+///
+/// # Errors
+/// As [`with_document`].
+pub fn with_document_in<R>(levels: usize, body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Result<R, JsonError> {
+    let depth_max = DEPTH_MAX.saturating_sub(levels);
     let original = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     if original.iter().all(u8::is_ascii_whitespace) {
         return Err(JsonError::Empty);
@@ -69,8 +79,8 @@ pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Re
     bytes.resize(original.len() + simd_json::INPUT_PADDING, 0);
     let mut filled = std::mem::replace(tape, Tape(Vec::new())).reset();
     let parsed = match simd_json::fill_tape_padded(bytes, original.len(), buffers, &mut filled) {
-        Ok(()) => check(&filled.0).map(|()| look(Document { root: Value { nodes: &filled.0 }, original })),
-        Err(error) => Err(classify(&error, original)),
+        Ok(()) => check(&filled.0, depth_max).map(|()| look(Document { root: Value { nodes: &filled.0 }, original })),
+        Err(error) => Err(classify(&error, original, depth_max)),
     };
     *tape = filled.reset();
     if bytes.capacity() + tape.0.capacity() * size_of::<Node<'_>>() <= SCRATCH_KEPT_BYTES {
@@ -79,7 +89,7 @@ pub fn with_document<R>(body: &[u8], look: impl FnOnce(Document<'_>) -> R) -> Re
     parsed
 }
 
-fn classify(error: &simd_json::Error, original: &[u8]) -> JsonError {
+fn classify(error: &simd_json::Error, original: &[u8], depth_max: usize) -> JsonError {
     use simd_json::ErrorType;
     match error.error() {
         ErrorType::InvalidUtf8 => JsonError::NotUtf8,
@@ -87,7 +97,7 @@ fn classify(error: &simd_json::Error, original: &[u8]) -> JsonError {
             JsonError::NumberRange
         }
         _ if std::str::from_utf8(original).is_err() => JsonError::NotUtf8,
-        _ if nests_too_deep(original) => JsonError::TooDeep,
+        _ if nests_too_deep(original, depth_max) => JsonError::TooDeep,
         _ => syntax(original),
     }
 }
@@ -106,7 +116,7 @@ fn is_json_but_for_range(text: &str) -> bool {
 }
 
 /// Only to word an error well: brackets outside strings, whatever else is wrong.
-fn nests_too_deep(original: &[u8]) -> bool {
+fn nests_too_deep(original: &[u8], depth_max: usize) -> bool {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0usize, false, false);
     for byte in original {
         match byte {
@@ -121,13 +131,13 @@ fn nests_too_deep(original: &[u8]) -> bool {
             _ => {}
         }
     }
-    deepest > DEPTH_MAX
+    deepest > depth_max
 }
 
 /// What the parser itself lets pass: nesting past the limit, and numbers that overflowed to infinity.
-fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
+fn check(nodes: &[Node<'_>], depth_max: usize) -> Result<(), JsonError> {
     let is_infinite = |node: &Node<'_>| matches!(node, Node::Static(StaticNode::F64(number)) if !number.is_finite());
-    if nodes.len() <= DEPTH_MAX {
+    if nodes.len() <= depth_max {
         // Too few to nest too deep.
         return if nodes.iter().any(is_infinite) { Err(JsonError::NumberRange) } else { Ok(()) };
     }
@@ -139,7 +149,7 @@ fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
                 while depth > 0 && ends[depth - 1] <= index {
                     depth -= 1;
                 }
-                if depth == DEPTH_MAX {
+                if depth == depth_max {
                     return Err(JsonError::TooDeep);
                 }
                 ends[depth] = index + count + 1;
@@ -331,16 +341,7 @@ mod tests {
                 _ => unreachable!("a number"),
             },
             Kind::String(text) => text.into(),
-            Kind::Array => {
-                let mut rest = &value.nodes[1..];
-                let mut items = Vec::new();
-                while let Some(node) = rest.first() {
-                    let (item, tail) = rest.split_at(span_of(node));
-                    items.push(rebuild(Value { nodes: item }));
-                    rest = tail;
-                }
-                items.into()
-            }
+            Kind::Array => value.elements().map(rebuild).collect::<Vec<_>>().into(),
             Kind::Object => value
                 .members()
                 .map(|(name, value)| (name.to_owned(), rebuild(value)))

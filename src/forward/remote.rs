@@ -28,13 +28,16 @@ struct Neighbours<'a> {
     desk: &'a Desk,
     place: usize,
     integration: &'a str,
+    family: &'a str,
     sequence: u64,
     name: &'a str,
 }
 
 impl Others for Neighbours<'_> {
     fn by_number(&self, number: u64) -> Other {
-        let Some((lane, iid)) = self.desk.states.by_number(self.integration, number) else { return Other::Unknown };
+        let Some((lane, iid)) = self.desk.states.by_number(self.integration, self.family, number) else {
+            return Other::Unknown;
+        };
         // Events come into lanes in the order of their sequences: what was earlier stands in its lane, or has left it.
         let head =
             self.desk.upstreams.get(self.place).and_then(|upstream| upstream.lanes.get(lane)).map(|lane| lane.head);
@@ -54,10 +57,10 @@ impl Desk {
         route: &Route,
     ) -> Result<Encoded, Unsaid> {
         let name = &*route.config.name;
-        let integration = &*stored.event.integration;
+        let (integration, family) = (&*stored.event.integration, &*stored.event.family);
         let remote = cargo.iid.and_then(|iid| self.log.remote(name, cargo.lane, iid));
         let said = self.reader.read(&stored.event);
-        let others = Neighbours { desk: self, place, integration, sequence: cargo.sequence, name };
+        let others = Neighbours { desk: self, place, integration, family, sequence: cargo.sequence, name };
         route.sink.encode(&Ask {
             stored,
             said: &said,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::event::Assignment;
+use super::Signature;
+use crate::event::{Assignment, Severity};
 
 /// The parts of an integration that only some dialects look at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +20,22 @@ pub struct Settings {
     pub alert_sources: Vec<AlertSource>,
     /// TaskCall: who is called by an incident that names nobody.
     pub assignment: Option<Assignment>,
+    /// Alertmanager and Grafana: what is one event.
+    pub group_mode: GroupMode,
+    /// Grafana: the level of an alert that stands for missing data, where it says none.
+    pub no_data_severity: Option<Severity>,
+    /// Grafana: what its bodies must be signed with. `None`: the key is enough.
+    pub grafana_hmac: Option<Signature>,
+}
+
+/// What is one event of a body that groups alerts (contracts/alertmanager.md 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupMode {
+    /// Each alert, by its fingerprint.
+    #[default]
+    Alert,
+    /// The group, by its group key.
+    Group,
 }
 
 /// A severity of an incident.io account; a lower rank is less severe (contracts 4.1).

@@ -150,6 +150,7 @@ pub(super) fn refused(
     let retry_after_s = refusal.retry_after_s.map(|base| base.saturating_add(fastrand::u32(0..=(base / 2).max(1))));
     let mut beside = HeaderMap::new();
     let (status, body) = match dialect {
+        Some(dialect) if refusal.challenges => (StatusCode::UNAUTHORIZED, dialect.error(refusal, request_id)),
         Some(dialect) if class == Class::Overload => {
             let retry_after_s = retry_after_s.unwrap_or_default();
             let limited = Limited { integration: who, rate: limit, retry_after_s, now: Micros::now() };

@@ -84,7 +84,10 @@ impl Intake {
             _ => presented(&terms, &matched, uri.query(), headers)?,
         };
         let Some(integration) = integration else {
-            return Err(self.unknown(now, trail));
+            let refusal = self.unknown(now, trail);
+            // The same dialect may take its key in the path too, where what is unknown is not found.
+            let by_header = matches!(route.credentials, Credentials::Header(_));
+            return Err(if by_header { refusal.challenging() } else { refusal });
         };
         let beside = Beside::of(route, args, uri.query(), headers);
         Ok(Found::Known(Known { dialect: *dialect, route, integration: Arc::clone(integration), beside }))

@@ -59,6 +59,10 @@ impl<'i> Known<'i> {
         self.dedup.incident(row.key).is_none_or(|incident| incident.iid != row.iid)
     }
 
+    pub(super) fn is_resolved(&self, row: &ById) -> bool {
+        self.dedup.incident(row.key).is_none_or(|incident| incident.state == State::Resolved)
+    }
+
     /// What the last record of a state shows.
     pub(super) fn shown(&self, key: StateKey) -> Option<(Incident, Shown)> {
         let mut tries = 0;
@@ -145,7 +149,7 @@ pub(super) fn view_of(bytes: Option<&[u8]>) -> View {
 /// too large.
 pub(super) fn fold(dialect: &dyn Dialect, before: Option<&Bytes>, event: &Event) -> Option<Bytes> {
     let said = view_of(event.view.as_deref());
-    let after = dialect.fold(view_of(before.map(|bytes| &**bytes)), said);
+    let after = dialect.fold_at(view_of(before.map(|bytes| &**bytes)), said, event.received_at);
     let bytes = serde_json::to_vec(&after).unwrap_or_default();
     if bytes.len() <= VIEW_BYTES_MAX { Some(bytes.into()) } else { before.cloned() }
 }

@@ -15,7 +15,7 @@ use crate::outcome::Refusal;
 use crate::store::Waits;
 
 /// Longest time an event stands in its key's line (DESIGN 5.1).
-const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What an event waits for.
 pub(super) enum On {

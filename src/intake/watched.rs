@@ -8,11 +8,13 @@ use crate::tap::{Decision, Tap};
 
 /// An event of the request, as far as it has come.
 struct Seen {
-    action: Action,
+    /// `None`: an element of a batch that could not be read.
+    action: Option<Action>,
     key: Option<Key>,
     uid: Uid,
-    /// With its name where the log has it.
-    ended: Option<(Outcome, Option<Uid>)>,
+    /// The log has it, by its uid.
+    is_stored: bool,
+    ended: Option<Result<Outcome, Reason>>,
 }
 
 /// A request that somebody watches.
@@ -20,6 +22,8 @@ struct Seen {
 pub(super) struct Watched {
     integration: Option<Arc<str>>,
     events: Vec<Seen>,
+    /// Which of them is being decided.
+    current: usize,
 }
 
 impl Watched {
@@ -32,14 +36,31 @@ impl Watched {
         self.integration = Some(Arc::clone(integration));
     }
 
-    pub(super) fn begins(&mut self, event: &Event) {
-        self.events.push(Seen { action: event.action, key: event.key.clone(), uid: event.uid, ended: None });
+    /// An event of which this is known; it is the one that is being decided. Its place comes back.
+    pub(super) fn begins(&mut self, event: &Event, action: Option<Action>) -> usize {
+        self.current = self.events.len();
+        self.events.push(Seen { action, key: event.key.clone(), uid: event.uid, is_stored: false, ended: None });
+        self.current
+    }
+
+    /// Now another one is being decided.
+    pub(super) fn turn_to(&mut self, place: usize) {
+        self.current = place;
     }
 
     /// `is_stored`: the log has the event, by its uid.
     pub(super) fn ends(&mut self, outcome: Outcome, is_stored: bool) {
-        if let Some(last) = self.events.last_mut() {
-            last.ended = Some((outcome, is_stored.then_some(last.uid)));
+        self.end(Ok(outcome), is_stored);
+    }
+
+    /// It alone was refused; the request may be answered otherwise.
+    pub(super) fn refuses(&mut self, reason: Reason, is_stored: bool) {
+        self.end(Err(reason), is_stored);
+    }
+
+    fn end(&mut self, ended: Result<Outcome, Reason>, is_stored: bool) {
+        if let Some(seen) = self.events.get_mut(self.current) {
+            (seen.ended, seen.is_stored) = (Some(ended), is_stored);
         }
     }
 
@@ -52,10 +73,10 @@ impl Watched {
         reason: Option<Reason>,
         status: u16,
     ) {
-        let Self { integration, events } = self;
+        let Self { integration, events, .. } = self;
         let request_id: Arc<str> = request_id.into();
         let at = Micros::now();
-        let refused = Decision {
+        let refused_request = Decision {
             at,
             request_id,
             integration,
@@ -68,15 +89,15 @@ impl Watched {
             event_uid: None,
         };
         if events.is_empty() {
-            return tap.tell(refused);
+            return tap.tell(refused_request);
         }
-        for Seen { action, key, ended, .. } in events {
-            let (outcome, event_uid) = ended.map_or((None, None), |(outcome, uid)| (Some(outcome), uid));
-            let reason = reason.filter(|_| outcome.is_none());
-            if let Some(outcome) = outcome {
-                log(&refused, action, outcome, key.as_ref(), event_uid);
+        for Seen { action, key, uid, is_stored, ended } in events {
+            let (outcome, refused) = ended.map_or((None, reason), |ended| (ended.ok(), ended.err()));
+            let event_uid = is_stored.then_some(uid);
+            if let (Some(action), Some(outcome)) = (action, outcome) {
+                log(&refused_request, action, outcome, key.as_ref(), event_uid);
             }
-            tap.tell(Decision { action: Some(action), key, outcome, event_uid, reason, ..refused.clone() });
+            tap.tell(Decision { action, key, outcome, event_uid, reason: refused, ..refused_request.clone() });
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Whom an event can go to: of an integration's upstreams those that can be told it (contracts 7). An acknowledge goes to
 //! no upstream that has none; an operation that none can do is not accepted at all.
 
+use std::sync::Arc;
+
 use super::{Kind, Sink, Statement, of};
 use crate::claim::Targets;
 use crate::event::Action;
 use crate::metrics::UpstreamMeter;
-use std::sync::Arc;
 
 /// The upstreams of one integration, by what they can be told. Made when the configuration is read; asking takes neither
 /// a lock nor memory.
@@ -40,9 +41,18 @@ impl Reach {
     /// The upstreams that can be told this, in the integration's order; none: the event changes the proxy's state alone,
     /// and an operation that has no state is not supported (TaskCall's 501).
     pub fn targets(&self, statement: Statement<'_>) -> &Targets {
+        &self.targets[self.told(statement)]
+    }
+
+    /// The set of those that can be told.
+    fn told(&self, statement: Statement<'_>) -> usize {
         let told = self.sinks.iter().enumerate().filter(|(_, sink)| sink.expresses(statement));
-        let set = told.fold(0, |set, (place, _)| set | 1 << place);
-        &self.targets[set]
+        told.fold(0, |set, (place, _)| set | 1 << place)
+    }
+
+    /// Whether one of them does it. Who can be told everything writes it down.
+    pub fn is_done(&self, statement: Statement<'_>) -> bool {
+        self.told(statement) != 0
     }
 }
 

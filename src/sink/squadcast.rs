@@ -11,7 +11,8 @@ use super::container::tag_json;
 use super::keys::{Fits, out_key};
 use super::text::{quoted, to_bytes, to_characters};
 use super::{Answer, Ask, Encoded, Kind, Mode, Parcel, Said, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
-use crate::event::{Action, Event, Micros, Severity, TITLE_CHARS_MAX, Tag, Tolerated};
+use crate::event::{Action, Event, Micros, TITLE_CHARS_MAX, Tag, Tolerated};
+use crate::vendor;
 
 /// The dialect the vendor reads itself.
 const DIALECT: &str = "squadcast";
@@ -161,7 +162,7 @@ fn trigger(event: &Event, said: &Said<'_>, key: &str, emit_priority: bool) -> St
     let room = |body: &String, frame: &str| BODY_BYTES_MAX.saturating_sub(body.len() + frame.len());
 
     let empty_description = ",\"description\":\"\"}";
-    let word = severity.filter(|_| !emit_priority).map(word);
+    let word = severity.filter(|_| !emit_priority).map(vendor::word_of);
     let members = members_of_tags(&content.tags, word);
     let (tags, all_tags) = listed(&members, room(&body, empty_description), "tags");
     body += &tags;
@@ -210,17 +211,6 @@ fn members_of_tags(tags: &[(Cow<'_, str>, Tag<'_>)], severity: Option<&str>) -> 
     });
     // The severity first: tags are cut from the end.
     severity.into_iter().chain(plain).collect()
-}
-
-/// The level's word, one that reads back as the same level (contracts 4).
-fn word(severity: Severity) -> &'static str {
-    match severity.level() {
-        5 => "critical",
-        4 => "high",
-        3 => "medium",
-        2 => "low",
-        _ => "info",
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Operations of the vendor's own dialect go as they came, with their ids replaced.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -60,8 +61,10 @@ impl Sink for TaskCall {
             (Action::Trigger, Some(_)) if raised => amend(ask),
             // A duplicate that is passed on: the vendor suppresses it while the key is open there.
             (Action::Trigger, _) => Ok(create(ask)),
+            // What it makes has no name there yet: it is said of the instance that it parts from.
+            _ if parts(ask) => own_operation(ask, &*target(ask)?),
             (_, None) => Err(Unsaid::Unresolvable),
-            _ if event.dialect == DIALECT => own_operation(ask),
+            (_, Some(remote)) if event.dialect == DIALECT => own_operation(ask, remote),
             (Action::Acknowledge, _) => plain(ask, "acknowledge"),
             (Action::Unacknowledge, _) => plain(ask, "unacknowledge"),
             (Action::Resolve, _) => plain(ask, "resolve"),
@@ -154,20 +157,15 @@ fn notate(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
 
 /// An operation of the vendor's own dialect: its body with the ids replaced, where that is what the vendor reads; else
 /// written anew, member by member.
-fn own_operation(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
+fn own_operation(ask: &Ask<'_>, remote: &Remote) -> Result<Encoded, Unsaid> {
     let event = &ask.stored.event;
     let operation = operation(&event.endpoint);
-    let remote = ask.remote.ok_or(Unsaid::Unresolvable)?;
     let mut ids = vec![("instance_id", instance(remote))];
     let members: Map<String, Value> = serde_json::from_slice(without_mark(&event.raw)).unwrap_or_default();
     if operation == "merge" {
         let survivor =
             members.get("related_instance_id").and_then(number).ok_or(Unsaid::NotExpressible(event.action))?;
-        match ask.others.by_number(survivor) {
-            Other::Known(remote) => ids.push(("related_instance_id", instance(&remote))),
-            Other::NotYet => return Err(Unsaid::NotYet),
-            Other::Unknown => return Err(Unsaid::Unresolvable),
-        }
+        ids.push(("related_instance_id", instance(&*other(ask, survivor)?)));
     }
     // The vendor may not know what was tolerated here.
     let is_same = verbatim::is_allowed(ask, &[DIALECT], BODY_BYTES_MAX)
@@ -178,6 +176,26 @@ fn own_operation(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
     let as_it_came = if is_same { Body::read(&event.raw).and_then(|body| body.with(&ids)) } else { None };
     let body = as_it_came.unwrap_or_else(|| anew(ask, members, &ids).into_bytes());
     Ok(encoded(ask, operation, body))
+}
+
+/// Whether it makes a new instance of a part of another one.
+fn parts(ask: &Ask<'_>) -> bool {
+    let event = &ask.stored.event;
+    event.dialect == DIALECT && operation(&event.endpoint) == "unmerge"
+}
+
+/// What the vendor calls the incident that the event addresses, where that is not the event's own.
+fn target(ask: &Ask<'_>) -> Result<Arc<Remote>, Unsaid> {
+    let number = ask.stored.event.target.as_ref().and_then(|target| target.value.parse().ok());
+    other(ask, number.ok_or(Unsaid::Unresolvable)?)
+}
+
+fn other(ask: &Ask<'_>, number: u64) -> Result<Arc<Remote>, Unsaid> {
+    match ask.others.by_number(number) {
+        Other::Known(remote) => Ok(remote),
+        Other::NotYet => Err(Unsaid::NotYet),
+        Other::Unknown => Err(Unsaid::Unresolvable),
+    }
 }
 
 /// Some editors' first character, which is no part of the text.

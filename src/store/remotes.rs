@@ -219,7 +219,7 @@ mod tests {
             let at = Micros(i64::try_from(n).unwrap() * day);
             remotes.learn(&"up".into(), at, learned(n, n, "id"));
         }
-        let lives = |_: LaneKey, iid: Uid| iid.0 % 2 == 0;
+        let lives = |_: LaneKey, iid: Uid| iid.0.is_multiple_of(2);
         let there = || (0..10).filter(|n| remotes.get("up", LaneKey(*n), Uid(*n)).is_some()).collect::<Vec<_>>();
         assert_eq!(remotes.tidy(u64::MAX, Micros(10 * day), &lives), 0);
         assert_eq!(there(), [0, 2, 4, 5, 6, 7, 8, 9], "a gone one is kept for 7 days");
@@ -246,7 +246,7 @@ mod tests {
             for (upstream, name) in ["a", "b"].into_iter().enumerate() {
                 for lane in 0..4 {
                     let on_lane = || list.iter().filter(|(at, one)| *at == upstream && one.lane.0 == lane);
-                    let last = on_lane().last().map(|(_, one)| one.remote.clone());
+                    let last = on_lane().next_back().map(|(_, one)| one.remote.clone());
                     let got = remotes.last(name, LaneKey(lane)).map(|remote| Remote::clone(&remote));
                     prop_assert_eq!(got, last);
                     for iid in 0..3 {

@@ -4,6 +4,7 @@ mod envelopes;
 mod history;
 mod keeping;
 mod rejected;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -11,6 +11,8 @@ mod strace;
 
 mod accept;
 mod admin;
+mod alertmanager;
+mod batches;
 mod cli;
 mod config;
 mod configuration;
@@ -41,6 +43,7 @@ mod sinks;
 mod slow;
 mod spool;
 mod strikes;
+mod taskcall;
 mod tls;
 mod validate;
 mod walker;

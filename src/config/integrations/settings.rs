@@ -1,5 +1,5 @@
 //! The keys of `integrations` that only some dialects look at (INTERFACE 3): incident.io's severities, statuses and alert
-//! sources.
+//! sources, TaskCall's assignment, what is one event of Alertmanager's and Grafana's.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use super::Taken;
 use crate::config::files;
 use crate::config::reader::Section;
 use crate::config::report::{Wrong, quote};
-use crate::gate::{AlertSource, Settings, SeverityRow, StatusRow};
+use crate::config::signed;
+use crate::event::{ASSIGNED_MAX, Assignment};
+use crate::gate::{AlertSource, GroupMode, Settings, SeverityRow, StatusRow};
 
 pub(super) fn read(section: &Section, sources: &mut Taken<String>) -> Settings {
     let severities = severities(section);
@@ -27,8 +29,33 @@ pub(super) fn read(section: &Section, sources: &mut Taken<String>) -> Settings {
         incident_statuses: statuses(section),
         closed_status_ids: Vec::new(),
         alert_sources: alert_sources(section, sources),
-        assignment: None,
+        assignment: assignment(section),
+        group_mode: if section.choice("group_mode") == Some("group") { GroupMode::Group } else { GroupMode::Alert },
+        no_data_severity: super::level(section, "no_data_severity"),
+        grafana_hmac: signed::read(section),
     }
+}
+
+/// Who is called by TaskCall incidents that name nobody.
+fn assignment(section: &Section) -> Option<Assignment> {
+    const NAMES: [&str; 3] = ["service_ref", "policy_refs", "user_refs"];
+    if !section.has("assignment") {
+        return None;
+    }
+    let entry = section.section("assignment");
+    let (policy_refs, user_refs) = (entry.texts("policy_refs"), entry.texts("user_refs"));
+    for (name, list) in [("policy_refs", &policy_refs), ("user_refs", &user_refs)] {
+        if list.len() > ASSIGNED_MAX {
+            let wrong = Wrong::value(format!("{} entries", list.len())).code("range");
+            entry.error(name, wrong.hint(format!("at most {ASSIGNED_MAX} are called")));
+        }
+    }
+    let assignment = Assignment { service_ref: entry.text("service_ref"), policy_refs, user_refs, responders: None };
+    if !NAMES.into_iter().any(|name| entry.has(name)) && !entry.is_broken() {
+        let wrong = Wrong::value("nobody is named").code("missing");
+        entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
+    }
+    (assignment != Assignment::default()).then_some(assignment)
 }
 
 /// The entries of a list that may be absent.

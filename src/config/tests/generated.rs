@@ -96,7 +96,7 @@ fn everything() -> (tempfile::TempDir, String) {
 }
 
 fn environment_of_everything(name: &str) -> Option<String> {
-    ["PAYMENTS_KEY", "PAGER_SECRET", "CHECKOUT_ALERTS_SECRET"].contains(&name).then(|| KEY.to_owned())
+    ["PAYMENTS_KEY", "PAGER_SECRET", "GRAFANA_SECRET", "CHECKOUT_ALERTS_SECRET"].contains(&name).then(|| KEY.to_owned())
 }
 
 #[test]

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::body::{Found, Object};
 use super::errors;
 use crate::dialect::json::{Document, clean};
-use crate::dialect::squadcast::{cut_bytes, truncated};
+use crate::dialect::text::{cut_bytes, truncated};
 use crate::dialect::{
     Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Replying, RequestIdForm, Route,
 };

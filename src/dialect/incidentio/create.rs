@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::body::{Found, Object};
 use super::{ID_BYTES_MAX, Version, lists, object};
 use crate::dialect::json::{Document, clean};
-use crate::dialect::squadcast::{cut_bytes, truncated};
+use crate::dialect::text::{cut_bytes, truncated};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged, View};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, Mode, Severity, TITLE_CHARS_MAX, Visibility,

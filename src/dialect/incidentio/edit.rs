@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::body::{Found, Object};
 use super::{ENDED, Version, lists, object};
 use crate::dialect::json::{Document, clean};
-use crate::dialect::squadcast::{cut_bytes, truncated};
+use crate::dialect::text::{cut_bytes, truncated};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged, View};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, HREF_BYTES_MAX, Severity, TITLE_CHARS_MAX, Target, TargetKind, is_blank,

@@ -121,6 +121,9 @@ impl Dial for Dials {
     }
 }
 
+/// An upstream's name for one generation of a lane.
+type Named = (String, LaneKey, Uid, Arc<Remote>);
+
 /// The log: records by sequence, what waits, endings in order. A record that is `None` is damaged.
 #[derive(Default)]
 pub(super) struct MemoryLog {
@@ -129,7 +132,7 @@ pub(super) struct MemoryLog {
     waiting: Mutex<HashMap<(String, String), BTreeSet<u64>>>,
     endings: Mutex<Vec<(String, u64, Ending)>>,
     /// What was learned, oldest first, and how long it takes until that is on disk.
-    pub(super) remotes: Mutex<Vec<(String, LaneKey, Uid, Arc<Remote>)>>,
+    pub(super) remotes: Mutex<Vec<Named>>,
     pub(super) sync_takes: Mutex<Duration>,
 }
 
@@ -245,7 +248,7 @@ impl States for Told {
         self.current.lock().unwrap().get(&lane).copied()
     }
 
-    fn by_number(&self, integration: &str, number: u64) -> Option<(LaneKey, Uid)> {
+    fn by_number(&self, integration: &str, _family: &str, number: u64) -> Option<(LaneKey, Uid)> {
         assert_eq!(integration, "payments");
         self.numbers.lock().unwrap().get(&number).copied()
     }

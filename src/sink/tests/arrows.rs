@@ -36,7 +36,8 @@ fn word<'v>(of: &'v Value, name: &str) -> Option<&'v str> {
 }
 
 /// `event`: `dialect`, `endpoint`, `family` (the dialect's unless it says so), `action`, `key`, `key_kind`, `target`,
-/// `severity`, `outcome` (created for a trigger, else the action's), `generation`, and `raw`: JSON, or a text.
+/// `severity`, `outcome` (created for a trigger, else the action's), `generation`, `envelope` (of a batch's element), and
+/// `raw`: JSON, or a text.
 fn stored(from: &str, event: &Value) -> Stored {
     let action = Action::ALL.into_iter().find(|action| Some(action.name()) == word(event, "action"));
     let action = action.unwrap_or(Action::Trigger);
@@ -61,6 +62,7 @@ fn stored(from: &str, event: &Value) -> Stored {
         family: family.into(),
         key: word(event, "key").and_then(|key| Key::parse(key, kind)),
         target: word(event, "target").map(target),
+        envelope: event.get("envelope").map(|envelope| envelope.to_string().into()),
         severity: event["severity"].as_u64().and_then(|level| Severity::new(u8::try_from(level).unwrap())),
         ..samples::event(action, None, &raw)
     };

@@ -192,7 +192,7 @@ fn after_a_failed_write_it_is_written_again() {
     assert!(rig.appends(&[rig.in_batch("before", &envelope)])[0].is_ok());
     rig.faults.syncs.store(1, Ordering::SeqCst);
     let refused = ["a", "b"].map(|key| rig.in_batch(key, &envelope));
-    assert!(rig.appends(&refused).iter().any(|ended| *ended == Err(Reason::SpoolFailed)));
+    assert!(rig.appends(&refused).contains(&Err(Reason::SpoolFailed)));
     wait_until("it accepts again", || rig.store.can_accept().is_ok());
     assert!(rig.appends(&[rig.in_batch("after", &envelope)])[0].is_ok());
     let after = Rig::open(image(directory.path()).path());

@@ -42,9 +42,9 @@ fn samples() -> Vec<Sample> {
             // A question has no body.
             let file = line["file"].as_str().map(|file| folder.join(file));
             let mut body = file.as_ref().map_or_else(String::new, |file| std::fs::read_to_string(file).unwrap());
-            if let Some(file) = &file {
+            file.iter().for_each(|file| {
                 unread.remove(file);
-            }
+            });
             if let Some(size) = line.get("pad_to").and_then(Value::as_u64) {
                 let member = format!("\"{}\": \"", text(&line, "pad_field"));
                 body.truncate(body.trim_end().len());

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::dialect::Extra;
 use crate::dialect::json::{Document, Kind, Value, clean};
-use crate::dialect::squadcast::truncated;
+use crate::dialect::text::truncated;
 use crate::event::{Content, FIELD_CHARS_MAX, HREF_BYTES_MAX, LINKS_MAX, Link, Rel, Severity, TAGS_MAX, Tag, TagType};
 use crate::vendor::{self, time};
 
