@@ -28,15 +28,21 @@ for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$part"
 done
 
-# Published clients of vendors, for the tests that let them speak to the binary (tests/it/*/published.py).
-clients=target/clients
-if ! "$clients/bin/python" -c 'import incident_io' 2>/dev/null; then
-    python3 -m venv "$clients"
-    "$clients/bin/pip" install --quiet 'incident-io==2.29.0'
+# Published clients of vendors, for the tests that let them speak to the binary, from PyPI.
+tools=${CARGO_TARGET_DIR:-target}/tools
+clients=(incident-io==2.29.0 opsgenie-sdk==2.1.5)
+if [[ $(cat "$tools/clients/installed" 2>/dev/null) != "${clients[*]}" ]]; then
+    python3 -m venv "$tools/clients" || {
+        sudo=()
+        if [[ $(id -u) != 0 ]]; then sudo=(sudo -n); fi
+        "${sudo[@]}" apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+        python3 -m venv "$tools/clients"
+    }
+    "$tools/clients/bin/pip" install --quiet --disable-pip-version-check "${clients[@]}"
+    echo "${clients[*]}" >"$tools/clients/installed"
 fi
 
 # Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`, `install-tools.sh deny`.
-tools=${CARGO_TARGET_DIR:-target}/tools
 case ${1:-} in
 bench)
     # Must be the version of the library in Cargo.lock.

@@ -2,6 +2,7 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
@@ -15,6 +16,7 @@ use crate::outcome::{Class, Outcome, Refusal};
 mod alertmanager;
 mod incidentio;
 pub mod json;
+mod opsgenie;
 mod records;
 mod route;
 mod squadcast;
@@ -33,6 +35,7 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &taskcall::TaskCall,
     &alertmanager::ALERTMANAGER,
     &alertmanager::GRAFANA,
+    &opsgenie::Opsgenie,
 ];
 
 /// What a decoder is told beside the body.
@@ -248,6 +251,8 @@ pub enum RequestIdForm {
     Hex,
     /// The same with hyphens.
     Uuid,
+    /// A UUID that tells how the request ended: [`Dialect::telling_id`].
+    Telling,
 }
 
 /// A sender's language (DESIGN 3).
@@ -312,6 +317,11 @@ pub trait Dialect: Sync {
         false
     }
 
+    /// An `admin` statement that none of an integration's upstreams can be told is refused; else it is absorbed.
+    fn refuses_what_nobody_is_told(&self) -> bool {
+        false
+    }
+
     /// An id that names nothing: 404, unless the dialect's senders are told of it later (Opsgenie).
     fn takes_unknown_targets(&self) -> bool {
         false
@@ -325,6 +335,21 @@ pub trait Dialect: Sync {
     /// says what [`Self::decode`] would not say.
     fn judge(&self, _endpoint: &str, _body: &[u8], _rules: Rules<'_>) -> Option<Judged> {
         None
+    }
+
+    /// The id of a request whose event was taken, for senders who ask by it later how that ended; `random`: fresh bits.
+    fn telling_id(&self, _replying: &Replying<'_>, _now: Micros, random: u128) -> u128 {
+        random
+    }
+
+    /// Its answers tell how long they took: [`Self::timed`].
+    fn tells_time(&self) -> bool {
+        false
+    }
+
+    /// An answer's body with its time, and what says so in its head.
+    fn timed(&self, body: Bytes, _took: Duration, _headers: &mut HeaderMap) -> Bytes {
+        body
     }
 
     /// Reads a parsed body, or one element of a batch; `each` gets the statement in it (of none, the request is answered

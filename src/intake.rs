@@ -33,7 +33,7 @@ use watched::Watched;
 use crate::body::{self, Budget, CappedBody, Expected};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Asked, Dialect, Ending, Judged, Route, Rules, Takes, json};
+use crate::dialect::{self, Asked, Dialect, Ending, Judged, RequestIdForm, Route, Rules, Takes, json};
 use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Target, Tolerated, Uid};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
@@ -262,9 +262,10 @@ impl Intake {
     fn respond(&self, came: &Came, trail: Trail, taken: Result<Taken, Refusal>) -> Answer {
         let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
         let dialect = dialect::DIALECTS.get(index).copied();
-        let form = dialect.map_or(dialect::RequestIdForm::Hex, |dialect| dialect.request_id());
+        let form = dialect.map_or(RequestIdForm::Hex, |dialect| dialect.request_id());
         let request_id = match &taken {
             Ok(Taken::Answer(read)) => read.request_id,
+            Ok(Taken::Events(known)) if form == RequestIdForm::Telling => answer::telling_id(known, &trail.ended),
             _ => RequestId::new(form),
         };
         let request_id = request_id.as_str();
@@ -277,6 +278,10 @@ impl Intake {
                 let limit = refused.and_then(|(_, limit)| *limit);
                 answer::refused(dialect, who, limit, refusal, request_id)
             }
+        };
+        let response = match dialect {
+            Some(dialect) if dialect.tells_time() => answer::timed(dialect, response, came.at.elapsed()),
+            _ => response,
         };
         let status = response.status().as_u16();
         if let Err(refusal) = &taken {
@@ -522,8 +527,11 @@ impl Intake {
             watched.begins(&event, Some(event.action));
         }
         let targets = integration.targets(&event);
-        let is_asked = event.action == Action::Admin && known.dialect.refuses_what_nobody_does();
-        if is_asked && !integration.is_done(&event) {
+        let nobody_can = || {
+            (known.dialect.refuses_what_nobody_does() && !integration.is_done(&event))
+                || (known.dialect.refuses_what_nobody_is_told() && targets.is_empty())
+        };
+        if event.action == Action::Admin && nobody_can() {
             ticket.reject(Reason::NotSupported);
             return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
         }

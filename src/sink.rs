@@ -10,6 +10,7 @@ pub mod incidentio;
 pub mod incidentio_alert;
 mod keys;
 mod masked;
+pub mod opsgenie;
 pub mod pagerduty;
 mod reach;
 pub mod squadcast;
@@ -47,6 +48,7 @@ pub static SINKS: &[&dyn Sink] = &[
     &alertmanager::Alertmanager,
     &incidentio::IncidentIo,
     &incidentio_alert::IncidentIoAlert,
+    &opsgenie::Opsgenie,
 ];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.

@@ -100,13 +100,20 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] =
-    &["squadcast", "incidentio_v1", "incidentio_v2", "incidentio_alert", "taskcall", "alertmanager", "grafana"];
+const DIALECTS: &[&str] = &[
+    "squadcast",
+    "incidentio_v1",
+    "incidentio_v2",
+    "incidentio_alert",
+    "taskcall",
+    "alertmanager",
+    "grafana",
+    "opsgenie",
+];
 const DIALECTS_LATER: &[&str] = &[
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
-    "opsgenie",
     "datadog",
     "sns",
     "cloudevents",
@@ -119,10 +126,19 @@ const DIALECTS_LATER: &[&str] = &[
 /// Categories of incident.io's statuses (contracts/incident-io.md 3).
 const CATEGORIES: &[&str] = &["triage", "declined", "merged", "canceled", "live", "learning", "paused", "closed"];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
-pub(super) const KINDS: &[&str] =
-    &["webhook", "squadcast", "stdout", "pagerduty", "taskcall", "incidentio", "incidentio_alert", "alertmanager"];
+pub(super) const KINDS: &[&str] = &[
+    "webhook",
+    "squadcast",
+    "stdout",
+    "pagerduty",
+    "taskcall",
+    "incidentio",
+    "incidentio_alert",
+    "alertmanager",
+    "opsgenie",
+];
 /// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["opsgenie", "cloudevents"];
+const KINDS_LATER: &[&str] = &["cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{

@@ -212,10 +212,7 @@ fn each_check_names_its_key_and_place() {
             integration("dialects: [squadcst]"),
             &["5:16 integrations[0].dialects: not one of the known words: \"squadcst\""],
         ),
-        (
-            integration("dialects: [opsgenie]"),
-            &["5:16 integrations[0].dialects: comes with a later version: \"opsgenie\""],
-        ),
+        (integration("dialects: [zabbix]"), &["5:16 integrations[0].dialects: comes with a later version: \"zabbix\""]),
         (integration("dialects: []"), &["5:15 integrations[0].dialects: an empty list"]),
         (
             integration("source_networks: [10.0.0.1/8, x]"),

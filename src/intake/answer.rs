@@ -1,7 +1,12 @@
 //! Answers: the headers that every one carries (INTERFACE 4) around the body a dialect writes.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, Response, StatusCode};
 
@@ -37,8 +42,12 @@ pub(super) struct RequestId {
 
 impl RequestId {
     pub(super) fn new(form: RequestIdForm) -> Self {
+        Self::of(fastrand::u128(..), form)
+    }
+
+    fn of(id: u128, form: RequestIdForm) -> Self {
         let mut text = [0; 36];
-        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(fastrand::u128(..).to_le_bytes()) {
+        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(id.to_be_bytes()) {
             *pair = HEX[usize::from(byte)];
         }
         if form == RequestIdForm::Hex {
@@ -56,6 +65,14 @@ impl RequestId {
     pub(super) fn as_str(&self) -> &str {
         self.text.get(..usize::from(self.length)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
+}
+
+/// The id of a request whose event was taken, of a dialect whose ids tell how that ended.
+pub(super) fn telling_id(known: &Known, ended: &[Ended]) -> RequestId {
+    let endings: Vec<_> = ended.iter().map(|one| one.ending(None)).collect();
+    let random = fastrand::u128(..);
+    let id = known.dialect.telling_id(&replying(known, &endings, ""), Micros::now(), random);
+    RequestId::of(id, RequestIdForm::Telling)
 }
 
 /// The two digits of each byte.
@@ -108,17 +125,7 @@ impl Headers {
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_id: &str) -> Response<Full<Bytes>> {
-    let config = &known.integration.config;
-    let reply = |endings: &[Ending<'_>]| {
-        known.dialect.reply(&Replying {
-            endpoint: known.route.endpoint,
-            endings,
-            success: StatusCode::from_u16(config.success_status).unwrap_or(StatusCode::ACCEPTED),
-            request_id,
-            integration: &config.name,
-            settings: &config.settings,
-        })
-    };
+    let reply = |endings: &[Ending<'_>]| known.dialect.reply(&replying(known, endings, request_id));
     let ended = trail.ended.as_slice();
     let (status, body) = match ended {
         [one] => reply(&[one.ending(trail.view.as_ref().map(|view| &***view))]),
@@ -129,6 +136,31 @@ pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_
     *response.status_mut() = status;
     *response.headers_mut() = headers.with(request_id, outcome);
     response
+}
+
+fn replying<'a>(known: &'a Known, endings: &'a [Ending<'a>], request_id: &'a str) -> Replying<'a> {
+    let config = &known.integration.config;
+    Replying {
+        endpoint: known.route.endpoint,
+        endings,
+        success: StatusCode::from_u16(config.success_status).unwrap_or(StatusCode::ACCEPTED),
+        request_id,
+        integration: &config.name,
+        settings: &config.settings,
+    }
+}
+
+/// The answer of a dialect that tells how long its answers took.
+pub(super) fn timed(dialect: &dyn Dialect, response: Response<Full<Bytes>>, took: Duration) -> Response<Full<Bytes>> {
+    let (mut head, mut body) = response.into_parts();
+    // It stands there whole.
+    let mut context = Context::from_waker(Waker::noop());
+    let bytes = match Pin::new(&mut body).poll_frame(&mut context) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    };
+    let bytes = dialect.timed(bytes, took, &mut head.headers);
+    Response::from_parts(head, Full::new(bytes))
 }
 
 /// The outcome of all events, or `mixed` where they differ.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::claim::{ById, Scope};
 use crate::dedup::Dedup;
 use crate::dialect::{Dialect, Record, Records, VIEW_BYTES_MAX, View};
-use crate::event::{Event, Incident, Key, State, StateKey, Target, TargetKind, Uid};
+use crate::event::{Event, Incident, Key, KeyKind, State, StateKey, Target, TargetKind, Uid};
 use crate::store::{ReadError, Shown, Store};
 
 /// A record that is not written yet is looked for again so often, with so much between: 10 ms in all.
@@ -37,7 +37,12 @@ impl<'i> Known<'i> {
         let scope = self.scope();
         match target.kind {
             TargetKind::InstanceId | TargetKind::TinyId => self.dedup.by_number(scope, target.value.parse().ok()?),
-            TargetKind::IncidentId | TargetKind::AlertId => {
+            // An alias under this name addresses nothing, unless it was made for the alert (contracts 9, trap 10).
+            TargetKind::AlertId => {
+                let by_iid = iid_of(&target.value).and_then(|iid| self.dedup.by_iid(scope, iid));
+                by_iid.or_else(|| self.row_of_key(&target.value).filter(|row| self.has_generated_key(row)))
+            }
+            TargetKind::IncidentId => {
                 let by_iid = iid_of(&target.value).and_then(|iid| self.dedup.by_iid(scope, iid));
                 let by_number = || self.dedup.by_number(scope, target.value.parse().ok()?);
                 // incident.io's keys are no ids: its senders choose them, and one may look like another's number.
@@ -52,6 +57,10 @@ impl<'i> Known<'i> {
         let key = StateKey::of(self.integration, self.family, canon);
         let incident = self.dedup.incident(key).filter(|incident| incident.generation > 0)?;
         Some(ById { scope: self.scope(), number: incident.number, iid: incident.iid, key })
+    }
+
+    fn has_generated_key(&self, row: &ById) -> bool {
+        key_of(self, row).is_some_and(|key| key.kind == KeyKind::Generated)
     }
 
     /// Whether another incident of its key followed it: then it is resolved, and no more is known of it.
@@ -97,14 +106,15 @@ impl<'i> Known<'i> {
             Some((incident, shown)) if incident.iid == row.iid => {
                 Some(Record { incident, key: shown.key, view: view_of(shown.view.as_deref()) })
             }
-            _ => {
+            shown => {
                 let followed = self.was_followed(row);
                 let now = self.dedup.incident(row.key)?;
                 let mut incident = Incident { iid: row.iid, number: row.number, ..now };
                 if followed {
                     incident.state = State::Resolved;
                 }
-                Some(Record { incident, key: None, view: View::new() })
+                // The incident that followed it has its key.
+                Some(Record { incident, key: shown.and_then(|(_, shown)| shown.key), view: View::new() })
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod binary;
 mod books;
+mod clients;
 mod http1;
 mod http2;
 mod recorder;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use binary::{Ended, TlsServer, binary, run};
 pub use books::{Auditor, SCRAPE_EVERY, Scrape};
+pub use clients::run_client;
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use recorder::{Recorded, Recorder, Reply};

@@ -31,6 +31,7 @@ mod interface;
 mod keys;
 mod limits;
 mod log;
+mod opsgenie;
 mod order;
 mod outage;
 mod power;

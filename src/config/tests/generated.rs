@@ -234,7 +234,7 @@ fn what_the_schema_refuses_the_loader_refuses_too_and_so_the_other_way() {
         keys(&format!("[{{ key: a }}, {{ key: b }}, {{ key_sha256: {} }}]", "0".repeat(64))),
         integration("success_status: 300"),
         integration("default_severity: 2.5"),
-        integration("dialects: [opsgenie]"),
+        integration("dialects: [zabbix]"),
         integration("dialects: []"),
         integration("source_networks: [x]"),
         integration("rate_limit: { burst: 5 }"),
