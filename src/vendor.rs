@@ -2,6 +2,8 @@
 
 use crate::event::Severity;
 
+pub mod time;
+
 /// The family whose keys create once (contracts 5.3): incident.io incidents, v1 and v2 together.
 pub const CREATE_ONCE_FAMILY: &str = "incidentio_incident";
 
