@@ -35,6 +35,7 @@ mod tell;
 mod tree;
 mod units;
 mod upstreams;
+mod vendors;
 
 #[cfg(test)]
 mod tests;

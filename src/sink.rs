@@ -7,11 +7,14 @@ pub mod answer;
 mod container;
 mod keys;
 mod masked;
+pub mod pagerduty;
 mod reach;
 pub mod squadcast;
 pub mod stdout;
+pub mod taskcall;
 mod text;
 mod vendor_config;
+mod verbatim;
 pub mod webhook;
 
 use std::borrow::Cow;
@@ -32,7 +35,13 @@ use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::{Remote, Stored};
 
 /// Every sink there is.
-pub static SINKS: &[&dyn Sink] = &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout];
+pub static SINKS: &[&dyn Sink] = &[
+    &webhook::Webhook,
+    &squadcast::Squadcast,
+    &stdout::Stdout,
+    &pagerduty::PagerDuty,
+    &taskcall::TaskCall,
+];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
 pub fn of(kind: Kind) -> Option<&'static dyn Sink> {
@@ -223,6 +232,16 @@ pub struct Said<'a> {
     pub extra: Vec<(Cow<'a, str>, Cow<'a, RawValue>)>,
 }
 
+impl<'a> Said<'a> {
+    /// The title; of an event without one the first line of its description, else what it is (contracts 6).
+    pub fn title_of(&'a self, event: &Event) -> Cow<'a, str> {
+        let is_said = |text: &&str| !text.trim().is_empty();
+        let line = || self.content.description.as_deref().and_then(|text| text.lines().find(is_said));
+        let said = self.content.title.as_deref().filter(is_said).or_else(line);
+        said.map_or_else(|| Cow::Owned(format!("{} alert", event.dialect)), Cow::Borrowed)
+    }
+}
+
 /// Upstream kinds (INTERFACE 3); for some the sink comes with a later version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -335,3 +354,5 @@ fn json_headers() -> HeaderMap {
 /// Events and upstreams for the tests of the sinks and of `forward`.
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod tests;

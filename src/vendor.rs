@@ -48,6 +48,16 @@ pub fn priority_of(severity: Severity) -> &'static str {
     ["P5", "P4", "P3", "P2", "P1"][usize::from(severity.level() - 1)]
 }
 
+/// PagerDuty's word for a level (contracts 4): it has four, and wants one in any case.
+pub fn pagerduty_word(severity: Option<Severity>) -> &'static str {
+    match severity.map(Severity::level) {
+        Some(5) => "critical",
+        Some(4) | None => "error",
+        Some(2 | 3) => "warning",
+        Some(_) => "info",
+    }
+}
+
 /// Whether `text` is `#RGB` or `#RRGGBB`.
 pub fn is_hex_color(text: &str) -> bool {
     text.strip_prefix('#').is_some_and(|hex| matches!(hex.len(), 3 | 6) && hex.bytes().all(|b| b.is_ascii_hexdigit()))

@@ -169,6 +169,13 @@ fn value(row: &Row) -> String {
         "upstreams[].credential" => "${PAGER_SECRET}",
         "upstreams[].credential_file" => "/run/secrets/pager",
         "upstreams[].mode" => "normalized",
+        "upstreams[].field_map[].tag" => "team",
+        "upstreams[].service_ref_id" => "SRV-1",
+        "upstreams[].policy_ref_id" => "[EP-1]",
+        "upstreams[].users" => "[jdoe]",
+        "upstreams[].responders[].name" => "storage",
+        "upstreams[].responders[].username" => "jdoe@example.com",
+        "upstreams[].source" => "monitoring",
         "upstreams[].rate_limit.requests_per_second" | "upstreams[].rate_limit.burst" => "10",
         _ => return by_shape(row),
     };
@@ -194,6 +201,8 @@ fn by_shape(row: &Row) -> String {
         Some(Shape::Secret) => format!("${{{}}}", name.to_uppercase()),
         Some(Shape::Digest) => "0".repeat(64),
         Some(Shape::File) => format!("/etc/surgegate/{name}"),
+        Some(Shape::Text) => "01JZ6M3Q4W8RN2V5T7Y9B1C3D5".to_owned(),
+        Some(Shape::Texts) => "[name]".to_owned(),
         Some(Shape::Section | Shape::Sections(..)) | None => String::new(),
     }
 }

@@ -39,6 +39,9 @@ pub(super) enum Shape {
     Digest,
     /// A path, relative to the working directory.
     File,
+    Text,
+    /// A list of texts.
+    Texts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Row {
 
     /// Whether it is a list of single values.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self.shape, Some(Shape::Choices(..) | Shape::Names | Shape::Networks))
+        matches!(self.shape, Some(Shape::Choices(..) | Shape::Names | Shape::Networks | Shape::Texts))
     }
 
     /// The last word of its path.
@@ -118,14 +121,15 @@ const DIALECTS_LATER: &[&str] = &[
     "checkmk",
     "generic",
 ];
-const KINDS: &[&str] = &["webhook", "squadcast", "stdout"];
-const KINDS_LATER: &[&str] =
-    &["incidentio", "incidentio_alert", "taskcall", "pagerduty", "opsgenie", "alertmanager", "cloudevents"];
+/// Kinds of upstreams whose sink is there; a test holds them to the sinks.
+pub(super) const KINDS: &[&str] = &["webhook", "squadcast", "stdout", "pagerduty", "taskcall"];
+/// Those whose sink is still to come: a sink moves its word from here to there.
+const KINDS_LATER: &[&str] = &["incidentio", "incidentio_alert", "opsgenie", "alertmanager", "cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{
     Address, Choice, Choices, Count, Digest, Duration, File, Name, Names, Networks, Rate, Secret, Section, Sections,
-    Size, Switch, Url,
+    Size, Switch, Texts, Url,
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -297,27 +301,32 @@ pub(super) const ROWS: &[Row] = &[
         "upstreams[].kind",
         Choice(KINDS, KINDS_LATER),
         Required,
-        "What it speaks: webhook (the normalized event), squadcast, or stdout (one event a line).",
+        "What it speaks: webhook (the normalized event), stdout (the same, one a line), or a vendor's API.",
     ),
     row(
         "upstreams[].url",
         Url,
         Absent,
-        "Absolute http or https URL; required but for stdout. squadcast: the whole, or the address to which /v2/incidents/api/ and the credential are added.",
+        "Absolute http or https URL. webhook, alertmanager: the whole, required. squadcast: the whole, or the address to which /v2/incidents/api/ and the credential are added; required. Others: the address below which the vendor's paths stand; the vendor's own by default.",
     ),
-    row("upstreams[].credential", Secret, Absent, "Key or secret; for webhook the signing secret. None by default."),
+    row(
+        "upstreams[].credential",
+        Secret,
+        Absent,
+        "What the vendor calls key, token or secret; for webhook the signing secret.",
+    ),
     row("upstreams[].credential_file", File, Absent, "A file that holds it."),
     row(
         "upstreams[].mode",
         Choice(&["verbatim", "normalized"], &[]),
         Absent,
-        "verbatim (the body as received, same dialect only) or normalized; verbatim by default for squadcast, normalized else.",
+        "verbatim (the body as received, where the sender speaks the vendor's own dialect) or normalized; verbatim by default for vendors, normalized for webhook and stdout.",
     ),
     row(
         "upstreams[].rate_limit",
         Section,
         Absent,
-        "How much it takes; by default 15 a minute for squadcast, no limit else.",
+        "How much it takes. By default what the vendor takes in any 60 s: squadcast 15, taskcall and opsgenie 60, pagerduty and incidentio_alert 120, incidentio 1200; no limit else.",
     ),
     row(
         "upstreams[].rate_limit.requests_per_second",
@@ -353,21 +362,103 @@ pub(super) const ROWS: &[Row] = &[
         Text("10ms"),
         "How long the first event waits for others.",
     ),
-    later("upstreams[].api", "incident.io."),
-    later("upstreams[].visibility", "incident.io."),
-    later("upstreams[].default_severity_id", "incident.io."),
-    later("upstreams[].severity_map", "incident.io."),
-    later("upstreams[].closed_status_id", "incident.io."),
-    later("upstreams[].incident_type_id", "incident.io."),
-    later("upstreams[].field_map", "incident.io."),
-    later("upstreams[].region", "TaskCall."),
-    later("upstreams[].service_ref_id", "TaskCall."),
-    later("upstreams[].policy_ref_id", "TaskCall."),
-    later("upstreams[].users", "TaskCall."),
-    later("upstreams[].path_style", "TaskCall."),
-    later("upstreams[].source_config_id", "incident.io alert events."),
-    later("upstreams[].responders", "Opsgenie."),
-    later("upstreams[].source", "PagerDuty, CloudEvents."),
+    row(
+        "upstreams[].region",
+        Choice(&["eu", "us"], &[]),
+        Absent,
+        "taskcall, opsgenie and pagerduty: where the vendor keeps the account's data; us by default for pagerduty.",
+    ),
+    row(
+        "upstreams[].api",
+        Choice(&["v2", "v1"], &[]),
+        Absent,
+        "incidentio: which of its incident APIs; v2 by default.",
+    ),
+    row(
+        "upstreams[].visibility",
+        Choice(&["public", "private"], &[]),
+        Absent,
+        "incidentio: of incidents whose event says none; required there.",
+    ),
+    row(
+        "upstreams[].severity_map",
+        Section,
+        Absent,
+        "incidentio: severity ids by level, 5 (critical) to 1. A level without one takes that of the next worse.",
+    ),
+    row("upstreams[].severity_map.5", Shape::Text, Absent, "Critical."),
+    row("upstreams[].severity_map.4", Shape::Text, Absent, "High."),
+    row("upstreams[].severity_map.3", Shape::Text, Absent, "Medium."),
+    row("upstreams[].severity_map.2", Shape::Text, Absent, "Low."),
+    row("upstreams[].severity_map.1", Shape::Text, Absent, "Minor."),
+    row(
+        "upstreams[].default_severity_id",
+        Shape::Text,
+        Absent,
+        "incidentio: the severity where the map has none; this or the map is required there.",
+    ),
+    row(
+        "upstreams[].closed_status_id",
+        Shape::Text,
+        Absent,
+        "incidentio: the status that a resolve moves an incident to; without it resolves cannot be forwarded.",
+    ),
+    row("upstreams[].incident_type_id", Shape::Text, Absent, "incidentio: the type of incidents."),
+    row("upstreams[].field_map", Sections(1, 64), Absent, "incidentio: tags that become custom fields."),
+    row("upstreams[].field_map[].tag", Shape::Text, Required, "Name of the tag."),
+    row("upstreams[].field_map[].custom_field_id", Shape::Text, Required, "Id of the custom field."),
+    row(
+        "upstreams[].field_map[].value",
+        Choice(&["text", "link", "numeric", "option_id", "catalog_entry_id"], &[]),
+        Text("text"),
+        "What the tag's value is to the field.",
+    ),
+    row(
+        "upstreams[].service_ref_id",
+        Shape::Text,
+        Absent,
+        "taskcall: the service of incidents whose event names nobody. One of service_ref_id, policy_ref_id and users is required there.",
+    ),
+    row("upstreams[].policy_ref_id", Texts, Absent, "taskcall: the escalation policies of such incidents."),
+    row("upstreams[].users", Texts, Absent, "taskcall: the users of such incidents, by preferred user name."),
+    row(
+        "upstreams[].path_style",
+        Choice(&["root", "incidents"], &[]),
+        Absent,
+        "taskcall: paths like /create (root, the default) or /incidents/create (incidents).",
+    ),
+    row(
+        "upstreams[].source_config_id",
+        Shape::Text,
+        Absent,
+        "incidentio_alert: the id of the alert source; required there.",
+    ),
+    row(
+        "upstreams[].responders",
+        Sections(1, 50),
+        Absent,
+        "opsgenie: who is called for alerts whose event names nobody.",
+    ),
+    row(
+        "upstreams[].responders[].type",
+        Choice(&["team", "user", "escalation", "schedule"], &[]),
+        Required,
+        "What it is.",
+    ),
+    row(
+        "upstreams[].responders[].id",
+        Shape::Text,
+        Absent,
+        "Its id; each entry has exactly one of id, name and username.",
+    ),
+    row("upstreams[].responders[].name", Shape::Text, Absent, "Its name."),
+    row("upstreams[].responders[].username", Shape::Text, Absent, "A user's name."),
+    row(
+        "upstreams[].source",
+        Shape::Text,
+        Absent,
+        "pagerduty: the source of alerts whose event names none; the integration's name by default.",
+    ),
     later("upstreams[].type_prefix", "CloudEvents."),
     row("dedup", Section, Absent, "How long incidents are remembered."),
     row("dedup.open_ttl", Duration(SECOND, 3650 * DAY), Text("30d"), "An open incident, from its last event."),

@@ -412,6 +412,14 @@ impl<'t> Section<'t> {
         self.list(key, |scalar, _| Ok(scalar.text.clone())).unwrap_or_default()
     }
 
+    /// A list of texts; empty when absent.
+    pub(super) fn texts(&self, key: &str) -> Vec<String> {
+        let text = |scalar: &Scalar, _: &Row| {
+            if scalar.text.is_empty() { Err(Wrong::value("empty")) } else { Ok(scalar.text.clone()) }
+        };
+        self.list(key, text).unwrap_or_default().into_iter().map(|(_, text)| text).collect()
+    }
+
     pub(super) fn choices(&self, key: &str) -> Option<Vec<(Place, &'static str)>> {
         self.list(key, |scalar, row| match row.shape {
             Some(Shape::Choices(now, later)) => word(&scalar.text, now, later),

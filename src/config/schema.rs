@@ -6,7 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Fallback, Row, Shape};
-use super::tell;
+use super::{tell, vendors};
+use crate::sink::Kind;
 
 /// A text that holds a variable can become anything.
 const VARIABLE: &str = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:[-?][^}]*)?\}";
@@ -58,16 +59,27 @@ fn rules(path: &str) -> Vec<(&'static str, Value)> {
     match path {
         "integrations[].keys[]" => vec![("oneOf", json!([has("key"), has("key_file"), has("key_sha256")]))],
         "integrations[].rate_limit" => vec![("dependencies", json!({ "burst": ["events_per_second"] }))],
+        "upstreams[].responders[]" => vec![("oneOf", json!([has("id"), has("name"), has("username")]))],
         "upstreams[]" => {
             let kind = |kinds: &[&str]| json!({ "properties": { "kind": { "enum": kinds } }, "required": ["kind"] });
-            let all = json!([
-                { "not": { "required": ["credential", "credential_file"] } },
-                { "if": kind(&["webhook", "squadcast"]), "then": has("url") },
-                { "if": kind(&["stdout"]), "then": { "properties": { "url": false, "credential": false, "credential_file": false } } },
-                { "if": kind(&["squadcast", "stdout"]), "then": { "properties": { "batch": false } } },
-                { "if": kind(&["webhook", "stdout"]), "then": { "properties": { "mode": { "not": { "const": "verbatim" } } } } },
-            ]);
-            vec![("allOf", all)]
+            let mut all = vec![
+                json!({ "not": { "required": ["credential", "credential_file"] } }),
+                json!({ "not": { "required": ["region", "url"] } }),
+                json!({ "if": kind(&["stdout"]), "then": { "properties": { "url": false, "credential": false, "credential_file": false } } }),
+                json!({ "if": kind(&["webhook", "stdout"]), "then": { "properties": { "mode": { "not": { "const": "verbatim" } } } } }),
+            ];
+            for of in Kind::ALL.into_iter().filter(|kind| keys::KINDS.contains(&kind.name())) {
+                let useless = vendors::KEYS.iter().filter(|(_, kinds)| !kinds.contains(&of));
+                let useless: Map<_, _> = useless.map(|(key, _)| ((*key).to_owned(), Value::Bool(false))).collect();
+                let needed = |need: &vendors::Need| json!({ "anyOf": need.one_of.iter().map(|key| has(key)).collect::<Vec<_>>() });
+                let needed: Vec<_> = vendors::needs(of).iter().map(needed).collect();
+                let mut then = json!({ "properties": useless });
+                if !needed.is_empty() {
+                    add(&mut then, "allOf", needed.into());
+                }
+                all.push(json!({ "if": kind(&[of.name()]), "then": then }));
+            }
+            vec![("allOf", all.into())]
         }
         _ => Vec::new(),
     }
@@ -87,7 +99,7 @@ fn key(row: &Row) -> Value {
             let item = section(&format!("{}[]", row.path), false);
             json!({ "type": "array", "items": item, "minItems": least, "maxItems": most })
         }
-        Shape::Choices(..) | Shape::Names | Shape::Networks => {
+        Shape::Choices(..) | Shape::Names | Shape::Networks | Shape::Texts => {
             json!({ "type": "array", "items": single(shape), "minItems": 1 })
         }
         _ => single(shape),
@@ -121,7 +133,7 @@ fn single(shape: Shape) -> Value {
         Shape::Url => text(URL),
         Shape::Digest => text("^[0-9A-Fa-f]{64}$"),
         // Any text holds its variables.
-        Shape::Secret | Shape::File => return json!({ "type": "string", "minLength": 1 }),
+        Shape::Secret | Shape::File | Shape::Text | Shape::Texts => return json!({ "type": "string", "minLength": 1 }),
         Shape::Section | Shape::Sections(..) => return json!({}),
     };
     json!({ "anyOf": [schema, text(VARIABLE)] })

@@ -134,8 +134,8 @@ fn text<'n>(section: &'n Node, name: &str) -> Option<&'n str> {
 fn derived(row: &Row, section: &Node) -> Option<String> {
     match row.path {
         "upstreams[].mode" => {
-            let is_verbatim = text(section, "kind") == Some("squadcast");
-            Some(if is_verbatim { "verbatim" } else { "normalized" }.to_owned())
+            let is_ours = matches!(text(section, "kind")?, "webhook" | "stdout");
+            Some(if is_ours { "normalized" } else { "verbatim" }.to_owned())
         }
         "integrations[].rate_limit.burst" => text(section, "events_per_second").map(str::to_owned),
         "upstreams[].rate_limit.burst" => {

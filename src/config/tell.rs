@@ -27,6 +27,8 @@ pub(super) fn shape(shape: &Shape) -> String {
         Shape::Secret => "text, secret".to_owned(),
         Shape::Digest => "64 hex digits".to_owned(),
         Shape::File => "path".to_owned(),
+        Shape::Text => "text".to_owned(),
+        Shape::Texts => "list of texts".to_owned(),
     }
 }
 

@@ -9,11 +9,9 @@ use super::integrations::Taken;
 use super::process::{whole, whole32};
 use super::reader::Section;
 use super::report::Wrong;
+use super::vendors;
 use crate::gate::IntegrationConfig;
-use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig, VendorConfig};
-
-/// Squadcast's free plan takes 15 events a minute (contracts 7.1).
-const SQUADCAST_PACE: Pace = Pace { requests: 15, per: Duration::from_secs(60), burst: 15 };
+use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig};
 
 /// The names that integrations may refer to, those of faulty upstreams among them.
 #[derive(Default)]
@@ -56,12 +54,8 @@ pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<UpstreamConfig>, Vec<Section<
 }
 
 fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig> {
-    let kind = match section.choice("kind") {
-        Some("webhook") => Some(Kind::Webhook),
-        Some("squadcast") => Some(Kind::Squadcast),
-        Some("stdout") => Some(Kind::Stdout),
-        _ => None,
-    };
+    let word = section.choice("kind");
+    let kind = Kind::ALL.into_iter().find(|kind| Some(kind.name()) == word);
     let mode = match section.choice("mode") {
         Some("verbatim") => Some(Mode::Verbatim),
         Some("normalized") => Some(Mode::Normalized),
@@ -76,13 +70,16 @@ fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig>
     let give_up_after = section.duration("give_up_after");
     let redeliver_after = section.duration("redeliver_after");
     let batch = batch(section);
+    let written = vendors::read(section);
     let kind = kind?;
     fits(section, kind, mode);
+    let (url, vendor) = vendors::fit(section, kind, url, written);
     let url = match (kind, url, &credential) {
         (Kind::Squadcast, Some(base), Some(key)) => squadcast_url(section, &base, key),
         (_, url, _) => url,
     };
-    let mode = mode.unwrap_or(if kind == Kind::Squadcast { Mode::Verbatim } else { Mode::Normalized });
+    let is_ours = matches!(kind, Kind::Webhook | Kind::Stdout);
+    let mode = mode.unwrap_or(if is_ours { Mode::Normalized } else { Mode::Verbatim });
     let name = name?;
     Some(UpstreamConfig {
         name,
@@ -99,7 +96,7 @@ fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig>
         // Known once the integrations are read.
         shared: false,
         emit_priority: true,
-        vendor: VendorConfig::default(),
+        vendor,
     })
 }
 
@@ -114,17 +111,8 @@ fn fits(section: &Section, kind: Kind, mode: Option<Mode>) {
         for key in ["url", "credential", "credential_file"] {
             useless(key, "stdout writes to standard output: remove it");
         }
-    } else if !section.has("url") {
-        let hint = match kind {
-            Kind::Squadcast => "the vendor's address with `credential`, or the whole URL with the key in it",
-            _ => "the address events are sent to",
-        };
-        section.error("url", Wrong::value("missing").code("missing").hint(hint));
     }
-    if kind != Kind::Webhook {
-        useless("batch", "only webhook takes many events in one request");
-    }
-    if kind != Kind::Squadcast && mode == Some(Mode::Verbatim) {
+    if matches!(kind, Kind::Webhook | Kind::Stdout) && mode == Some(Mode::Verbatim) {
         let wrong = Wrong::value("verbatim is not for this kind of upstream").code("conflict");
         section.error("mode", wrong.hint("webhook and stdout send the normalized event"));
     }
@@ -167,7 +155,7 @@ fn squadcast_url(section: &Section, base: &hyper::Uri, key: &str) -> Option<hype
 }
 
 fn pace(limit: &Section, kind: Option<Kind>) -> Option<Pace> {
-    let vendor = kind.filter(|kind| *kind == Kind::Squadcast).map(|_| SQUADCAST_PACE);
+    let vendor = kind.and_then(Kind::pace);
     let rate = limit.rate("requests_per_second");
     let burst = limit.count("burst").map(whole32);
     match (rate, burst) {
@@ -215,9 +203,8 @@ pub(super) fn share(upstreams: &mut [UpstreamConfig], sections: &[Section], inte
             section.warning("name", wrong.hint("name it under an integration's upstreams, or remove it"));
         }
         upstream.shared = count > 1;
-        if count > 1 && upstream.kind == Kind::Squadcast && upstream.mode == Mode::Verbatim {
-            let message =
-                format!("{count} integrations send to it: its event_id becomes integration:squadcast:event_id");
+        if count > 1 && upstream.mode == Mode::Verbatim {
+            let message = format!("{count} integrations send to it: keys become integration:dialect:key");
             let wrong = Wrong::value(message).code("shared_keys");
             section.warning(
                 "name",
