@@ -35,13 +35,8 @@ use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::{Remote, Stored};
 
 /// Every sink there is.
-pub static SINKS: &[&dyn Sink] = &[
-    &webhook::Webhook,
-    &squadcast::Squadcast,
-    &stdout::Stdout,
-    &pagerduty::PagerDuty,
-    &taskcall::TaskCall,
-];
+pub static SINKS: &[&dyn Sink] =
+    &[&webhook::Webhook, &squadcast::Squadcast, &stdout::Stdout, &pagerduty::PagerDuty, &taskcall::TaskCall];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
 pub fn of(kind: Kind) -> Option<&'static dyn Sink> {

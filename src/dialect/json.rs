@@ -209,6 +209,19 @@ impl<'d> Value<'d> {
         })
     }
 
+    /// The elements in order; nothing when it is no array.
+    pub fn elements(self) -> impl Iterator<Item = Value<'d>> {
+        let mut rest = match self.nodes.first() {
+            Some(Node::Array { .. }) => &self.nodes[1..],
+            _ => &[],
+        };
+        std::iter::from_fn(move || {
+            let (element, tail) = rest.split_at_checked(span_of(rest.first()?))?;
+            rest = tail;
+            Some(Value { nodes: element })
+        })
+    }
+
     /// The last member of that name: repeated names are allowed, the last one wins (contracts 2.4).
     pub fn member(self, name: &str) -> Option<Value<'d>> {
         self.members().filter(|(member, _)| *member == name).last().map(|(_, value)| value)
@@ -317,16 +330,7 @@ mod tests {
                 _ => unreachable!("a number"),
             },
             Kind::String(text) => text.into(),
-            Kind::Array => {
-                let mut rest = &value.nodes[1..];
-                let mut items = Vec::new();
-                while let Some(node) = rest.first() {
-                    let (item, tail) = rest.split_at(span_of(node));
-                    items.push(rebuild(Value { nodes: item }));
-                    rest = tail;
-                }
-                items.into()
-            }
+            Kind::Array => value.elements().map(rebuild).collect::<Vec<_>>().into(),
             Kind::Object => value
                 .members()
                 .map(|(name, value)| (name.to_owned(), rebuild(value)))

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use smallvec::SmallVec;
 
 use super::json::{Document, Kind, Value, clean};
+use super::text::{cut_bytes, truncated};
 use super::{Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Replying, Route, Rules, plain_error};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
@@ -474,25 +475,6 @@ impl<'d> Reading<'d> {
         }
         self.content.severity_raw = word.filter(|text| !text.is_empty() && text.len() <= 64);
     }
-}
-
-/// At most `chars` characters, the last of them an ellipsis where something was cut (contracts 6).
-fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
-    // A text of so few bytes cannot have more characters.
-    if text.len() <= chars || text.chars().nth(chars).is_none() {
-        return (text, false);
-    }
-    let kept: String = text.chars().take(chars - 1).chain(['\u{2026}']).collect();
-    (Cow::Owned(kept), true)
-}
-
-/// At most `bytes` bytes, ending in an ellipsis where something was cut, never inside a character.
-fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
-    if text.len() <= bytes {
-        return (text, false);
-    }
-    let end = text.floor_char_boundary(bytes - '\u{2026}'.len_utf8());
-    (Cow::Owned(format!("{}\u{2026}", &text[..end])), true)
 }
 
 #[cfg(test)]

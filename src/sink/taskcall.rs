@@ -161,7 +161,8 @@ fn own_operation(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
     let mut ids = vec![("instance_id", instance(remote))];
     let members: Map<String, Value> = serde_json::from_slice(without_mark(&event.raw)).unwrap_or_default();
     if operation == "merge" {
-        let survivor = members.get("related_instance_id").and_then(number).ok_or(Unsaid::NotExpressible(event.action))?;
+        let survivor =
+            members.get("related_instance_id").and_then(number).ok_or(Unsaid::NotExpressible(event.action))?;
         match ask.others.by_number(survivor) {
             Other::Known(remote) => ids.push(("related_instance_id", instance(&remote))),
             Other::NotYet => return Err(Unsaid::NotYet),
@@ -171,7 +172,9 @@ fn own_operation(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
     // The vendor may not know what was tolerated here.
     let is_same = verbatim::is_allowed(ask, &[DIALECT], BODY_BYTES_MAX)
         && !members.keys().any(|name| matches!(name.as_str(), "amend-urgency" | "amend_urgency"))
-        && !["reassign_to", "assignees", "subscribers"].iter().any(|name| members.get(*name).is_some_and(Value::is_string));
+        && !["reassign_to", "assignees", "subscribers"]
+            .iter()
+            .any(|name| members.get(*name).is_some_and(Value::is_string));
     let as_it_came = if is_same { Body::read(&event.raw).and_then(|body| body.with(&ids)) } else { None };
     let body = as_it_came.unwrap_or_else(|| anew(ask, members, &ids).into_bytes());
     Ok(encoded(ask, operation, body))
@@ -185,7 +188,8 @@ fn without_mark(raw: &[u8]) -> &[u8] {
 /// The members of an operation in the vendor's own form.
 fn anew(ask: &Ask<'_>, members: Map<String, Value>, ids: &[(&'static str, String)]) -> String {
     let urgency = ask.stored.event.severity.or(ask.said.content.severity).map(Severity::level);
-    let mut all: Vec<(Cow<'_, str>, String)> = ids.iter().map(|(name, json)| (Cow::Borrowed(*name), json.clone())).collect();
+    let mut all: Vec<(Cow<'_, str>, String)> =
+        ids.iter().map(|(name, json)| (Cow::Borrowed(*name), json.clone())).collect();
     for (name, value) in members {
         let json = match (name.as_str(), value) {
             ("instance_id" | "related_instance_id", _) => continue,
@@ -268,11 +272,13 @@ fn create_as_it_came(ask: &Ask<'_>) -> Option<Vec<u8>> {
     }
     let body = Body::read(&event.raw)?;
     let has_key = body.text("dedup_key").as_deref() == Some(event.key.as_ref()?.canon());
-    let is_integer = |name| body.get(name).is_none_or(|json| json == "null" || json.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_integer =
+        |name| body.get(name).is_none_or(|json| json == "null" || json.bytes().all(|byte| byte.is_ascii_digit()));
     let is_list = |name| body.get(name).is_none_or(|json| json == "null" || json.starts_with('['));
-    let names_somebody = ["service_ref_id", "policy_ref_id", "users"].iter().any(|name| {
-        body.get(name).is_some_and(|json| !matches!(json, "null" | "\"\"" | "[]"))
-    });
-    let agrees = has_key && is_integer("urgency_level") && is_list("policy_ref_id") && is_list("users") && names_somebody;
+    let names_somebody = ["service_ref_id", "policy_ref_id", "users"]
+        .iter()
+        .any(|name| body.get(name).is_some_and(|json| !matches!(json, "null" | "\"\"" | "[]")));
+    let agrees =
+        has_key && is_integer("urgency_level") && is_list("policy_ref_id") && is_list("users") && names_somebody;
     agrees.then(|| event.raw.to_vec())
 }

@@ -113,7 +113,10 @@ mod tests {
         let expected = r#"{ "b" : 1.50, "routing_key":"k" , "id":8912,"c":{"id":8}}"#;
         assert_eq!(String::from_utf8(changed).unwrap(), expected);
         assert!(body.with(&[("d", "1".to_owned())]).is_none());
-        assert_eq!((body.get("b"), body.text("routing_key").as_deref(), body.text("id")), (Some("1.50"), Some("****"), None));
+        assert_eq!(
+            (body.get("b"), body.text("routing_key").as_deref(), body.text("id")),
+            (Some("1.50"), Some("****"), None)
+        );
     }
 
     #[test]

@@ -1,0 +1,22 @@
+//! Texts held to the limits of the model (contracts 3.1, 6). Called by the dialects.
+
+use std::borrow::Cow;
+
+/// At most `chars` characters, the last of them an ellipsis where something was cut (contracts 6).
+pub(super) fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
+    // A text of so few bytes cannot have more characters.
+    if text.len() <= chars || text.chars().nth(chars).is_none() {
+        return (text, false);
+    }
+    let kept: String = text.chars().take(chars - 1).chain(['\u{2026}']).collect();
+    (Cow::Owned(kept), true)
+}
+
+/// At most `bytes` bytes, ending in an ellipsis where something was cut, never inside a character.
+pub(super) fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool) {
+    if text.len() <= bytes {
+        return (text, false);
+    }
+    let end = text.floor_char_boundary(bytes - '\u{2026}'.len_utf8());
+    (Cow::Owned(format!("{}\u{2026}", &text[..end])), true)
+}
