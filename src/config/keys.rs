@@ -100,15 +100,12 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
 /// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &["squadcast"];
+const DIALECTS: &[&str] = &["squadcast", "pagerduty_v2", "pagerduty_v1", "pagerduty_change"];
 const DIALECTS_LATER: &[&str] = &[
     "incidentio_v1",
     "incidentio_v2",
     "incidentio_alert",
     "taskcall",
-    "pagerduty_v2",
-    "pagerduty_v1",
-    "pagerduty_change",
     "opsgenie",
     "alertmanager",
     "grafana",

@@ -252,20 +252,21 @@ mod tests {
     /// The same JSON with some characters written as escapes.
     fn with_escapes(json: &str, seed: u64) -> String {
         let mut random = fastrand::Rng::with_seed(seed);
-        let (mut out, mut escape) = (String::new(), false);
-        let mut inside = false;
-        for character in json.chars() {
-            inside ^= character == '"' && !escape;
-            let plain = inside && !escape && character.is_alphanumeric();
-            escape = character == '\\' && !escape;
-            let mut units = [0; 2];
-            if plain && random.u8(..4) == 0 {
-                for unit in character.encode_utf16(&mut units) {
-                    out += &format!("\\u{unit:04x}");
-                }
+        let (mut out, mut inside) = (String::new(), false);
+        let mut rest = json;
+        while let Some(character) = rest.chars().next() {
+            let escape = if rest.starts_with("\\u") { 6 } else { 2 };
+            let length = if character == '\\' { escape } else { character.len_utf8() };
+            let (token, after) = rest.split_at(length);
+            inside ^= character == '"';
+            if inside && character != '\\' && character.is_alphanumeric() && random.u8(..4) == 0 {
+                let mut units = [0; 2];
+                let units = character.encode_utf16(&mut units).iter();
+                out.extend(units.map(|unit| format!("\\u{unit:04x}")));
             } else {
-                out.push(character);
+                out.push_str(token);
             }
+            rest = after;
         }
         out
     }
