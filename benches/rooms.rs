@@ -132,8 +132,8 @@ pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
     let store = store::Config { directory: directory.into(), durability, ..config.spool };
     let (store, _) = Store::open(store, &metrics, 1, Arc::new(store::NoStates)).unwrap();
     let integrations = config.integrations.into_iter().map(|one| {
-        let targets = one.upstreams.iter().map(|name| metrics.upstream(name)).collect();
-        Arc::new(Integration::new(one, targets, None))
+        let targets: Targets = one.upstreams.iter().map(|name| metrics.upstream(name)).collect();
+        Arc::new(Integration::new(one, Box::new(targets), None))
     });
     Intake::new(
         Terms {

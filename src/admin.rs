@@ -5,6 +5,7 @@ mod access;
 mod dead_letters;
 mod dispatch;
 mod events;
+mod names;
 mod observe;
 mod openapi;
 mod operate;
@@ -16,7 +17,6 @@ mod schemas;
 mod status;
 mod tap;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,11 +35,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
 
 pub use access::Access;
 pub use operate::{Operator, Reload, ReloadStatus, Trigger};
-use pulse::Pulse;
+use pulse::{Held, Pulse};
 
 use crate::dedup::Dedup;
 use crate::event::Micros;
@@ -105,7 +104,7 @@ pub enum Door {
 /// Serves one of the two listeners until its task is dropped.
 pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut held = VecDeque::new();
+    let mut held = Held::default();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -115,16 +114,16 @@ pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
                 continue;
             }
         };
-        // Whoever asks for health gets its answer, whatever holds the others: the oldest gives way.
-        if door == Door::Observe && free.available_permits() == 0 {
-            held.pop_front().as_ref().inspect(|oldest: &&AbortHandle| oldest.abort());
+        // Whoever asks gets an answer, whatever holds the others.
+        if free.available_permits() == 0 {
+            held.give_way();
         }
         let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
         let desk = Arc::clone(&desk);
-        held.retain(|connection| !connection.is_finished());
+        let pulse = Arc::new(Pulse::new());
+        let beats = Arc::clone(&pulse);
         let connection = tokio::spawn(async move {
-            let pulse = Arc::new(Pulse::new());
-            let beats = Arc::clone(&pulse);
+            let pulse = Arc::clone(&beats);
             let service = service_fn(move |request| answer(door, Arc::clone(&desk), peer, Arc::clone(&beats), request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -138,7 +137,7 @@ pub async fn serve(door: Door, listener: TcpListener, desk: Arc<Desk>) {
             }
             drop(permit);
         });
-        held.push_back(connection.abort_handle());
+        held.enter(pulse, connection.abort_handle());
     }
 }
 

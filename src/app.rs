@@ -1,5 +1,6 @@
 //! Builds the rooms, joins them, starts and stops them in order. The only room that knows all others.
 
+mod look;
 mod reload;
 mod watch;
 
@@ -77,7 +78,8 @@ pub struct App {
 }
 
 impl App {
-    /// Recovers the spool, then starts forwarding, then listens: an event finds everything behind it ready.
+    /// Recovers the spool, then starts forwarding, then listens: an event finds everything behind it ready. Dropped
+    /// during the recovery, that goes on until the process ends, which may be at once: as a kill it does no harm.
     ///
     /// # Errors
     /// Whatever keeps it from accepting durably; nothing is left running.
@@ -93,8 +95,8 @@ impl App {
         let observe = bind("observe", config.observe).await?;
         let admin = bind("admin", config.admin.address).await?;
 
-        let integrations = delivery::integrations(&config.integrations, &metrics, &[]);
-        let opened = delivery::open(config.spool.clone(), config.dedup.clone(), &metrics, workers)?;
+        let integrations = delivery::integrations(&config.integrations, &config.upstreams, &metrics, &[]);
+        let opened = recover(&config, &metrics, workers).await?;
         let delivery = opened.start(&integrations, config.upstreams.clone())?;
         let Delivery { dedup, store, forward, .. } = &delivery;
 
@@ -171,6 +173,17 @@ impl App {
         self.tap.close();
         self.delivery.stop().await;
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Opens the spool beside the runtime: a recovery takes its time, and a signal must be heard meanwhile.
+async fn recover(config: &Config, metrics: &Arc<Metrics>, workers: usize) -> Result<delivery::Opened, StartError> {
+    let (spool, dedup, metrics) = (config.spool.clone(), config.dedup.clone(), Arc::clone(metrics));
+    let opening = tokio::task::spawn_blocking(move || delivery::open(spool, dedup, &metrics, workers));
+    match opening.await {
+        Ok(opened) => Ok(opened?),
+        // It cannot be cancelled: a defect of ours, told as every other.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::claim::{ById, Position};
+use crate::claim::{ById, Position, Targets};
 use crate::dedup::{self, Dedup};
 use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
-use crate::gate::{Integration, IntegrationConfig};
+use crate::gate::{Integration, IntegrationConfig, Whom};
 use crate::metrics::{Metrics, UpstreamMeter};
-use crate::sink::{self, UpstreamConfig};
+use crate::sink::{self, Reach, Statement, UpstreamConfig};
 use crate::store::{self, LaneKey, Recovered, Store};
 use crate::{dialect, forward};
 
@@ -159,13 +159,17 @@ impl Changer {
 /// replace, whose limits go on where they did not change.
 pub fn integrations(
     configs: &[IntegrationConfig],
+    upstreams: &[UpstreamConfig],
     metrics: &Metrics,
     before: &[Arc<Integration>],
 ) -> Vec<Arc<Integration>> {
     let before: HashMap<&str, &Integration> = before.iter().map(|one| (&*one.config.name, &**one)).collect();
     let live = configs.iter().map(|config| {
-        let targets: Arc<[Arc<UpstreamMeter>]> = config.upstreams.iter().map(|name| metrics.upstream(name)).collect();
-        Arc::new(Integration::new(config.clone(), targets, before.get(&*config.name).copied()))
+        let kind = |name: &Arc<str>| upstreams.iter().find(|upstream| upstream.name == *name).map(|one| one.kind);
+        let targets: Vec<_> =
+            config.upstreams.iter().filter_map(|name| Some((kind(name)?, metrics.upstream(name)))).collect();
+        let whom = Box::new(ByStatement(Reach::new(&targets)));
+        Arc::new(Integration::new(config.clone(), whom, before.get(&*config.name).copied()))
     });
     live.collect()
 }
@@ -219,6 +223,15 @@ impl store::States for Kept {
 
     fn lives(&self, key: StateKey, iid: Uid) -> bool {
         self.0.incident(key).is_some_and(|incident| incident.iid == iid)
+    }
+}
+
+/// The sinks as the gate knows them.
+struct ByStatement(Reach);
+
+impl Whom for ByStatement {
+    fn targets(&self, event: &Event) -> &Targets {
+        self.0.targets(Statement::of(event))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Reads a file that people name: a piece of the configuration, a secret, a certificate. Bounded in bytes and in time: a pipe
 //! that nobody writes must not hold up whoever reads it for ever. Called by `config`, `listen::tls` and `client`.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,12 +16,50 @@ use tokio::time::Instant;
 /// A pipe must have been written and closed within this time.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Which file a thread reads, for others to see: a file system that does not answer holds the thread up for as long as it
+/// likes, and only another one can say where.
+#[derive(Default)]
+pub struct Progress(Mutex<Option<PathBuf>>);
+
+impl Progress {
+    fn set(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file that is read, or was last.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.set().clone()
+    }
+}
+
+thread_local! {
+    static TOLD: RefCell<Option<Arc<Progress>>> = const { RefCell::new(None) };
+}
+
+/// Does what reads files on this thread, and tells which.
+pub fn told_to<T>(progress: Arc<Progress>, work: impl FnOnce() -> T) -> T {
+    TOLD.set(Some(progress));
+    let done = work();
+    TOLD.set(None);
+    done
+}
+
+/// This thread asks for that file now.
+fn tell(path: &Path) {
+    TOLD.with_borrow(|told| {
+        if let Some(progress) = told {
+            *progress.set() = Some(path.to_owned());
+        }
+    });
+}
+
 /// The file from its begin, and no more than one byte beyond `most`: the caller says what is wrong with that.
 /// Blocks, 10 s at most.
 ///
 /// # Errors
 /// It cannot be opened or read; `TimedOut`: a pipe into which nothing was written.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    tell(path);
     read_within(path, most, TIME_MAX)
 }
 

@@ -12,6 +12,7 @@
 //! Giving up: `give_up_after` runs from the event's receipt (for a replay, from the replay); an event is
 //! given up after an attempt that failed at that age, or unsent at an upstream that was down all that time.
 
+mod answers;
 mod backoff;
 mod circuit;
 mod dead;

@@ -58,10 +58,23 @@ pub struct IntegrationConfig {
     pub settings: Settings,
 }
 
+/// Whom an integration's events go to. The sinks tell, whom the gate does not know.
+pub trait Whom: Send + Sync {
+    /// The upstreams that can be told this event, in configured order.
+    fn targets(&self, event: &Event) -> &Targets;
+}
+
+impl Whom for Targets {
+    /// All of them, whatever it says.
+    fn targets(&self, _event: &Event) -> &Targets {
+        self
+    }
+}
+
 /// A configured integration with its live limits; made anew when the configuration changes.
 pub struct Integration {
     pub config: IntegrationConfig,
-    pub targets: Targets,
+    whom: Box<dyn Whom>,
     requests: Arc<Limiter>,
     events: Option<Arc<Limiter>>,
 }
@@ -69,7 +82,7 @@ pub struct Integration {
 impl Integration {
     /// `before`: the same integration in the configuration that this one replaces. Limits that did not change go on
     /// where they stand: a reload is no new burst.
-    pub fn new(config: IntegrationConfig, targets: Targets, before: Option<&Self>) -> Self {
+    pub fn new(config: IntegrationConfig, whom: Box<dyn Whom>, before: Option<&Self>) -> Self {
         let requests = match before {
             Some(before) if before.config.request_rate == config.request_rate => Arc::clone(&before.requests),
             _ => Arc::new(Limiter::new(config.request_rate)),
@@ -78,12 +91,12 @@ impl Integration {
             Some(before) if before.config.event_rate == config.event_rate => before.events.clone(),
             _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
         };
-        Self { config, targets, requests, events }
+        Self { config, whom, requests, events }
     }
 
     /// The upstreams that can be told this event.
-    pub fn targets(&self, _event: &Event) -> &Targets {
-        &self.targets
+    pub fn targets(&self, event: &Event) -> &Targets {
+        self.whom.targets(event)
     }
 
     /// Whether this integration may send in `dialect` from `source` (contracts 2.2).
@@ -249,7 +262,7 @@ pub(crate) mod tests {
         };
         let mut config = config("a");
         config.event_rate = one_a_second();
-        let integration = Integration::new(config, Arc::from([]), None);
+        let integration = Integration::new(config, Box::new(Targets::from([])), None);
         assert!(admit(&integration, Outcome::Created, true).is_ok_and(|a| a.pacing == Pacing::default()));
         assert!(admit(&integration, Outcome::Resolved, true).is_ok());
         let (refusal, ticket) = admit(&integration, Outcome::Created, true).err().unwrap();

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use answer::RequestId;
 pub use answer::{Answer, panicked};
+use batch::Gathered;
 use know::{Beside, Found};
 use told::{Facts, Told};
 use wait::{Contended, On, Underway};
@@ -77,21 +78,7 @@ struct Ended {
     /// `None`: an element of a batch that was no event.
     outcome: Option<Outcome>,
     incident: Option<Incident>,
-    shows: Shows,
-}
-
-/// What an answer shows of an event beside its incident.
-#[derive(Default)]
-struct Shows {
     key: Option<Key>,
-    /// Of dialects with ids alone; boxed, for few have it.
-    view: Option<Box<Bytes>>,
-}
-
-impl Shows {
-    fn of(event: &Event) -> Self {
-        Self { key: event.key.clone(), view: event.view.clone().map(Box::new) }
-    }
 }
 
 /// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
@@ -110,8 +97,12 @@ struct Trail {
     ended: Few<Ended>,
     /// Who it was refused for, and the limit that refused it.
     refused: Option<Box<(Arc<Integration>, Option<Rate>)>>,
-    /// Body bytes were left unread, or the sender is to lose its connection.
+    /// What answers show of the incident of its one event; of dialects with ids, which take no batches.
+    view: Option<Box<Bytes>>,
+    /// Body bytes were left unread.
     close: bool,
+    /// The sender is to lose its connection.
+    leaves: bool,
     /// For those who watch; `None` while nobody does.
     watched: Option<Box<Watched>>,
 }
@@ -137,6 +128,15 @@ struct Known {
     integration: Arc<Integration>,
     /// `None`: nothing but the body says anything.
     beside: Option<Box<Beside>>,
+}
+
+/// What the head of a request decides.
+enum Begun<'i> {
+    /// Its body is wanted.
+    Wanted(Known, Ticket, Announced<'i>),
+    KeyInBody(know::Routed, &'static str),
+    Question(Known),
+    Refused(Refusal),
 }
 
 /// What a request came to.
@@ -191,12 +191,10 @@ impl Known {
 }
 
 /// What a head announces of its body, within the limits.
-#[derive(Clone, Copy)]
-struct Announced {
-    declared: Option<u64>,
+
+struct Announced<'i> {
     content: headers::Content,
-    /// Most decoded bytes.
-    cap: usize,
+    expected: Expected<'i>,
 }
 
 impl Intake {
@@ -265,7 +263,7 @@ impl Intake {
         };
         let request_id = request_id.as_str();
         let response = match &taken {
-            Ok(Taken::Events(known)) => answer::accepted(&self.headers, known, &trail.ended, request_id),
+            Ok(Taken::Events(known)) => answer::accepted(&self.headers, known, &trail, request_id),
             Ok(Taken::Answer(read)) => read.response(request_id),
             Err(refusal) => {
                 let limit = trail.refused.as_ref().and_then(|refused| refused.1);
@@ -291,66 +289,82 @@ impl Intake {
             meter.answered(status);
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
-        Answer { response, close: trail.close }
+        Answer { response, close: trail.close, leaves: trail.leaves }
     }
 
-    /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds.
+    /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds: what few
+    /// requests need is boxed, and stands elsewhere.
     async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<Taken, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let known = match self.know(request.method(), request.uri(), request.headers(), came.at, trail) {
-            Ok(Found::Known(known)) => known,
-            // Boxed, as all that few requests need: it must not make every connection larger.
-            Ok(Found::InBody(routed, member)) => {
-                return Box::pin(self.take_in_keyed(came, routed, member, request, trail)).await;
-            }
-            Err(refusal) => return Err(Box::pin(self.unread(request, trail, refusal)).await),
-        };
-        if let Some(watched) = &mut trail.watched {
-            watched.knows(&known.integration.config.name);
-        }
-        if known.route.reads {
-            return Box::pin(self.answer_question(came, &known, request, trail)).await;
-        }
-        // The sender is known: from here on what is refused is counted.
-        let ticket = self.metrics.receive(came.worker);
-        let (ticket, announced) = match ticket.check(self.announced(came, &known, request.headers())) {
-            Ok(passed) => passed,
-            Err(refusal) => {
-                trail.refused_for(&known.integration, &refusal);
-                return Err(Box::pin(self.unread(request, trail, refusal)).await);
-            }
+        let (known, ticket, announced) = match self.begin(came, request, trail) {
+            Begun::Wanted(known, ticket, announced) => (known, ticket, announced),
+            otherwise => return Box::pin(self.otherwise(came, otherwise, request, trail)).await,
         };
         // All that the head says is known: a body that comes slowly must not hold its room too.
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
-        let read = {
-            let expected = announced.expected(self);
-            body::read(request.body_mut(), &expected).await
-        };
+        let read = body::read(request.body_mut(), &announced.expected).await;
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
-        let decided = match ticket.check(read) {
-            Ok((ticket, body)) if known.takes_batch() => {
-                Box::pin(self.take_batch(came, &known, announced.content, body, ticket, trail)).await.map(|()| None)
-            }
-            Ok((ticket, body)) => self.decide(came, &known, announced.content, body, ticket, trail),
-            Err(refusal) => Err(refusal),
-        };
-        // What most requests wait for stands here, and nothing else.
+        let decided = ticket
+            .check(read)
+            .and_then(|(ticket, body)| self.decide(came, &known, announced.content, body, ticket, trail));
         let decided = match decided {
-            Ok(Some(Underway { on: On::Log(waits, shows), _reserved })) => {
-                Ended::stored(waits.await, shows).map(|ended| {
-                    trail.end(ended, true);
-                    None
-                })
-            }
+            // What most requests wait for.
+            Ok(Some(Underway { on: On::Log(waits, key), _reserved })) => Ended::stored(waits.await, key).map(|ended| {
+                trail.end(ended, true);
+                None
+            }),
             decided => decided,
         };
         match decided {
             Ok(None) => Ok(Taken::Events(known)),
             decided => Box::pin(self.end(came, known, decided, trail)).await,
+        }
+    }
+
+    /// What the head alone decides: steps 1 to 6.
+    fn begin<'i, B>(&'i self, came: &Came, request: &Request<B>, trail: &mut Trail) -> Begun<'i> {
+        let known = match self.know(request.method(), request.uri(), request.headers(), came.at, trail) {
+            Ok(Found::Known(known)) => known,
+            Ok(Found::InBody(routed, member)) => return Begun::KeyInBody(routed, member),
+            Err(refusal) => return Begun::Refused(refusal),
+        };
+        if let Some(watched) = &mut trail.watched {
+            watched.knows(&known.integration.config.name);
+        }
+        if known.route.reads {
+            return Begun::Question(known);
+        }
+        // The sender is known: from here on what is refused is counted.
+        let ticket = self.metrics.receive(came.worker);
+        match ticket.check(self.announced(came, &known, request.headers())) {
+            Ok((ticket, announced)) => Begun::Wanted(known, ticket, announced),
+            Err(refusal) => {
+                trail.refused_for(&known.integration, &refusal);
+                Begun::Refused(refusal)
+            }
+        }
+    }
+
+    /// What is no event of a known sender.
+    async fn otherwise<B>(
+        &self,
+        came: &Came,
+        begun: Begun<'_>,
+        request: &mut Request<B>,
+        trail: &mut Trail,
+    ) -> Result<Taken, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        match begun {
+            Begun::KeyInBody(routed, member) => self.take_in_keyed(came, routed, member, request, trail).await,
+            Begun::Question(known) => self.answer_question(came, &known, request, trail).await,
+            Begun::Refused(refusal) => Err(self.unread(request, trail, refusal).await),
+            Begun::Wanted(known, ..) => Ok(Taken::Events(known)),
         }
     }
 
@@ -364,6 +378,9 @@ impl Intake {
     ) -> Result<Taken, Refusal> {
         let taken = match decided {
             Ok(None) => Ok(()),
+            Ok(Some(Underway { on: On::Batch(batch), _reserved })) => {
+                self.take_batch(came, &known, *batch, trail).await
+            }
             Ok(Some(Underway { on, _reserved })) => self.wait_for(came, &known, on, trail).await,
             Err(refusal) => Err(refusal),
         };
@@ -377,7 +394,7 @@ impl Intake {
     }
 
     /// Steps 4 to 6: what the head says of the body, and the request limit.
-    fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced, Refusal> {
+    fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced<'_>, Refusal> {
         let integration = &known.integration;
         let limits = self.terms.load().limits;
         let cap = known.body_bytes_max(&limits);
@@ -390,7 +407,7 @@ impl Intake {
             _ => said.content(limits.gzip)?,
         };
         integration.take_request(came.at)?;
-        Ok(Announced { declared: said.length, content, cap })
+        Ok(Announced::new(said.length, content, cap, self))
     }
 
     /// Steps 8 to 12, as far as there is nothing to wait for.
@@ -404,6 +421,11 @@ impl Intake {
         trail: &mut Trail,
     ) -> Result<Option<Underway>, Refusal> {
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
+        if known.takes_batch() {
+            let (bytes, reserved) = body.into_parts();
+            let on = On::Batch(Box::new(Gathered { bytes, tolerated, ticket }));
+            return Ok(Some(Underway { on, _reserved: reserved }));
+        }
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
         let (raw, reserved) = body.into_parts();
         self.act(came, known, heard, (Said { raw, tolerated, envelope: None }, reserved), ticket, trail)
@@ -422,7 +444,7 @@ impl Intake {
         let Some(heard) = heard else {
             // It says nothing that this proxy acts on (contracts 8, row 39).
             ticket.absorb(Outcome::Ignored);
-            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, shows: Shows::default() }, false);
+            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: None }, false);
             return Ok(None);
         };
         let on = self.accept(came, known, body, heard, ticket, trail)?;
@@ -471,12 +493,12 @@ impl Intake {
             Ok(made) => made,
             Err(Unaddressed::Unknown) => {
                 ticket.absorb(Outcome::Unknown);
-                trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, shows: Shows::default() }, false);
+                trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, key: None }, false);
                 return Ok(None);
             }
             Err(Unaddressed::Absorbed(outcome)) => {
                 ticket.absorb(outcome);
-                trail.end(Ended { outcome: Some(outcome), incident: None, shows: Shows::default() }, false);
+                trail.end(Ended { outcome: Some(outcome), incident: None, key: None }, false);
                 return Ok(None);
             }
             Err(Unaddressed::Refused(refusal)) => {
@@ -491,8 +513,7 @@ impl Intake {
         if event.action == Action::Change && targets.is_empty() {
             // No incident, and nobody to tell (contracts/pagerduty.md 6).
             ticket.absorb(Outcome::Ignored);
-            let shows = Shows { key: event.key, view: None };
-            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, shows }, false);
+            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: event.key }, false);
             return Ok(None);
         }
         match self.dedup.claim(&event, targets, rules) {
@@ -519,16 +540,16 @@ impl Intake {
                 // The claim is released: a resolve of a key nobody knows changes nothing here.
                 self.metrics.unknown_absorbed.inc();
                 ticket.absorb(claim.outcome);
-                let shows = Shows { key: event.key, view: None };
-                trail.end(Ended { outcome: Some(claim.outcome), incident: None, shows }, false);
+                trail.end(Ended { outcome: Some(claim.outcome), incident: None, key: event.key }, false);
                 return Ok(None);
             }
             Claimed::Owned(claim, pacing) => (claim, pacing),
             Claimed::Absorbed { outcome, incident } => {
                 ticket.absorb(outcome);
-                let view = if rules.has_ids { self.view_now(&event, rules) } else { None };
-                let shows = Shows { key: event.key, view };
-                trail.end(Ended { outcome: Some(outcome), incident, shows }, false);
+                if rules.has_ids {
+                    trail.view = self.view_now(&event, rules);
+                }
+                trail.end(Ended { outcome: Some(outcome), incident, key: event.key }, false);
                 return Ok(None);
             }
             Claimed::Refused => {
@@ -548,18 +569,19 @@ impl Intake {
         if rules.has_ids {
             let before = claim.before.and_then(|at| self.store.shown(at).ok()).and_then(|shown| shown.view);
             event.view = records::fold(*dialect, before.as_ref(), &event);
+            trail.view = event.view.clone().map(Box::new);
         }
-        let shows = Shows::of(&event);
+        let key = event.key.clone();
         let worker = came.worker;
         let now = Instant::now();
         match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
             // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
             Ok(admitted) => match self.store.append(worker, admitted) {
                 Append::Ended(stored) => {
-                    trail.end(Ended::stored(stored, shows)?, true);
+                    trail.end(Ended::stored(stored, key)?, true);
                     Ok(None)
                 }
-                Append::Waits(waits) => Ok(Some(On::Log(waits, shows))),
+                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
             },
             Err((refusal, ticket)) => {
                 ticket.reject(refusal.reason);
@@ -583,10 +605,11 @@ impl body::Bounds for Intake {
     }
 }
 
-impl Announced {
-    fn expected<'l>(&self, bounds: &'l dyn body::Bounds) -> Expected<'l> {
-        let Self { declared, content, cap } = *self;
-        Expected { declared, encoding: content.encoding, cap, room: Room::Whole, bounds }
+impl<'i> Announced<'i> {
+    /// `cap`: most decoded bytes.
+    fn new(declared: Option<u64>, content: headers::Content, cap: usize, bounds: &'i Intake) -> Self {
+        let encoding = content.encoding;
+        Self { content, expected: Expected { declared, encoding, cap, room: Room::Whole, bounds } }
     }
 }
 
@@ -691,17 +714,12 @@ fn not_json(error: json::JsonError) -> Refusal {
 
 impl Ended {
     /// How the log ended it.
-    fn stored(stored: Result<Accepted, Reason>, shows: Shows) -> Result<Self, Refusal> {
+    fn stored(stored: Result<Accepted, Reason>, key: Option<Key>) -> Result<Self, Refusal> {
         let Accepted { outcome, incident } = stored.map_err(|reason| Refusal::new(reason, answer::why(reason)))?;
-        Ok(Self { outcome: Some(outcome), incident, shows })
+        Ok(Self { outcome: Some(outcome), incident, key })
     }
 
-    fn ending(&self) -> Ending<'_> {
-        Ending {
-            outcome: self.outcome,
-            incident: self.incident.as_ref(),
-            key: self.shows.key.as_ref(),
-            view: self.shows.view.as_ref().map(|view| &***view),
-        }
+    fn ending<'a>(&'a self, view: Option<&'a [u8]>) -> Ending<'a> {
+        Ending { outcome: self.outcome, incident: self.incident.as_ref(), key: self.key.as_ref(), view }
     }
 }

@@ -39,6 +39,7 @@ pub mod file;
 pub mod machine;
 pub mod octets;
 pub mod outcome;
+pub mod spelling;
 pub mod vendor;
 
 pub mod claim;

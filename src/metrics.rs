@@ -19,6 +19,10 @@ use crate::outcome::{Outcome, Reason};
 
 pub use books::{IntakeBook, Ticket, UpstreamBook, UpstreamMeter};
 
+/// Where elements of batches are kept that were rejected alone: a name that no upstream may have. Outside the identity of
+/// INTERFACE 6, so its book has dead letters alone.
+pub const INTAKE: &str = "intake";
+
 /// Seconds; from 0.25 ms (ECOSYSTEM 3).
 const SECONDS_BUCKETS: [f64; 16] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
@@ -283,6 +287,25 @@ mod tests {
         metrics.request_ends(1);
         metrics.request_ends(0);
         assert_eq!(shown().as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn what_is_kept_at_the_intake_is_shown_as_dead_letters_alone() {
+        let metrics = Metrics::new(1).unwrap();
+        metrics.upstream("pager").enqueue();
+        let intake = metrics.upstream(INTAKE);
+        intake.keep_rejected("invalid_event");
+        intake.keep_rejected("body_too_large");
+        intake.drop_dead("operator");
+        let text = metrics.text().unwrap();
+        let shown = |line: &str| text.lines().any(|shown| shown.strip_prefix("surgegate_") == Some(line));
+        assert!(shown("dead_letters{upstream=\"intake\"} 1"), "{text}");
+        assert!(shown("events_dead_lettered_total{upstream=\"intake\",reason=\"invalid_event\"} 1"));
+        assert!(shown("events_dropped_total{upstream=\"intake\",reason=\"operator\"} 1"));
+        for family in ["events_enqueued_total", "events_delivered_total", "spool_events"] {
+            assert!(!text.contains(&format!("{family}{{upstream=\"intake\"}}")), "{family} is of the identity");
+            assert!(text.contains(&format!("{family}{{upstream=\"pager\"}}")));
+        }
     }
 
     #[test]

@@ -430,12 +430,50 @@ pub enum DeadReason {
     /// It cannot be said in the upstream's dialect.
     NotExpressible = 5,
     /// It may have arrived, and the upstream would take a repeat for another one (contracts/taskcall.md 7).
-    Uncertain = 6,
+    Uncertain = 8,
+    /// An element of a batch that breaks the rules of its API; kept at intake, never accepted.
+    InvalidEvent = 6,
+    /// The same for one above its limit.
+    BodyTooLarge = 7,
+}
+
+/// Why an element of a batch was rejected alone (contracts/alertmanager.md 3). It is kept as a dead letter at
+/// [`INTAKE`](crate::metrics::INTAKE), under the label that counts it as rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unfit {
+    Invalid,
+    TooLarge,
+}
+
+impl Unfit {
+    pub const ALL: [Self; 2] = [Self::Invalid, Self::TooLarge];
+
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Invalid => Reason::InvalidEvent,
+            Self::TooLarge => Reason::BodyTooLarge,
+        }
+    }
+
+    pub const fn dead_reason(self) -> DeadReason {
+        match self {
+            Self::Invalid => DeadReason::InvalidEvent,
+            Self::TooLarge => DeadReason::BodyTooLarge,
+        }
+    }
 }
 
 impl DeadReason {
-    pub const ALL: [Self; 6] =
-        [Self::Refused, Self::GaveUp, Self::PredecessorDead, Self::Unreadable, Self::NotExpressible, Self::Uncertain];
+    pub const ALL: [Self; 8] = [
+        Self::Refused,
+        Self::GaveUp,
+        Self::PredecessorDead,
+        Self::Unreadable,
+        Self::NotExpressible,
+        Self::InvalidEvent,
+        Self::BodyTooLarge,
+        Self::Uncertain,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -445,7 +483,14 @@ impl DeadReason {
             Self::Unreadable => "unreadable",
             Self::NotExpressible => "not_expressible",
             Self::Uncertain => "uncertain",
+            Self::InvalidEvent => "invalid_event",
+            Self::BodyTooLarge => "body_too_large",
         }
+    }
+
+    /// Whether it was rejected at intake: it never was an event that any upstream could get.
+    pub const fn is_of_intake(self) -> bool {
+        matches!(self, Self::InvalidEvent | Self::BodyTooLarge)
     }
 
     pub fn from_code(code: u8) -> Option<Self> {
@@ -499,6 +544,18 @@ mod tests {
         }
         let labels: std::collections::HashSet<_> = ROWS.iter().map(|row| row.label).collect();
         assert_eq!(labels.len(), ROWS.len());
+    }
+
+    #[test]
+    fn what_is_rejected_alone_is_counted_and_kept_under_one_label() {
+        for unfit in Unfit::ALL {
+            assert_eq!(unfit.reason().label(), unfit.dead_reason().name());
+            assert!(unfit.dead_reason().is_of_intake());
+        }
+        for reason in DeadReason::ALL {
+            assert_eq!(DeadReason::from_code(reason as u8), Some(reason));
+            assert_eq!(reason.is_of_intake(), Unfit::ALL.iter().any(|unfit| unfit.dead_reason() == reason));
+        }
     }
 
     #[test]

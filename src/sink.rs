@@ -27,7 +27,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
 pub use answer::{Answer, Failed, Hold, Verdict};
-pub use masked::masked;
+pub use masked::{masked, masked_text};
 pub use reach::Reach;
 pub use vendor_config::{Field, FieldValue, IncidentApi, PathStyle, Responder, VendorConfig};
 

@@ -20,8 +20,8 @@
 //!
 //! All numbers are little endian. `crc` covers the frame but itself and begins with the segment's random
 //! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
-//! passes for a record. `sequence` names the event that the record is about; only an `Accepted` takes a new
-//! one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
+//! passes for a record. `sequence` names the event that the record is about; only an `Accepted` or a `Rejected` takes a
+//! new one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
 //! shape of a segment; its parts: `store/checkpoint.rs`.
 //!
 //! # Limits
@@ -118,7 +118,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::files::{Disk, Files, Real, Segment};
 use self::keeper::Keeper;
-use self::pending::{Batch, Health, Pending, Waiting};
+use self::pending::{Batch, Health, Owed, Pending, Waiting};
 use self::places::Places;
 use self::reader::{Reader, event_in, split};
 use self::recent::Recent;
@@ -128,9 +128,9 @@ use self::shelf::Shelf;
 use self::standing::Cut;
 use self::writer::Writer;
 use crate::claim::{Accepted, Admitted, ById, Pacing, Position, Targets};
-use crate::event::{Event, Incident, Key, Micros, StateKey, Uid};
-use crate::metrics::{Metrics, UpstreamMeter};
-use crate::outcome::{DeadReason, DropReason, Outcome, Reason};
+use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Uid};
+use crate::metrics::{INTAKE, Metrics, Ticket, UpstreamMeter};
+use crate::outcome::{DeadReason, DropReason, Outcome, Reason, Unfit};
 
 pub use check::{Checked, FileRow, Finding, Lost, Wrong};
 pub use history::{Bounds, Happened, Sought, Stand, Trace, Traced, What};
@@ -205,6 +205,27 @@ pub struct Queued {
 /// Takes what became durable. Called by the writer thread, in log order; must not block.
 pub trait Outlet: Send + Sync {
     fn push(&self, batch: &mut Vec<Queued>);
+
+    /// The same for rejected elements that are kept. Who shows no dead letters has no use for them.
+    fn keep_rejected(&self, letters: &mut Vec<Rejected>) {
+        letters.clear();
+    }
+}
+
+/// An element of a batch that was rejected alone and is kept, as the forwarder gets it: a dead letter at
+/// [`INTAKE`] from the beginning.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub sequence: u64,
+    pub at: Position,
+    pub lane: LaneKey,
+    pub integration: Arc<str>,
+    pub event_uid: Uid,
+    pub action: Action,
+    pub reason: DeadReason,
+    pub rejected_at: Micros,
+    /// Of its record, about.
+    pub bytes: u32,
 }
 
 /// An event read back from the log.
@@ -584,9 +605,6 @@ impl Core {
         batch.told.drain(..).for_each(|told| {
             let _ = told.send(());
         });
-        if let Some(cut) = batch.cut.take() {
-            self.give_cut(cut);
-        }
     }
 
     fn give_cut(&self, cut: Box<Cut>) {
@@ -616,25 +634,73 @@ impl Core {
         let mut pending = self.lock();
         let placed =
             self.within_limit().and_then(|()| self.place(&mut pending, |pending| pending.place_event(&admitted, lane)));
-        let (sequence, at) = match placed {
-            Ok(placed) => placed,
+        match placed {
+            Ok((sequence, at)) => self.owe(pending, Owed::Event(admitted.placed()), sequence, at, lane, worker),
             Err(reason) => {
                 drop(pending);
                 admitted.placed().refuse(reason);
-                return Append::Ended(Err(reason));
+                Append::Ended(Err(reason))
             }
-        };
-        let handed_over = match self.durability {
-            Durability::Fsync => {
+        }
+    }
+
+    fn hand_over_rejected(&self, worker: usize, event: &Event, unfit: Unfit, ticket: Ticket) -> Append {
+        let intake = self.metrics.upstream(INTAKE);
+        let (lane, rejected_at) = (LaneKey(event.uid.0), Micros::now());
+        let note = DeadNote { reason: unfit.dead_reason(), status: None, attempts: 0, at: rejected_at };
+        let mut pending = self.lock();
+        let placed = self
+            .within_limit()
+            .and_then(|()| self.place(&mut pending, |pending| pending.place_rejected(event, &intake, lane, note)));
+        match placed {
+            Ok((sequence, at)) => {
+                let letter = Rejected {
+                    sequence,
+                    at,
+                    lane,
+                    integration: Arc::clone(&event.integration),
+                    event_uid: event.uid,
+                    action: event.action,
+                    reason: note.reason,
+                    rejected_at,
+                    bytes: u32::try_from(event.raw.len() + RECORD_BYTES).unwrap_or(u32::MAX),
+                };
+                let kept = pending::Kept { letter, unfit, intake, ticket };
+                self.owe(pending, Owed::Rejected(kept), sequence, at, lane, worker)
+            }
+            Err(reason) => {
+                drop(pending);
+                ticket.reject(reason);
+                Append::Ended(Err(reason))
+            }
+        }
+    }
+
+    /// A record is placed: what becomes of it is told when it is durable, or at once in memory.
+    fn owe(
+        &self,
+        mut pending: MutexGuard<'_, Pending>,
+        owed: Owed,
+        sequence: u64,
+        at: Position,
+        lane: LaneKey,
+        worker: usize,
+    ) -> Append {
+        let handed_over = match (self.durability, owed) {
+            (Durability::Fsync, owed) => {
                 let (answer, receiver) = oneshot::channel();
-                let placed = admitted.placed();
-                pending.batch.waiting.push(Waiting { placed, sequence, at, lane, worker, answer });
+                pending.batch.waiting.push(Waiting { owed, sequence, at, lane, worker, answer });
                 Append::Waits(Waits(receiver))
             }
-            Durability::Memory => {
-                // Under the lock: the writer must not hand it on before the books and the state know it.
-                let (accepted, left) = admitted.placed().accept(at);
+            // Under the lock: the writer must not hand it on before the books and the state know it.
+            (Durability::Memory, Owed::Event(placed)) => {
+                let (accepted, left) = placed.accept(at);
                 pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
+                Append::Ended(Ok(accepted))
+            }
+            (Durability::Memory, Owed::Rejected(kept)) => {
+                let (accepted, letter) = kept.keep();
+                pending.batch.rejected.push(letter);
                 Append::Ended(Ok(accepted))
             }
         };
@@ -669,6 +735,14 @@ const CHECKPOINT_MIN: u64 = 64 << 10;
 const FIRST_BYTES: u32 = 8 << 20;
 /// A body at its limit (30,720 B) with everything around it counts as room for one more event.
 const ROOM_FOR_ONE: u64 = 64 << 10;
+/// Bytes of a record beside the body, about.
+const RECORD_BYTES: usize = 300;
+/// Most of a rejected element that is kept: four times what an event may have, and it fits into any segment.
+pub const REJECTED_RAW_BYTES_MAX: usize = 120 << 10;
+/// Most faults that are kept of one,
+pub const FAULTS_MAX: usize = 32;
+/// and of each so many characters.
+pub const FAULT_CHARS_MAX: usize = 256;
 /// Smallest segment that makes sense: its head and a page.
 const SEGMENT_BYTES_MIN: u32 = 12 << 10;
 /// Offsets are 32 bits wide.
@@ -821,6 +895,32 @@ impl Store {
     /// ended in the books and its key is free.
     pub fn append(&self, worker: usize, admitted: Admitted) -> Append {
         self.core.hand_over(worker, admitted)
+    }
+
+    /// Keeps an element of a batch that was rejected alone as a dead letter at [`INTAKE`] (INTERFACE 6), awaited as
+    /// [`Self::append`] is: the answer waits for it. `event` is what could be said of it; its `raw` is kept up to
+    /// [`REJECTED_RAW_BYTES_MAX`]. `faults` are shown with it: at most [`FAULTS_MAX`], each of at most
+    /// [`FAULT_CHARS_MAX`] characters. The [`Accepted`] that comes back says only that it is durable: the element is
+    /// counted as rejected, and its outcome means nothing.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; it is then counted as rejected for that reason.
+    pub fn append_rejected(
+        &self,
+        worker: usize,
+        mut event: Event,
+        unfit: Unfit,
+        faults: &[String],
+        ticket: Ticket,
+    ) -> Append {
+        let mut shown: Vec<String> =
+            faults.iter().take(FAULTS_MAX).map(|fault| fault.chars().take(FAULT_CHARS_MAX).collect()).collect();
+        if event.raw.len() > REJECTED_RAW_BYTES_MAX {
+            shown.push(format!("kept: the first {REJECTED_RAW_BYTES_MAX} of {} bytes", event.raw.len()));
+            event.raw.truncate(REJECTED_RAW_BYTES_MAX);
+        }
+        event.view = serde_json::to_vec(&shown).ok().map(Bytes::from);
+        self.core.hand_over_rejected(worker, &event, unfit, ticket)
     }
 
     /// Wakes the waiting requests of one worker's runtime as a batch; each worker runs one. Ends when the

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms by height: a room imports lower ones only (docs/decisions/0002-rooms.md).
 const HEIGHTS: [(u8, &[&str]); 12] = [
-    (0, &["event", "file", "octets", "outcome"]),
+    (0, &["event", "file", "octets", "outcome", "spelling"]),
     (1, &["vendor", "machine", "metrics", "tap"]),
     (2, &["claim"]),
     (3, &["body", "gate", "store"]),

@@ -4,6 +4,7 @@
 //!   intended start of each request, so a stall is charged to the server in full.
 //! * [`saturate`] keeps every connection busy (closed loop): requests per server CPU-second.
 //! * [`upstream`] is what stands behind the proxy: it counts what arrives and fails on demand.
+//!   With a vendor's name it answers as that vendor and keeps its state ([`stand`]).
 //! * [`bare`] is the yardstick: the least an HTTP server on hyper can do for the same answer.
 //!
 //! [`run`] and [`saturate`] share one client: [`template`] makes the requests, [`connection`]
@@ -21,6 +22,7 @@ pub mod random;
 pub mod response;
 pub mod run;
 pub mod saturate;
+pub mod stand;
 pub mod target;
 pub mod template;
 pub mod units;

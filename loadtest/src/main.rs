@@ -26,7 +26,7 @@ enum Verb {
     Run(run::Arguments),
     /// Closed-loop load; requests per server CPU-second
     Saturate(saturate::Arguments),
-    /// Counting stub upstream with scripted faults
+    /// Counting upstream with scripted faults; with --vendor it stands in for a vendor, state and all
     Upstream(upstream::Arguments),
     /// The yardstick: a bare hyper server that answers 202
     Bare(bare::Arguments),

@@ -1,9 +1,9 @@
-//! A stub upstream that counts what arrives and fails on demand.
+//! An upstream that counts what arrives, fails on demand, and stands in for a vendor if wished.
 //!
 //! Every POST is a delivery; `GET /stats` tells the counts, `POST /faults` replaces the scripted
 //! faults. A request's life: read the body, recognise its events ([`received`]), ask the script
 //! ([`script`], written in the grammar of [`fault`]), enter it into the books ([`books`]), answer
-//! ([`answer`]). Called by `main.rs`, and by `scripts/bench.py` for the rows with forwarding.
+//! ([`answer`]). With `--vendor` a stand-in ([`crate::stand`]) makes the answer. Called by `main.rs`, and by `scripts/bench.py` for the rows with forwarding.
 
 mod answer;
 mod books;
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use crate::units;
+use crate::{stand, units};
 use books::Books;
 use fault::Fault;
 use script::Script;
@@ -39,9 +39,12 @@ pub struct Arguments {
     /// Address to listen on
     #[arg(long)]
     listen: SocketAddr,
+    #[command(flatten)]
+    stand: stand::Options,
     /// Scripted fault, repeatable; the first that applies wins. Terms joined by commas: one of
-    /// status=N[,retry_after=SECONDS], hang, reset, truncate; and any of after=REQUESTS,
-    /// for=DURATION, times=N, rate=FRACTION, match=KEY
+    /// status=N[,retry_after=SECONDS[,retry_after_form=seconds|imf|utc]], hang, reset, truncate; and
+    /// any of after=REQUESTS, for=DURATION, times=N, rate=FRACTION, match=KEY, path=TEXT (a part of
+    /// METHOD /path). With --vendor, processed beside it: the request is done, its answer lost
     #[arg(long = "fault", value_name = "SPEC", value_parser = fault::parse)]
     faults: Vec<Fault>,
     /// Print a line for each event
@@ -64,9 +67,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
         .context("cannot start the runtime")?;
+    let stand = arguments.stand.stand();
+    fault::check(&arguments.faults, stand.is_some()).map_err(anyhow::Error::msg)?;
     let upstream = Rc::new(Upstream {
         script: RefCell::new(Script::new(arguments.faults.clone())),
         books: RefCell::new(Books::open(arguments.log.as_deref(), arguments.print)?),
+        stand: RefCell::new(stand),
         latency: arguments.latency,
     });
     runtime.block_on(async {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::dispatch::Call;
 use super::query::Values;
-use super::{Answered, error, json, shown};
+use super::{Answered, Desk, error, json, names, shown};
 use crate::forward::{Filter, How, Refused};
 
 /// Rows of a list unless it is asked for more.
@@ -21,29 +21,35 @@ fn filter(values: &Values) -> Filter {
     }
 }
 
+/// What is wrong with a filter that names what is not there and matches nothing; asked before anything is done.
+async fn mistyped(desk: &Desk, values: &Values) -> Option<Answered> {
+    let wrong = names::unknown(desk, values)?;
+    let matching = desk.forward.dead_letter_groups(filter(values)).await;
+    matching.is_empty().then_some(wrong)
+}
+
 pub(super) async fn list(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
     let rows = values.count("limit").unwrap_or(ROWS_USUAL);
-    shown(&desk.forward.dead_letters(filter(&values), values.text("after"), rows).await)
+    match mistyped(desk, &values).await {
+        Some(wrong) => wrong,
+        None => shown(&desk.forward.dead_letters(filter(&values), values.text("after"), rows).await),
+    }
 }
 
 pub(super) async fn groups(call: Call<'_>) -> Answered {
-    shown(&call.desk.forward.dead_letter_groups(filter(&call.values)).await)
+    let Call { desk, values, .. } = call;
+    match mistyped(desk, &values).await {
+        Some(wrong) => wrong,
+        None => shown(&desk.forward.dead_letter_groups(filter(&values)).await),
+    }
 }
 
 pub(super) async fn one(call: Call<'_>) -> Answered {
-    let (row, event) = match call.desk.forward.dead_letter(call.id()).await {
-        Ok(found) => found,
-        Err(refused) => return refusal(&refused),
-    };
-    let mut body = match serde_json::to_value(row) {
-        Ok(body) => body,
-        Err(failed) => return error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
-    };
-    if let (Some(members), Some(event)) = (body.as_object_mut(), event) {
-        members.insert("event".to_owned(), event);
+    match call.desk.forward.dead_letter(call.id()).await {
+        Ok(found) => shown(&found),
+        Err(refused) => refusal(&refused),
     }
-    json(StatusCode::OK, &body)
 }
 
 pub(super) async fn replay(call: Call<'_>) -> Answered {
@@ -60,6 +66,9 @@ pub(super) async fn replay_many(call: Call<'_>) -> Answered {
         (false, Some(per_second)) => How::PerSecond(per_second),
         (false, None) => How::AtOnce,
     };
+    if let Some(wrong) = mistyped(desk, &values).await {
+        return wrong;
+    }
     match desk.forward.replay_all(filter(&values), how).await {
         Ok(replayed) => shown(&replayed),
         Err(refused) => refusal(&refused),
@@ -77,6 +86,9 @@ pub(super) async fn drop_many(call: Call<'_>) -> Answered {
     let Call { desk, values, .. } = call;
     let dry_run = values.flag("dry_run");
     let confirm = values.count("confirm").filter(|_| !dry_run);
+    if let Some(wrong) = mistyped(desk, &values).await {
+        return wrong;
+    }
     match desk.forward.drop_letters(filter(&values), confirm).await {
         Ok(dropped) if confirm.is_some() => json(StatusCode::OK, &json!({ "dropped": dropped })),
         Ok(matching) if dry_run => json(StatusCode::OK, &json!({ "would_drop": matching, "dry_run": true })),
@@ -94,7 +106,9 @@ fn refusal(refused: &Refused) -> Answered {
     let status = match refused {
         Refused::Unknown => StatusCode::NOT_FOUND,
         Refused::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-        Refused::Closed | Refused::Followed | Refused::Unreadable | Refused::Miscounted { .. } => StatusCode::CONFLICT,
+        Refused::Closed | Refused::Followed | Refused::Unreadable | Refused::Rejected | Refused::Miscounted { .. } => {
+            StatusCode::CONFLICT
+        }
     };
     error(status, &refused.to_string())
 }

@@ -92,16 +92,35 @@ async fn body_of(route: &Route, request: Request<Incoming>) -> Result<Bytes, Str
 
 /// A write, with its line for the audit: who, what, with which parameters, and what came of it.
 async fn written(route: &Route, peer: SocketAddr, call: Call<'_>) -> Answered {
-    let parameters = call.values.shown();
+    let mut told = Told { what: route.id, parameters: call.values.shown(), peer, ended: false };
     let answered = (route.run)(call).await;
+    told.ended = true;
     let (head, body) = answered.into_parts();
     // Bounded: we wrote it.
     #[allow(clippy::disallowed_methods)]
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let (status, result) =
         (head.status.as_u16(), String::from_utf8_lossy(&body).chars().take(RESULT_CHARS_MAX).collect::<String>());
-    tracing::info!(target: "audit", %peer, what = route.id, parameters, status, %result, "a write through the admin API");
+    let Told { what, parameters, .. } = &told;
+    tracing::info!(target: "audit", %peer, what, parameters, status, %result, "a write through the admin API");
     Answered::from_parts(head, Full::new(body).boxed_unsync())
+}
+
+/// A write under way. Dropped before its end, its connection has ended; what it began goes on.
+struct Told {
+    what: &'static str,
+    parameters: String,
+    peer: SocketAddr,
+    ended: bool,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if !self.ended {
+            let Self { what, parameters, peer, .. } = self;
+            tracing::info!(target: "audit", %peer, what, parameters, "a write whose client went away");
+        }
+    }
 }
 
 async fn front_page(desk: &Desk) -> Answered {

@@ -9,7 +9,7 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value, json};
 
 use super::dispatch::Call;
-use super::{Answered, Desk, error, json};
+use super::{Answered, Desk, error, json, names};
 use crate::dialect::DIALECTS;
 use crate::event::{Incident, Micros, StateKey, Uid};
 use crate::forward::Head;
@@ -70,6 +70,12 @@ pub(super) async fn by_key(call: Call<'_>) -> Answered {
         Ok(trace) => trace,
         Err(refused) => return refused,
     };
+    if incident.is_none()
+        && trace.events.is_empty()
+        && let Some(wrong) = names::unknown(desk, &values)
+    {
+        return wrong;
+    }
     let mut body = Map::new();
     if let Some(incident) = incident {
         body.insert("incident".to_owned(), stands(incident));

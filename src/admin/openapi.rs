@@ -1,15 +1,20 @@
 //! The admin API's own document (OpenAPI 3.1), made from the table of routes and the schemas; kept as
 //! `docs/admin-api.json` with a short reference for people, `docs/admin-api.md`.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::query::Parameter;
 use super::routes::{ROUTES, Route};
-use super::{Answered, json, schemas};
+use super::{Answered, schemas, text};
 
 pub(super) fn answer() -> Answered {
-    json(StatusCode::OK, &document())
+    // Made once: it is long, and whoever reads may ask for it.
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    text(StatusCode::OK, "application/json", TEXT.clone())
 }
 
 /// Answers that any operation may give beside its own.

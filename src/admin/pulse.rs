@@ -1,9 +1,11 @@
 //! How long a connection of an operator may go on: a whole exchange within its time, a stream for as long as its reader
-//! takes what it gets.
+//! takes what it gets. And which one gives way when every place is taken.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// A whole exchange, the slow reader included; for a stream the time in which its reader takes nothing.
@@ -38,9 +40,54 @@ impl Pulse {
     }
 }
 
+/// The connections that a listener serves.
+#[derive(Default)]
+pub(super) struct Held(VecDeque<(Arc<Pulse>, AbortHandle)>);
+
+impl Held {
+    /// Takes one in; those that have ended leave.
+    pub(super) fn enter(&mut self, pulse: Arc<Pulse>, connection: AbortHandle) {
+        self.0.retain(|(_, connection)| !connection.is_finished());
+        self.0.push_back((pulse, connection));
+    }
+
+    /// Ends the one that has done nothing for the longest time: a reader that takes no answer goes before a stream that is
+    /// read. What a request began goes on without it.
+    pub(super) fn give_way(&mut self) {
+        self.0.retain(|(_, connection)| !connection.is_finished());
+        let stillest = self.0.iter().enumerate().min_by_key(|(_, (pulse, _))| *pulse.until());
+        if let Some((_, connection)) = stillest.map(|(at, _)| at).and_then(|at| self.0.remove(at)) {
+            connection.abort();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_is_still_for_the_longest_gives_way() {
+        let mut held = Held::default();
+        let connections: Vec<_> = (0..3)
+            .map(|_| {
+                let (pulse, task) = (Arc::new(Pulse::new()), tokio::spawn(std::future::pending::<()>()));
+                held.enter(Arc::clone(&pulse), task.abort_handle());
+                (pulse, task)
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The first is read, the second never: it goes, though it came later.
+        connections[0].0.beats();
+        held.give_way();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(connections.iter().map(|(_, task)| task.is_finished()).collect::<Vec<_>>(), [false, true, false]);
+        held.give_way();
+        held.give_way();
+        held.give_way();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(connections.iter().all(|(_, task)| task.is_finished()));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_exchange_has_its_time_and_a_stream_begins_it_anew() {

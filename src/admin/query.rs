@@ -282,7 +282,10 @@ mod tests {
             ("key=a&limit=101", "limit is not a whole number from 1 to 100"),
             ("key=a&limit=+1", "limit is not a whole number from 1 to 100"),
             ("key=a&dry_run=1", "dry_run is not true or false"),
-            ("key=a&reason=x", "reason is not one of refused, gave_up, predecessor_dead, unreadable, not_expressible"),
+            (
+                "key=a&reason=x",
+                "reason is not one of refused, gave_up, predecessor_dead, unreadable, not_expressible, invalid_event, body_too_large",
+            ),
         ] {
             assert_eq!(parse(query).unwrap_err(), wrong, "{query}");
         }

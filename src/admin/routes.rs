@@ -173,7 +173,9 @@ pub(super) static ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/api/v1/dead-letters/{id}",
         id: "deadLetter",
-        summary: "A dead letter and what its event says, its key masked; without `event` its record cannot be read.",
+        summary: "A dead letter and what its event says, its key masked; without `event` its record cannot be read. \
+                  `last_answer` is what the upstream said to it, the first 512 B without secrets: of the newest thousand, \
+                  and since the last start.",
         parameters: &[LETTER_ID],
         body: None,
         answers: &[(200, "DeadLetterShown"), (404, "Error"), (503, "Error")],

@@ -104,6 +104,7 @@ fn row() -> Vec<(&'static str, Value)> {
 
 fn dead_letters() -> Vec<(&'static str, Value)> {
     let mut shown = row();
+    shown.push(("last_answer?", text()));
     shown.push(("event?", named("Normalized")));
     vec![
         ("DeadLetters", list(object(&row()))),

@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::dispatch::Call;
 use super::pulse::Pulse;
-use super::{Answered, error};
+use super::{Answered, error, names};
 use crate::tap::{Filter, Heard, Listener};
 
 /// A line that says nothing, so that both sides see that the other is there.
@@ -36,6 +36,9 @@ pub(super) async fn watch(call: Call<'_>) -> Answered {
         reason: values.reason("reason"),
         key: values.owned("key"),
     };
+    if let Some(wrong) = names::unknown(desk, &values) {
+        return wrong;
+    }
     let Some(listener) = desk.tap.listen(filter) else {
         let mut full = error(StatusCode::SERVICE_UNAVAILABLE, "as many as may watch do already: try again");
         full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -2,6 +2,7 @@
 //! not at all. No request is dropped: each is held to what was in force when its key was found, and its events go to
 //! the upstreams of that moment.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,16 +13,25 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
+use super::look::{Looks, looks, looks_read};
 use crate::admin::{Operator, Reload, ReloadStatus, Settings, Trigger};
 use crate::config::{self, Config, Finding};
 use crate::delivery::Changer;
 use crate::event::Micros;
-use crate::gate::{Integration, Keys, UnauthenticatedBucket};
+use crate::file::{self, Progress};
+use crate::gate::{Integration, IntegrationConfig, Keys, UnauthenticatedBucket};
 use crate::intake::{Intake, Terms};
 use crate::listen::{self, tls};
 use crate::logging::Control;
 use crate::metrics::Metrics;
 use crate::store::Durability;
+
+/// A reading takes no longer: a file system that does not answer must not hold up the readings after it. More than
+/// `file` gives a pipe.
+const READ_TIME_MAX: Duration = Duration::from_secs(15);
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
+/// Readings that were given up and have not ended: a thread each.
+const STUCK_MAX: usize = 8;
 
 /// Reads the configuration again, from wherever it came.
 pub type Load = Box<dyn Fn() -> Result<Config, config::Errors> + Send + Sync>;
@@ -43,9 +53,13 @@ pub(super) struct Reloader {
     metrics: Arc<Metrics>,
     log: Option<Control>,
     last: Mutex<Reload>,
-    files: Mutex<Vec<std::path::PathBuf>>,
+    /// Every file the configuration in force was read from, and how each looked when it was last read.
+    seen: Mutex<Looks>,
+    /// Its clones: readings that are under way.
+    readings: Arc<()>,
+    /// Its clone: a look at the files that is under way.
+    looking: Arc<()>,
     drain_ms: AtomicU64,
-    read_at: Micros,
     /// How often it was asked to read again.
     wishes: AtomicU64,
     /// Held while a configuration is read and taken.
@@ -128,18 +142,35 @@ pub(super) fn settings(config: &Config) -> Settings {
     Settings { warnings, token_hash }
 }
 
+/// Integrations of before whose key another name has now: what is known of incidents belongs to the name (DESIGN 5.5).
+fn renamed(before: &[Arc<Integration>], now: &[IntegrationConfig]) -> Vec<Finding> {
+    let names: HashSet<&str> = now.iter().map(|config| &*config.name).collect();
+    let owners: HashMap<&[u8; 32], &str> =
+        now.iter().flat_map(|config| config.key_hashes.iter().map(|hash| (hash, &*config.name))).collect();
+    let gone = before.iter().map(|integration| &integration.config).filter(|config| !names.contains(&*config.name));
+    gone.filter_map(|config| {
+        let other = config.key_hashes.iter().find_map(|hash| owners.get(hash))?;
+        Some(Finding::renamed(&config.name, other))
+    })
+    .collect()
+}
+
 fn rows(findings: &[Finding]) -> Vec<serde_json::Value> {
     findings.iter().filter_map(|finding| serde_json::to_value(finding).ok()).collect()
 }
 
-/// The configuration, and the certificate that it names.
-fn read(load: &Load) -> Result<(Config, Option<tls::Loaded>), config::Errors> {
+type Read = Result<(Config, Option<tls::Loaded>, Looks), config::Errors>;
+
+/// The configuration, the certificate that it names, and how its files look as read. `before`: how those known so far
+/// looked.
+fn read(load: &Load, before: &Looks) -> Read {
     let config = load()?;
     let tls = config.ingest.tls.as_ref().map(tls::load).transpose().map_err(|error| {
         let finding = Finding::error("tls", format!("listen.ingest.tls: {error}"));
         config::Errors { findings: vec![finding], more: 0 }
     })?;
-    Ok((config, tls))
+    let looks = looks_read(&config.files, before, config.read_at);
+    Ok((config, tls, looks))
 }
 
 impl Reloader {
@@ -167,22 +198,18 @@ impl Reloader {
             metrics,
             log: again.log,
             last: Mutex::new(last),
-            files: Mutex::new(config.files.clone()),
+            seen: Mutex::new(looks_read(&config.files, &Looks::new(), config.read_at)),
+            readings: Arc::default(),
+            looking: Arc::default(),
             drain_ms: AtomicU64::new(whole_millis(config.drain)),
-            read_at: config.read_at,
             wishes: AtomicU64::new(0),
             current: tokio::sync::Mutex::new(Current { wishes_met: 0, integrations, log_level: config.log.level }),
         })
     }
 
-    /// When the process began to read its first configuration.
-    pub(super) fn read_at(&self) -> Micros {
-        self.read_at
-    }
-
-    /// Every file the configuration in force was read from.
-    pub(super) fn files(&self) -> Vec<std::path::PathBuf> {
-        lock(&self.files).clone()
+    /// Every file the configuration in force was read from, and how it looked before it was last read, taken or not.
+    pub(super) fn seen(&self) -> Looks {
+        lock(&self.seen).clone()
     }
 
     /// How long the listener goes on while readiness is down.
@@ -190,11 +217,12 @@ impl Reloader {
         Duration::from_millis(self.drain_ms.load(Ordering::Relaxed))
     }
 
-    /// One reading serves all who asked before it began: a storm of wishes is no queue of readings.
-    async fn reload_once(&self, trigger: Trigger) -> Reload {
+    /// One reading serves all who asked before it began: a storm of wishes is no queue of readings. `now`: how the files
+    /// look to one who asks because of that; where they were read meanwhile as they are, all is done.
+    async fn reload_once(&self, trigger: Trigger, now: Option<Looks>) -> Reload {
         let wish = self.wishes.fetch_add(1, Ordering::SeqCst) + 1;
         let mut current = self.current.lock().await;
-        if current.wishes_met >= wish {
+        if current.wishes_met >= wish || now.is_some_and(|now| now == self.seen()) {
             return Reload { trigger, ..self.last_reload() };
         }
         current.wishes_met = self.wishes.load(Ordering::SeqCst);
@@ -209,27 +237,69 @@ impl Reloader {
             let why = "the configuration came from no file: there is nothing to read again".to_owned();
             return (ReloadStatus::Failed, Some(why), Vec::new());
         };
+        let before = self.looks_before().await;
+        // Whatever comes of it: what looks so was tried, and nobody tries it again unasked.
+        lock(&self.seen).extend(before.clone());
+        let stuck = Arc::strong_count(&self.readings) - 1;
+        if stuck >= STUCK_MAX {
+            let why = format!("{stuck} readings before this one still wait for their files");
+            return (ReloadStatus::Failed, Some(why), Vec::new());
+        }
         // Files are read: not on the runtime that answers probes.
-        match tokio::task::spawn_blocking(move || read(&load)).await {
-            Ok(Ok((config, tls))) => {
+        let (reading, progress) = (Arc::clone(&self.readings), Arc::<Progress>::default());
+        let told = Arc::clone(&progress);
+        let read = tokio::task::spawn_blocking(move || {
+            let read = file::told_to(told, || read(&load, &before));
+            drop(reading);
+            read
+        });
+        match tokio::time::timeout(READ_TIME_MAX, read).await {
+            Ok(Ok(Ok((config, tls, looks)))) => {
+                *lock(&self.seen) = looks;
                 let findings = self.take(config, tls, current).await;
                 (ReloadStatus::Reloaded, None, rows(&findings))
             }
-            Ok(Err(errors)) => (ReloadStatus::Invalid, Some(errors.in_a_line()), rows(&errors.findings)),
-            Err(error) => (ReloadStatus::Failed, Some(error.to_string()), Vec::new()),
+            Ok(Ok(Err(errors))) => (ReloadStatus::Invalid, Some(errors.in_a_line()), rows(&errors.findings)),
+            Ok(Err(error)) => (ReloadStatus::Failed, Some(error.to_string()), Vec::new()),
+            Err(_) => {
+                let finding = Finding::unanswered(progress.file().as_deref(), READ_TIME_MAX);
+                let errors = config::Errors { findings: vec![finding], more: 0 };
+                (ReloadStatus::Failed, Some(errors.in_a_line()), rows(&errors.findings))
+            }
         }
+    }
+
+    /// How the files known so far look; of a file system that does not answer nothing, and nobody asks it a second time.
+    async fn looks_before(&self) -> Looks {
+        if Arc::strong_count(&self.looking) > 1 {
+            return Looks::new();
+        }
+        let (seen, looking) = (self.seen(), Arc::clone(&self.looking));
+        let look = tokio::task::spawn_blocking(move || {
+            let looks = looks(seen.into_keys());
+            drop(looking);
+            looks
+        });
+        tokio::time::timeout(LOOK_TIME_MAX, look).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// Upstreams before integrations: an event that is accepted finds the way it is to go.
     async fn take(&self, config: Config, tls: Option<tls::Loaded>, current: &mut Current) -> Vec<Finding> {
         let mut findings = config.warnings.clone();
-        for finding in self.fixed.differing(&Fixed::of(&config)).map(Finding::needs_restart) {
+        let fixed = Fixed::of(&config);
+        let wait = self.fixed.differing(&fixed).map(Finding::needs_restart);
+        for finding in wait.chain(renamed(&current.integrations, &config.integrations)) {
             // HUP and a changed file have no answer that could say it.
             tracing::warn!("{}", finding.message);
             findings.push(finding);
         }
         let settings = settings(&config);
-        let integrations = crate::delivery::integrations(&config.integrations, &self.metrics, &current.integrations);
+        let integrations = crate::delivery::integrations(
+            &config.integrations,
+            &config.upstreams,
+            &self.metrics,
+            &current.integrations,
+        );
         let terms = terms(&config, &integrations);
         self.rooms.delivery.change(&integrations, config.upstreams, config.dedup.redeliver_after).await;
         self.rooms.intake.change(terms);
@@ -242,7 +312,6 @@ impl Reloader {
         {
             log.set_level(config.log.level);
         }
-        *lock(&self.files) = config.files;
         current.integrations = integrations;
         current.log_level = config.log.level;
         findings
@@ -261,11 +330,16 @@ impl Reloader {
     }
 }
 
-impl Operator for Reloader {
-    fn reload(self: Arc<Self>, trigger: Trigger) -> BoxFuture<'static, Reload> {
+impl Reloader {
+    /// For files that look so now, and may have been read so already.
+    pub(super) async fn reload_changed(self: Arc<Self>, now: Looks) {
+        self.reload_by(Trigger::File, Some(now)).await;
+    }
+
+    fn reload_by(self: Arc<Self>, trigger: Trigger, now: Option<Looks>) -> BoxFuture<'static, Reload> {
         // A task of its own: a client that goes away drops its request's future, wherever that stands.
         let reloader = Arc::clone(&self);
-        let reloading = tokio::spawn(async move { reloader.reload_once(trigger).await });
+        let reloading = tokio::spawn(async move { reloader.reload_once(trigger, now).await });
         let ended = move |ended: Result<Reload, tokio::task::JoinError>| {
             ended.unwrap_or_else(|error| {
                 let (status, message) = (ReloadStatus::Failed, Some(error.to_string()));
@@ -275,6 +349,12 @@ impl Operator for Reloader {
             })
         };
         reloading.map(ended).boxed()
+    }
+}
+
+impl Operator for Reloader {
+    fn reload(self: Arc<Self>, trigger: Trigger) -> BoxFuture<'static, Reload> {
+        self.reload_by(trigger, None)
     }
 
     fn last_reload(&self) -> Reload {

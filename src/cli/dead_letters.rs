@@ -91,7 +91,7 @@ pub(super) struct Filters {
     /// Of this upstream.
     #[arg(long, value_name = "NAME")]
     upstream: Option<String>,
-    /// With this reason, e.g. refused, gave_up, predecessor_dead, unreadable, not_expressible.
+    /// With this reason, e.g. refused, gave_up, predecessor_dead, unreadable, not_expressible, invalid_event, body_too_large.
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
     /// Of this integration.

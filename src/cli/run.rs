@@ -79,11 +79,18 @@ pub(super) fn serve(
     };
     let code = runtime.block_on(async {
         // Before anything starts: a signal that comes during recovery must end it in order, too.
-        let signals = match Signals::new(hangup) {
+        let mut signals = match Signals::new(hangup) {
             Ok(signals) => signals,
             Err(error) => return failed(&error, None),
         };
-        let app = match App::start(config, again).await {
+        let started = tokio::select! {
+            started = App::start(config, again) => started,
+            () = signals.end() => {
+                tracing::info!("stopped before it listened");
+                return ExitCode::SUCCESS;
+            }
+        };
+        let app = match started {
             Ok(app) => app,
             Err(error) => {
                 let code = failed(&error, error.hint());
@@ -113,6 +120,14 @@ impl Signals {
     fn new(hangup: Signal) -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, hangup })
     }
+
+    /// TERM or INT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// TERM drains and stops; INT on a terminal skips the drain; a second one stops at once.
@@ -133,7 +148,6 @@ async fn until_told(app: App, mut signals: Signals) {
     };
     tokio::select! {
         () = stop => tracing::info!("stopped"),
-        _ = signals.terminate.recv() => tracing::warn!("stopped at once"),
-        _ = signals.interrupt.recv() => tracing::warn!("stopped at once"),
+        () = signals.end() => tracing::warn!("stopped at once"),
     }
 }

@@ -1,6 +1,8 @@
 //! What is wrong with a configuration: one row a finding, shown as text with its place, or as data.
 
 use std::fmt;
+use std::path::Path;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
@@ -51,6 +53,24 @@ impl Finding {
         let message = format!("{key} was changed: that waits for the next start");
         let hint = Some("all other changes are in force".to_owned());
         Self { level: Level::Warning, hint, ..Self::error("needs_restart", message) }
+    }
+
+    /// An integration whose key goes on under another name.
+    pub fn renamed(before: &str, now: &str) -> Self {
+        let message = format!(
+            "integration {before} is now {now}: its incidents begin anew; an open one is sent again as a new one, and not \
+             behind what still waits of {before}"
+        );
+        let hint = Some(format!("name it {before} again to go on with what is known of its incidents"));
+        Self { level: Level::Warning, hint, ..Self::error("renamed", message) }
+    }
+
+    /// A file that was not read within this time; `None`: it is not known which.
+    pub fn unanswered(file: Option<&Path>, time: Duration) -> Self {
+        let message = format!("not read within {} s: its file system does not answer", time.as_secs());
+        let file = file.map_or_else(|| "configuration".to_owned(), |file| file.display().to_string());
+        let hint = Some("the configuration before it stays in force; look at the mount, then reload again".to_owned());
+        Self { file, hint, ..Self::error("file", message) }
     }
 
     /// An error of what the configuration names, at no place of its files.

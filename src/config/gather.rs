@@ -68,6 +68,7 @@ impl Gathering {
         interpolate(&mut root, &self.report, environment);
         overrides::lay_variables_over(&mut root, &mut self.report, environment);
         overrides::refuse_unknown(&mut self.report, &over.variables);
+        overrides::warn_of_unread(&mut self.report, &over.variables);
         if !overrides::lay_flags_over(&mut root, &mut self.report, &over.flags, environment) {
             return Err(self.report.into_errors());
         }

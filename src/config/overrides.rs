@@ -66,6 +66,24 @@ pub(super) fn refuse_unknown(report: &mut Report, variables: &[String]) {
     }
 }
 
+/// Warns of variables that would be ours with two underscores where they have one: nothing reads them. Others that begin so
+/// are somebody's: Kubernetes sets some for a service of our name.
+pub(super) fn warn_of_unread(report: &mut Report, variables: &[String]) {
+    for name in variables.iter().filter(|name| !name.starts_with(PREFIX)) {
+        let Some(rest) = name.strip_prefix("SURGEGATE_") else { continue };
+        let rows = ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened());
+        let meant = rows.map(|row| words(row.path)).find(|words| words.replace("__", "_") == rest.replace("__", "_"));
+        let hint = match meant {
+            Some(words) => format!("did you mean {PREFIX}{words}?"),
+            None if rest == "CONFIG" => "a configuration is named with --config FILE".to_owned(),
+            None => continue,
+        };
+        let source = report.add_source(format!("environment variable {name}"), "", Format::Yaml);
+        let wrong = Wrong::value(format!("{name} is not read")).code("unread_variable").hint(hint);
+        report.warning(Place { source, ..Place::default() }, wrong);
+    }
+}
+
 /// The part of a variable's name that is its key's.
 fn words(path: &str) -> String {
     path.to_uppercase().replace('.', "__")

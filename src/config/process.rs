@@ -1,5 +1,6 @@
 //! The sections that are about the process as a whole: `listen`, `limits`, `dedup`, `spool`, `shutdown`, `log`.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -59,11 +60,23 @@ pub(super) fn listeners(root: &Section, limits: &Section) -> (listen::Config, So
         },
     };
     let token = admin.file("token_file").and_then(|path| files::secret(&admin, "token_file", &path));
+    if token.as_ref().is_some_and(|token| is_weak(token)) {
+        let wrong =
+            Wrong::value("a token that can be guessed: short, or of few different characters").code("weak_token");
+        admin.warning("token_file", wrong.hint("`surgegate keys generate` makes 40 characters that nobody guesses"));
+    }
     if !admin_address.ip().is_loopback() && !admin.has("token_file") {
         let wrong = Wrong::value("not a loopback address and no token_file: writes are refused").code("read_only");
         admin.warning("address", wrong.hint("set listen.admin.token_file"));
     }
     (config, observe_address, Admin { address: admin_address, token })
+}
+
+/// Whether a token is no match for somebody who tries a thousand a second: 16 hex digits would be.
+fn is_weak(token: &str) -> bool {
+    const CHARS_MIN: usize = 16;
+    const DIFFERENT_MIN: usize = 6;
+    token.chars().count() < CHARS_MIN || token.chars().collect::<HashSet<_>>().len() < DIFFERENT_MIN
 }
 
 /// The files alone; what they hold is read when they are used.

@@ -164,6 +164,7 @@ fn each_check_names_its_key_and_place() {
         ),
         (replaced("  - name: payments\n    keys", "  - keys"), &["2:5 missing key \"integrations[0].name\""]),
         (second("payments", &other), &["5:11 integrations[1].name: already used at line 2"]),
+        (rest("  - { name: intake, kind: stdout }\n"), &["9:13 upstreams[1].name: a name of our own"]),
         (rest("  - { name: pager, kind: stdout }\n"), &["9:13 upstreams[1].name: already used at line 6"]),
         // Keys.
         (second("other", KEY), &["6:19 integrations[1].keys[0].key: already used at line 3"]),

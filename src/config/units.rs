@@ -109,6 +109,9 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
         ("" | "*", Ok(port)) => {
             format!("write \"0.0.0.0:{port}\" for every IPv4 address, \"[::]:{port}\" for IPv6 too")
         }
+        (name, Ok(_)) if name.bytes().any(|byte| byte.is_ascii_alphabetic()) && !name.contains(':') => {
+            "names are not looked up: write an IP address and a port, \"0.0.0.0:8080\", or localhost".to_owned()
+        }
         _ => "write an IP address and a port: \"0.0.0.0:8080\" or \"[::1]:8080\"".to_owned(),
     };
     Err(Wrong::value("not an address").hint(hint))

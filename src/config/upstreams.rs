@@ -11,6 +11,7 @@ use super::reader::Section;
 use super::report::Wrong;
 use super::vendors;
 use crate::gate::IntegrationConfig;
+use crate::metrics::INTAKE;
 use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig};
 
 /// The names that integrations may refer to, those of faulty upstreams among them.
@@ -41,6 +42,10 @@ pub(super) fn read<'t>(root: &Section<'t>) -> (Vec<UpstreamConfig>, Vec<Section<
         let name: Option<Arc<str>> = section.name("name").map(Arc::from);
         if let Some(name) = &name {
             names.0.insert(Arc::clone(name), ());
+            if **name == *INTAKE {
+                let hint = "dead letters of what was rejected at intake stand under this name: take another";
+                section.error("name", Wrong::value("a name of our own").hint(hint));
+            }
             if let Err(wrong) = taken.take(Arc::clone(name), section.place_of("name")) {
                 section.error("name", wrong.hint("names of upstreams are unique"));
             }

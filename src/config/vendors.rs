@@ -45,7 +45,8 @@ pub(super) const fn needs(kind: Kind) -> &'static [Need] {
         Webhook => &[Need { one_of: &["url"], hint: "the address events are sent to" }],
         Squadcast => &[Need {
             one_of: &["url"],
-            hint: "the vendor's address with `credential`, or the whole URL with the key in it",
+            hint: "the vendor has no address that fits all: copy that of your region and write the key as `credential`, or \
+                   copy the whole URL with the key in it",
         }],
         Alertmanager => {
             &[Need { one_of: &["url"], hint: "the receiver's address: it gets Alertmanager's webhook, version 4" }]

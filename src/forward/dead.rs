@@ -58,6 +58,8 @@ pub enum Refused {
     Followed,
     #[error("its event cannot be read back: it can only be shown or dropped")]
     Unreadable,
+    #[error("it was rejected at intake and never was a valid event: it can only be shown or dropped")]
+    Rejected,
     #[error("{matching} dead letters match now, not {confirmed}: nothing was dropped")]
     Miscounted { matching: usize, confirmed: usize },
     #[error("the forwarder has stopped")]
@@ -204,6 +206,9 @@ impl DeadLetters {
         let letter = self.letters.get(&sequence).ok_or(Refused::Unknown)?;
         if letter.reason == DeadReason::Unreadable {
             return Err(Refused::Unreadable);
+        }
+        if letter.reason.is_of_intake() {
+            return Err(Refused::Rejected);
         }
         let Some(group) = letter.iid.and_then(|iid| self.group(letter.lane, iid)) else { return Ok(vec![sequence]) };
         // What passed before a restart is told by the incident as it stands now.

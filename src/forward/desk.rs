@@ -23,7 +23,7 @@ use super::wire::{Dial, Failure};
 use super::{DeadLetterLimits, Integrations, Log, Map, Parts, States};
 use crate::claim::Pacing;
 use crate::event::{Action, Event, Micros, Uid};
-use crate::metrics::{Metrics, UpstreamMeter};
+use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{Answer, Encoded, Reader, Sink, Unsaid, UpstreamConfig};
 use crate::store::{Found, LaneKey, Next, Queued, ReadError, Recovered, Stored};
@@ -231,6 +231,7 @@ impl Desk {
         loop {
             mailbox.take(&mut gathered);
             gathered.drain(..).for_each(|queued| self.enqueue(&queued));
+            self.keep_rejected(mailbox.take_rejected());
 
             let now = Instant::now();
             if now >= gauges_at {
@@ -607,7 +608,8 @@ impl Desk {
         let (now, wall) = (Instant::now(), Micros::now());
         let row = |upstream: &Upstream| UpstreamStatus {
             name: upstream.meter.name.to_string(),
-            configured: upstream.route.is_some(),
+            // Nothing waits at the intake, so nothing there wants for an upstream.
+            configured: upstream.route.is_some() || *upstream.meter.name == *INTAKE,
             waiting_events: upstream.meter.book().spool_events,
             requests_in_flight: upstream.in_flight,
             dead_letters: upstream.dead.len(),

@@ -8,13 +8,14 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::Log;
+use super::answers::Answers;
 use super::dead::{Letter, Refused};
 use super::letters::{Filter, Group};
 use super::replay::{How, Replayed};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
 use crate::sink::{self, Reader, UpstreamConfig};
-use crate::store::{LaneKey, Outlet, Queued, Stored};
+use crate::store::{LaneKey, Outlet, Queued, Rejected, Stored};
 
 /// Admin requests that wait for the forwarder.
 const COMMANDS_MAX: usize = 64;
@@ -27,9 +28,11 @@ const UNKNOWN_WAITING_MAX: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Mailbox {
     queued: Mutex<Vec<Queued>>,
+    rejected: Mutex<Vec<Rejected>>,
     pub(super) wake: Notify,
     /// Unknown resolves that wait, by integration.
     unknown_waiting: Mutex<HashMap<Arc<str>, usize>>,
+    pub(super) answers: Answers,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -40,6 +43,11 @@ impl Mailbox {
     /// Swaps what has gathered with an empty vector.
     pub(super) fn take(&self, empty: &mut Vec<Queued>) {
         std::mem::swap(&mut *lock(&self.queued), empty);
+    }
+
+    /// The same of rejected elements.
+    pub(super) fn take_rejected(&self) -> Vec<Rejected> {
+        std::mem::take(&mut *lock(&self.rejected))
     }
 
     pub(super) fn unknown_came(&self, integration: &Arc<str>) {
@@ -91,6 +99,19 @@ pub struct DeadRow {
     /// Its ends only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+/// One dead letter in full.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    pub row: DeadRow,
+    /// What the upstream said when it was refused, its begin, without secrets; of the newest, and since the last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_answer: Option<String>,
+    /// What it says, without secrets; `None` where it cannot be read back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<serde_json::Value>,
 }
 
 /// An event at the head of its lane at one upstream.
@@ -149,6 +170,11 @@ impl Outlet for Handle {
         lock(&self.mailbox.queued).append(batch);
         self.mailbox.wake.notify_one();
     }
+
+    fn keep_rejected(&self, letters: &mut Vec<Rejected>) {
+        lock(&self.mailbox.rejected).append(letters);
+        self.mailbox.wake.notify_one();
+    }
 }
 
 impl Handle {
@@ -195,16 +221,30 @@ impl Handle {
         self.ask(|to| Command::Groups(filter, to)).await.unwrap_or_default()
     }
 
-    /// One dead letter, and what its event says without secrets; `None` inside where it cannot be read back.
+    /// One dead letter, and what is shown of it alone.
     ///
     /// # Errors
     /// Unknown id (404).
-    pub async fn dead_letter(&self, id: &str) -> Result<(DeadRow, Option<serde_json::Value>), Refused> {
+    pub async fn dead_letter(&self, id: &str) -> Result<Shown, Refused> {
         let (upstream, sequence) = parse_id(id).ok_or(Refused::Unknown)?;
         let row = self.ask(|to| Command::Letter { upstream, sequence, to }).await.ok_or(Refused::Stopped)?;
         let (upstream, sequence, letter) = row.ok_or(Refused::Unknown)?;
-        let shown = self.log.read(sequence, letter.at).ok().and_then(|stored| self.shown(&stored));
-        Ok((self.row((upstream, sequence, letter)), shown))
+        let stored = self.log.read(sequence, letter.at).ok();
+        let answer = self.mailbox.answers.of(&upstream, sequence);
+        let key = stored.as_ref().and_then(|stored| stored.event.key.as_ref());
+        let last_answer = answer.map(|text| key.map_or_else(|| text.clone(), |key| sink::masked_text(&text, key)));
+        let event = stored.and_then(|stored| {
+            let mut shown = self.shown(&stored)?;
+            // Of what was rejected nothing can be said but why.
+            let faults = stored.event.view.filter(|_| letter.reason.is_of_intake());
+            if let Some(faults) = faults.and_then(|faults| serde_json::from_slice(&faults).ok())
+                && let Some(members) = shown.as_object_mut()
+            {
+                members.insert("errors".to_owned(), faults);
+            }
+            Some(shown)
+        });
+        Ok(Shown { row: self.row((upstream, sequence, letter)), event, last_answer })
     }
 
     /// What an event says, its key masked and without the body it came in.

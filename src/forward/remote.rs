@@ -103,8 +103,8 @@ impl Desk {
         true
     }
 
-    /// What the answer taught. Where it says nothing of a create that the upstream may have suppressed, the id that is
-    /// known for the key holds.
+    /// What the answer to a create taught; other answers may name something else. Where it says nothing of one that the
+    /// upstream may have suppressed, the id that is known for the key holds.
     pub(super) fn learned(
         &self,
         place: usize,
@@ -112,11 +112,10 @@ impl Desk {
         remote: Option<Remote>,
         landed: &Landed,
     ) -> Option<Learned> {
-        let (lane, iid) = (cargo.lane, cargo.iid?);
+        let (lane, iid) = (cargo.lane, cargo.iid.filter(|_| cargo.action == Action::Trigger)?);
         let name = &*self.upstreams.get(place)?.meter.name;
         let remote = remote.or_else(|| {
-            let unsaid = cargo.action == Action::Trigger && landed.sink.suppresses();
-            let known = if unsaid { self.known(name, lane, iid) } else { None };
+            let known = if landed.sink.suppresses() { self.known(name, lane, iid) } else { None };
             known.map(|known| Remote::clone(&known))
         })?;
         // What is on disk already need not go there again.

@@ -12,9 +12,10 @@ use super::dead::{Letter, Refused};
 use super::desk::{Cargo, Desk, Landed, age, record_bytes};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
+use crate::metrics::INTAKE;
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{Failed, Hold, Verdict, answer};
-use crate::store::{Dead, Ending, LaneKey, Remote};
+use crate::store::{Dead, Ending, LaneKey, Rejected, Remote};
 
 /// Of an upstream that was down longer than `give_up_after`, so many unsent events are given up per failed probe.
 const GIVEN_UP_UNSENT_MAX: usize = 256;
@@ -108,7 +109,10 @@ impl Desk {
                 }),
                 Verdict::Delivered(remote) => self.delivered(place, cargo, remote.clone(), landed),
                 Verdict::Unclear => self.delivered(place, cargo, None, landed),
-                Verdict::Refused => self.bury(place, cargo, DeadReason::Refused),
+                Verdict::Refused => {
+                    self.keep_answer(cargo, landed);
+                    self.bury(place, cargo, DeadReason::Refused);
+                }
                 Verdict::Partly(failed) => match failed.iter().find(|failed| failed.event_uid == cargo.uid) {
                     None => self.delivered(place, cargo, None, landed),
                     Some(failed) => self.failed_alone(place, cargo, *failed, landed, now),
@@ -126,6 +130,7 @@ impl Desk {
             }
         });
         if failed.refused {
+            self.keep_answer(cargo, landed);
             self.bury(place, cargo, DeadReason::Refused);
         } else {
             self.retry(place, cargo, Hold::Lane(None), landed, now);
@@ -141,6 +146,7 @@ impl Desk {
         }
         let since = self.since(place, cargo.sequence, cargo.received_at);
         if age(since, Micros::now()) >= landed.config.give_up_after {
+            self.keep_answer(cargo, landed);
             self.bury(place, cargo, DeadReason::GaveUp);
             return;
         }
@@ -208,6 +214,13 @@ impl Desk {
         }
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         upstream.lanes.advance(cargo.lane);
+    }
+
+    /// What the upstream said is of use to whoever looks at the dead letter.
+    fn keep_answer(&self, cargo: &Cargo, landed: &Landed) {
+        if let Ok(answer) = &landed.result {
+            self.mailbox.answers.keep(&landed.config, cargo.sequence, answer);
+        }
     }
 
     /// The event becomes a dead letter.
@@ -334,6 +347,34 @@ impl Desk {
             }
         }
         kept.into_iter().for_each(|key| self.with_lanes(place, |lanes| lanes.make_ready(key)));
+    }
+
+    /// Elements that were rejected at intake: dead letters from the beginning.
+    pub(super) fn keep_rejected(&mut self, letters: Vec<Rejected>) {
+        let Some(Rejected { integration, event_uid, reason, .. }) = letters.first() else { return };
+        tracing::warn!(
+            letters = letters.len(), %integration, %event_uid, reason = reason.name(),
+            "elements of batches were rejected and are kept as dead letters; told of the first"
+        );
+        let place = self.place_of(&self.metrics.upstream(INTAKE));
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        for Rejected { sequence, at, lane, integration, event_uid, action, reason, rejected_at, bytes } in letters {
+            let letter = Letter {
+                at,
+                bytes,
+                lane,
+                integration,
+                event_uid,
+                iid: None,
+                action: Some(action),
+                reason,
+                status: None,
+                attempts: 0,
+                since: rejected_at,
+            };
+            upstream.dead.insert(sequence, letter, false);
+        }
+        self.hold_dead_letters_to_their_limits();
     }
 
     /// A dead letter from before the start. Its event is read for what the log's ending does not say.

@@ -4,4 +4,5 @@ mod circuit;
 mod dead_letters;
 mod order;
 mod pacing;
+mod remotes;
 mod world;

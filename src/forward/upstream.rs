@@ -22,7 +22,7 @@ use super::pace::Window;
 use super::wire::{Dial, Wire};
 use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
-use crate::sink::{self, Sink, UpstreamConfig};
+use crate::sink::{Sink, UpstreamConfig};
 
 /// Longest error text kept, in characters.
 const ERROR_CHARS_MAX: usize = 256;
@@ -96,7 +96,7 @@ impl Upstream {
     /// Takes a configuration, or none. What did not change keeps its connections and its spent pace.
     pub(super) fn configure(&mut self, config: Option<&Arc<UpstreamConfig>>, dial: &dyn Dial) {
         // A kind without a sink is in no configuration that was read.
-        let Some((config, sink)) = config.and_then(|config| Some((config, sink::of(config.kind)?))) else {
+        let Some((config, sink)) = config.and_then(|config| Some((config, dial.sink(config)?))) else {
             self.route = None;
             self.renew_circuit(1, Duration::ZERO);
             return;

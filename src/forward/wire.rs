@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
+use crate::sink::{self, Answer, Kind, Parcel, Sink, UpstreamConfig};
 
 /// Most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -51,6 +51,11 @@ pub trait Wire: Send + Sync {
 /// Makes the way to an upstream. Tests bring their own.
 pub trait Dial: Send + Sync {
     fn dial(&self, config: &UpstreamConfig) -> Arc<dyn Wire>;
+
+    /// Who knows the upstream's language; `None` where nobody does yet.
+    fn sink(&self, config: &UpstreamConfig) -> Option<&'static dyn Sink> {
+        sink::of(config.kind)
+    }
 }
 
 /// Dials the real upstreams.

@@ -118,7 +118,10 @@ mod tests {
         two.key_hashes = vec![hash_of("old"), hash_of("new")];
         let mut one = config("one");
         one.key_hashes = vec![hash_of("other")];
-        let keys = Keys::new([two, one].map(|config| Arc::new(Integration::new(config, Arc::from([]), None))));
+        let keys = Keys::new(
+            [two, one]
+                .map(|config| Arc::new(Integration::new(config, Box::new(crate::claim::Targets::from([])), None))),
+        );
         let found = |key: &str| keys.find(key).map(|integration| integration.config.name.to_string());
         assert_eq!(found("old").as_deref(), Some("two"));
         assert_eq!(found("new").as_deref(), Some("two"));

@@ -6,7 +6,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, W
 use hyper::{HeaderMap, Response, StatusCode};
 
 use super::headers::value;
-use super::{Ended, Known};
+use super::{Ended, Known, Trail};
 use crate::dialect::{self, Dialect, Ending, Replying, RequestIdForm};
 use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
@@ -20,8 +20,11 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// An answer, and what the connection does after it.
 pub struct Answer {
     pub response: Response<Full<Bytes>>,
-    /// Body bytes may be left unread: say so, close after the answer, and let the client read it first.
+    /// Body bytes may be left unread: where requests share their bytes with the connection, say so, close after the answer,
+    /// and let the client read it first.
     pub close: bool,
+    /// The client is to lose its connection after the answer, whatever it speaks (DESIGN 5.8).
+    pub leaves: bool,
 }
 
 /// 32 lower-case hex digits that name a request, with or without the hyphens of a UUID.
@@ -103,7 +106,7 @@ impl Headers {
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-pub(super) fn accepted(headers: &Headers, known: &Known, ended: &[Ended], request_id: &str) -> Response<Full<Bytes>> {
+pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_id: &str) -> Response<Full<Bytes>> {
     let config = &known.integration.config;
     let reply = |endings: &[Ending<'_>]| {
         known.dialect.reply(&Replying {
@@ -115,9 +118,10 @@ pub(super) fn accepted(headers: &Headers, known: &Known, ended: &[Ended], reques
             settings: &config.settings,
         })
     };
+    let ended = trail.ended.as_slice();
     let (status, body) = match ended {
-        [one] => reply(&[one.ending()]),
-        many => reply(&many.iter().map(Ended::ending).collect::<Vec<_>>()),
+        [one] => reply(&[one.ending(trail.view.as_ref().map(|view| &***view))]),
+        many => reply(&many.iter().map(|one| one.ending(None)).collect::<Vec<_>>()),
     };
     let Some(outcome) = outcome_word(ended) else { return build(status, body, request_id) };
     let mut response = Response::new(Full::new(body));
@@ -142,9 +146,12 @@ pub(super) fn refused(
     let class = refusal.reason.class();
     let (status, body) = match dialect {
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
-        None if class == Class::NoRoute => (StatusCode::NOT_FOUND, dialect::plain_error(refusal, request_id)),
-        None if class == Class::UriTooLong => (StatusCode::URI_TOO_LONG, dialect::plain_error(refusal, request_id)),
-        None => (StatusCode::INTERNAL_SERVER_ERROR, dialect::plain_error(refusal, request_id)),
+        None => {
+            let none = if class == Class::NoRoute { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+            // Whoever sends to a path that nobody has may read any of the forms: `errors` for those who look there.
+            let errors = vec![refusal.message.clone()];
+            (none, dialect::plain_error(&refusal.clone().with_errors(errors), request_id))
+        }
     };
     let mut response = build(status, body, request_id);
     let headers = response.headers_mut();
@@ -179,7 +186,7 @@ pub fn panicked() -> Answer {
     let request_id = RequestId::new(RequestIdForm::Hex);
     let refusal = Refusal::new(Reason::Internal, "an internal error; nothing was accepted, send it again");
     tracing::error!(request_id = request_id.as_str(), "a request ended in a defect of ours");
-    Answer { response: refused(None, None, &refusal, request_id.as_str()), close: false }
+    Answer { response: refused(None, None, &refusal, request_id.as_str()), close: false, leaves: false }
 }
 
 #[cfg(test)]

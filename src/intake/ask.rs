@@ -49,10 +49,7 @@ impl Intake {
         *request.uri_mut() = Uri::default();
         let takes_body = matches!(known.route.takes, Takes::One | Takes::Perhaps);
         let body = if takes_body {
-            let read = {
-                let expected = announced.expected(self);
-                body::read(request.body_mut(), &expected).await
-            };
+            let read = body::read(request.body_mut(), &announced.expected).await;
             trail.close |= read.is_err() && !request.body().is_end_stream();
             let body = read?;
             announced.content.tolerate(body.bytes())?;

@@ -7,14 +7,21 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::wait::{Contended, On};
-use super::{Came, Ended, Intake, Known, Said, Shows, Trail, Unaddressed, headers, invalid, not_json};
-use crate::body::CappedBody;
+use super::{Came, Ended, Intake, Known, Said, Trail, Unaddressed, invalid, not_json};
 use crate::dedup::{self, Claimed};
 use crate::dialect::{Judged, Split, SplitError, json};
-use crate::event::{Event, StateKey, Tolerated};
+use crate::event::{Event, Key, StateKey, Tolerated};
 use crate::metrics::Ticket;
 use crate::outcome::{Outcome, Reason, Refusal};
 use crate::store::Waits;
+
+/// A batch body, as it came.
+pub(super) struct Gathered {
+    pub(super) bytes: Bytes,
+    pub(super) tolerated: Tolerated,
+    /// Of its first event.
+    pub(super) ticket: Ticket,
+}
 
 /// An element of a batch, read.
 struct Element {
@@ -33,7 +40,7 @@ struct Later {
 /// How far the elements of a request have come.
 #[derive(Default)]
 struct Progress {
-    waits: Vec<(Waits, Shows)>,
+    waits: Vec<(Waits, Option<Key>)>,
     later: Vec<Later>,
     /// Keys of what comes later: what follows on them comes later too, in order.
     held: HashSet<StateKey>,
@@ -54,15 +61,11 @@ impl Intake {
         &self,
         came: &Came,
         known: &Known,
-        content: headers::Content,
-        body: CappedBody,
-        ticket: Ticket,
+        batch: Gathered,
         trail: &mut Trail,
     ) -> Result<(), Refusal> {
-        let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
-        let (ticket, (envelope, elements)) = ticket.check(self.elements(known, body.bytes()))?;
-        // It stays reserved until the last event is on disk.
-        let _reserved = body.into_parts().1;
+        let Gathered { bytes, tolerated, ticket } = batch;
+        let (ticket, (envelope, elements)) = ticket.check(self.elements(known, &bytes))?;
         if elements.is_empty() {
             ticket.absorb(Outcome::Ignored);
             return Ok(());
@@ -74,8 +77,8 @@ impl Intake {
             self.take_element(came, known, (&envelope, tolerated), element, ticket, trail, &mut progress);
         }
         let Progress { waits, later, mut refused, .. } = progress;
-        for (waits, shows) in waits {
-            match Ended::stored(waits.await, shows) {
+        for (waits, key) in waits {
+            match Ended::stored(waits.await, key) {
                 Ok(ended) => trail.end(ended, true),
                 Err(refusal) => {
                     refused.get_or_insert(refusal);
@@ -153,12 +156,11 @@ impl Intake {
             Ok(Some(heard)) => heard,
             Ok(None) => {
                 ticket.absorb(Outcome::Ignored);
-                return trail
-                    .end(Ended { outcome: Some(Outcome::Ignored), incident: None, shows: Shows::default() }, false);
+                return trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: None }, false);
             }
             Err(refusal) => {
                 ticket.reject(refusal.reason);
-                return trail.end(Ended { outcome: None, incident: None, shows: Shows::default() }, false);
+                return trail.end(Ended { outcome: None, incident: None, key: None }, false);
             }
         };
         let said = Said { raw: element.raw, tolerated, envelope: envelope.clone() };
@@ -183,7 +185,7 @@ impl Intake {
                 progress.later.push(Later { event, rules, ticket });
             }
             claimed => match self.admit(came, known, claimed, event, rules, ticket, trail) {
-                Ok(Some(On::Log(waits, shows))) => progress.waits.push((waits, shows)),
+                Ok(Some(On::Log(waits, key))) => progress.waits.push((waits, key)),
                 Ok(_) => {}
                 Err(refusal) => progress.refuse(refusal),
             },

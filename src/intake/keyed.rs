@@ -63,7 +63,7 @@ impl Intake {
         *request.uri_mut() = Uri::default();
         let read = {
             let strangers = Strangers(self);
-            let expected = Expected { room: Room::AsItComes, ..announced.expected(&strangers) };
+            let expected = Expected { room: Room::AsItComes, bounds: &strangers, ..announced.expected };
             body::read(request.body_mut(), &expected).await
         };
         trail.close |= read.is_err() && !request.body().is_end_stream();
@@ -83,12 +83,12 @@ impl Intake {
     }
 
     /// What may be announced while nobody knows who sends: the largest that any integration may send.
-    fn announced_of_anyone(&self, said: &HeaderMap) -> Result<Announced, Refusal> {
+    fn announced_of_anyone(&self, said: &HeaderMap) -> Result<Announced<'_>, Refusal> {
         let terms = self.terms.load();
         let cap = terms.keys.body_bytes_max().max(terms.limits.body_bytes);
         let said = headers::Said::of(said);
         body::precheck(said.length, cap)?;
-        Ok(Announced { declared: said.length, content: said.content(terms.limits.gzip)?, cap })
+        Ok(Announced::new(said.length, said.content(terms.limits.gzip)?, cap, self))
     }
 
     /// Steps 8, 3, 6 and 9: the body is parsed once, for its key and for what it says.

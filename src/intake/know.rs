@@ -59,12 +59,7 @@ impl Intake {
         now: Instant,
         trail: &mut Trail,
     ) -> Result<Found, Refusal> {
-        let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
         let terms = self.terms.load();
-        if uri_bytes > terms.uri_bytes_max {
-            let message = format!("the path is longer than {} bytes", terms.uri_bytes_max);
-            return Err(Refusal::new(Reason::UriTooLong, message));
-        }
         let matched = match dialect::route(method.as_str(), uri.path()) {
             Ok(matched) => matched,
             Err(Miss::NoRoute) => return Err(Refusal::new(Reason::NoRoute, "no such path")),
@@ -75,6 +70,11 @@ impl Intake {
             }
         };
         trail.matched = u8::try_from(matched.index).ok();
+        let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
+        if uri_bytes > terms.uri_bytes_max {
+            let message = format!("the path is longer than {} bytes", terms.uri_bytes_max);
+            return Err(Refusal::new(Reason::UriTooLong, message));
+        }
         let Matched { dialect, route, args, .. } = &matched;
         let integration = match route.credentials {
             Credentials::Path => terms.keys.find(matched.key),
@@ -93,7 +93,7 @@ impl Intake {
     /// The refusal of a key that is missing or wrong.
     pub(super) fn unknown(&self, now: Instant, trail: &mut Trail) -> Refusal {
         // Same answer to all; only those beyond the global bucket lose their connection (DESIGN 5.8).
-        trail.close |= !self.terms.load().unauthenticated.take(now);
+        trail.leaves |= !self.terms.load().unauthenticated.take(now);
         Refusal::new(Reason::UnknownKey, "unknown key or path")
     }
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Came, Ended, Intake, Known, Shows, Trail};
+use super::batch::Gathered;
+use super::{Came, Ended, Intake, Known, Trail};
 use crate::body::Reserved;
 use crate::dedup::{self, Claimed};
-use crate::event::Event;
+use crate::event::{Event, Key};
 use crate::metrics::Ticket;
 use crate::outcome::Refusal;
 use crate::store::Waits;
@@ -18,10 +19,12 @@ const LINE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What an event waits for.
 pub(super) enum On {
-    /// Its record's way to the disk; with what its answer shows.
-    Log(Waits, Shows),
+    /// Its record's way to the disk; with its key for the answer.
+    Log(Waits, Option<Key>),
     /// Another change of its key.
     Line(Box<Contended>),
+    /// Many events, each by itself.
+    Batch(Box<Gathered>),
 }
 
 /// An event whose key another one holds.
@@ -45,8 +48,8 @@ impl Intake {
             On::Line(contended) => self.stand_in_line(came, known, contended, trail).await?,
             log => Some(log),
         };
-        if let Some(On::Log(waits, shows)) = on {
-            trail.end(Ended::stored(waits.await, shows)?, true);
+        if let Some(On::Log(waits, key)) = on {
+            trail.end(Ended::stored(waits.await, key)?, true);
         }
         Ok(())
     }

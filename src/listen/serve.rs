@@ -195,7 +195,10 @@ impl Handler {
             .await;
             drop(in_work);
             let mut response = answer.response;
-            if answer.close && version < Version::HTTP_2 {
+            if answer.leaves && version == Version::HTTP_2 {
+                // Answers under way go out, behind a GOAWAY.
+                self.watched.ask_to_close();
+            } else if (answer.close || answer.leaves) && version < Version::HTTP_2 {
                 self.unread.store(true, Ordering::Relaxed);
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -119,6 +119,12 @@ impl Watched {
         self.waker.register(waker);
     }
 
+    /// It is to end after what it is doing.
+    pub(super) fn ask_to_close(&self) {
+        self.asked_to_close.store(true, Relaxed);
+        self.waker.wake();
+    }
+
     pub(super) fn is_asked_to_close(&self) -> bool {
         self.asked_to_close.load(Relaxed)
     }
@@ -179,8 +185,7 @@ impl Watch {
     /// Asks every connection to end after what it is doing.
     pub(super) fn ask_all_to_close(&self) {
         for (watched, _) in self.connections().running.values() {
-            watched.asked_to_close.store(true, Relaxed);
-            watched.waker.wake();
+            watched.ask_to_close();
         }
     }
 

@@ -10,7 +10,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::{Metrics, page::PREFIX};
+use super::{INTAKE, Metrics, page::PREFIX};
 use crate::outcome::{Outcome, Reason, Refusal};
 
 /// Events of the intake side: `received = accepted + absorbed + rejected + in_flight`.
@@ -132,7 +132,8 @@ impl Drop for Ticket {
     }
 }
 
-/// Events of one upstream: `enqueued = delivered + dropped + dead_letters + spool_events`.
+/// Events of one upstream: `enqueued = delivered + dropped + dead_letters + spool_events`. What was rejected and is kept at
+/// [`INTAKE`] was never enqueued: that book does not balance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamBook {
     pub enqueued: u64,
@@ -217,6 +218,13 @@ impl UpstreamMeter {
     pub fn bury(&self, reason: &'static str) {
         let mut book = self.lock();
         book.spool_events = book.spool_events.saturating_sub(1);
+        book.dead_letters += 1;
+        *book.dead_lettered.entry(reason).or_default() += 1;
+    }
+
+    /// What was rejected at intake is a dead letter from the beginning; of [`INTAKE`](super::INTAKE) alone.
+    pub fn keep_rejected(&self, reason: &'static str) {
+        let mut book = self.lock();
         book.dead_letters += 1;
         *book.dead_lettered.entry(reason).or_default() += 1;
     }
@@ -348,7 +356,10 @@ impl Collector for BooksCollector {
         let upstreams: Vec<_> =
             metrics.upstreams().iter().map(|meter| (Arc::clone(&meter.name), meter.book())).collect();
         let per_upstream = |family: &Family, read: fn(&UpstreamBook) -> u64| {
-            filled(family, upstreams.iter().map(|(name, book)| (vec![&**name], read(book))).collect())
+            // Nothing is sent to the intake: what is kept there is a dead letter or was dropped, and no other term is shown.
+            let is_shown = |name: &str| name != INTAKE || family.name == DEAD_LETTERS.name;
+            let shown = upstreams.iter().filter(|(name, _)| is_shown(name));
+            filled(family, shown.map(|(name, book)| (vec![&**name], read(book))).collect())
         };
         let by_reason = |family: &Family, read: fn(&UpstreamBook) -> &BTreeMap<&'static str, u64>| {
             let rows = upstreams.iter().flat_map(|(name, book)| {

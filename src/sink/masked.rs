@@ -32,13 +32,13 @@ const OURS: [&str; 9] =
 
 fn mask(value: &mut Value, key: &Key) {
     match value {
-        Value::String(text) => *text = mask_text(text, key),
+        Value::String(text) => *text = masked_text(text, key),
         Value::Array(items) => items.iter_mut().for_each(|item| mask(item, key)),
         Value::Object(members) => {
             let own = std::mem::take(members).into_iter();
             members.extend(own.map(|(name, mut value)| {
                 mask(&mut value, key);
-                (mask_text(&name, key), value)
+                (masked_text(&name, key), value)
             }));
         }
         Value::Number(number) if number.to_string() == key.canon() => *value = key.masked().into(),
@@ -46,7 +46,8 @@ fn mask(value: &mut Value, key: &Key) {
     }
 }
 
-fn mask_text(text: &str, key: &Key) -> String {
+/// A text of others about an event, its key masked.
+pub fn masked_text(text: &str, key: &Key) -> String {
     if text == key.canon() || key.canon().chars().count() >= KEY_CHARS_INSIDE_MIN {
         text.replace(key.canon(), &key.masked())
     } else {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Ended, Failure, Format, Load, Out, Where, beside, count, size, table, unusable};
 use crate::config::Config;
+use crate::metrics::INTAKE;
 use crate::store::{Look, QueueRow, Store, Stored};
 
 #[derive(clap::Args)]
@@ -59,7 +60,7 @@ fn dead(row: &QueueRow) -> u64 {
 
 /// Whether an upstream can be sent to, as far as anybody said.
 fn is_configured(config: Option<&Config>, upstream: &str) -> Option<bool> {
-    config.map(|config| config.upstreams.iter().any(|known| *known.name == *upstream))
+    config.map(|config| upstream == INTAKE || config.upstreams.iter().any(|known| *known.name == *upstream))
 }
 
 fn queue_as_json(row: &QueueRow, config: Option<&Config>) -> Value {

@@ -78,7 +78,7 @@ async fn send(config: Config, timeout: Option<Duration>) -> Ended {
     let held = open(spool, dedup, INSTEAD)?;
     let metrics = held.metrics;
     let before = ended_so_far(&metrics);
-    let integrations = delivery::integrations(&integrations, &metrics, &[]);
+    let integrations = delivery::integrations(&integrations, &upstreams, &metrics, &[]);
     let began = Instant::now();
     let delivery = held.opened.start(&integrations, upstreams).map_err(|error| Failure::text(error.to_string(), ""))?;
     let store = Arc::clone(&delivery.store);

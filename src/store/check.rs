@@ -120,6 +120,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Touched => "touched",
         Kind::Checkpoint => "checkpoints",
         Kind::Reassigned => "reassigned",
+        Kind::Rejected => "rejected",
     }
 }
 
@@ -169,7 +170,7 @@ fn read(disk: &Disk, id: u32, bytes: u64) -> io::Result<Read> {
                         read.unknown.push((u64::from(at), u64::from(at) + span, frame.kind, frame.version));
                     }
                 }
-                if matches!(known, Some(Kind::Accepted | Kind::Moved)) {
+                if matches!(known, Some(Kind::Accepted | Kind::Rejected | Kind::Moved)) {
                     read.events.push(frame.sequence);
                 }
                 let is_void = known == Some(Kind::Void) && void_last(frame.sequence, frame.payload).is_some();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
-use super::{Outlet, Queued, Recovered, Store};
+use super::{Outlet, Queued, Recovered, Rejected, Store};
 use crate::claim::{Admitted, ById, Claim, Ledger, Pacing, Position, Scope};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -108,11 +108,15 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
 
 /// An outlet that keeps what it gets.
 #[derive(Default)]
-pub(super) struct Kept(pub(super) Mutex<Vec<Queued>>);
+pub(super) struct Kept(pub(super) Mutex<Vec<Queued>>, pub(super) Mutex<Vec<Rejected>>);
 
 impl Outlet for Kept {
     fn push(&self, batch: &mut Vec<Queued>) {
         self.0.lock().unwrap().append(batch);
+    }
+
+    fn keep_rejected(&self, letters: &mut Vec<Rejected>) {
+        self.1.lock().unwrap().append(letters);
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Checkpoint = 8,
     /// An event goes to another upstream instead.
     Reassigned = 9,
+    /// An element of a batch that was rejected alone and is kept as a dead letter.
+    Rejected = 11,
 }
 
 impl Kind {
@@ -52,8 +54,14 @@ impl Kind {
             Self::Touched,
             Self::Checkpoint,
             Self::Reassigned,
+            Self::Rejected,
         ];
         all.into_iter().find(|kind| *kind as u8 == code)
+    }
+
+    /// Whether a record of this kind is the first of its event, and takes a sequence for it.
+    pub(super) fn is_first(code: u8) -> bool {
+        [Self::Accepted as u8, Self::Rejected as u8].contains(&code)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Frame, Kind};
 use super::reader::split;
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, void_last};
+use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Steps, note, void_last};
 use super::search::{Budget, Walked};
 use super::{Ending, Remote, Store, Stored};
 use crate::claim::Position;
@@ -102,6 +102,18 @@ impl Draft {
     pub(super) fn new(at: Position, kind: u8, event: &Accepted<'_>, sequence: u64) -> Option<Self> {
         let stored = event.to_stored(sequence)?;
         let mut upstreams: Vec<(String, Option<Stand>)> = event.targets().map(|name| (name.to_owned(), None)).collect();
+        let mut happened = vec![];
+        if kind == Kind::Rejected as u8
+            && let Some(Some(DeadNote { reason, status, attempts, at })) = note(&mut Steps(event.rest))
+        {
+            let ended = Ending::Dead { reason, status, attempts };
+            happened.extend(event.targets().map(|name| Happened {
+                at,
+                upstream: name.to_owned(),
+                what: What::Ended(ended),
+                remote: None,
+            }));
+        }
         if kind == Kind::Moved as u8 {
             // Who is not among those that needed the copy was done with it before.
             let needs = Need::decode_all(event.rest);
@@ -116,7 +128,7 @@ impl Draft {
                 }
             }
         }
-        Some(Self { at, stored, happened: vec![], upstreams, voided: false })
+        Some(Self { at, stored, happened, upstreams, voided: false })
     }
 
     fn open(&self) -> usize {

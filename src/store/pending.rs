@@ -9,14 +9,14 @@ use tokio::sync::oneshot;
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::places;
 use super::reader::join;
-use super::record::{self, Need, Reassigned, Touched, VERSION};
+use super::record::{self, DeadNote, Need, Reassigned, Touched, VERSION};
 use super::remotes::Learned;
 use super::standing::{Cut, Standing, Whose, tag};
-use super::{Ending, LaneKey, Queued};
-use crate::claim::{Accepted, Admitted, Left, Placed, Position};
-use crate::event::Micros;
-use crate::metrics::UpstreamMeter;
-use crate::outcome::Reason;
+use super::{Ending, LaneKey, Queued, Rejected};
+use crate::claim::{Accepted, Admitted, Claim, Left, Pacing, Placed, Position};
+use crate::event::{Event, Micros};
+use crate::metrics::{Ticket, UpstreamMeter};
+use crate::outcome::{Outcome, Reason, Unfit};
 
 /// More than this waits for the disk only when it hangs: then new events are refused.
 pub(super) const BUFFER_MAX: usize = 64 << 20;
@@ -27,9 +27,36 @@ const ENDING_BYTES: u64 = 64;
 const SEGMENT_BYTES_SMALL: u32 = 256 << 10;
 const PAGE: u32 = 4096;
 
+/// What becomes of a record once it is durable, or cannot be.
+pub(super) enum Owed {
+    Event(Placed),
+    Rejected(Kept),
+}
+
+/// A rejected element on its way to the disk.
+pub(super) struct Kept {
+    pub(super) letter: Rejected,
+    pub(super) unfit: Unfit,
+    pub(super) intake: Arc<UpstreamMeter>,
+    pub(super) ticket: Ticket,
+}
+
+impl Kept {
+    /// The log holds it: it is counted, and what the forwarder keeps of it is left.
+    pub(super) fn keep(self) -> (Accepted, Rejected) {
+        let Self { letter, unfit, intake, ticket } = self;
+        intake.keep_rejected(unfit.dead_reason().name());
+        ticket.reject(unfit.reason());
+        (Accepted { incident: None, outcome: REJECTED_OUTCOME }, letter)
+    }
+}
+
+/// In the record of a rejected element, which has no outcome.
+pub(super) const REJECTED_OUTCOME: Outcome = Outcome::Ignored;
+
 /// A request that waits for its record to be durable.
 pub(super) struct Waiting {
-    pub(super) placed: Placed,
+    pub(super) owed: Owed,
     pub(super) sequence: u64,
     pub(super) at: Position,
     pub(super) lane: LaneKey,
@@ -55,6 +82,7 @@ pub(super) struct Batch {
     pub(super) waiting: Vec<Waiting>,
     /// Answered already (`durability: memory`); handed on when written.
     pub(super) queued: Vec<Queued>,
+    pub(super) rejected: Vec<Rejected>,
     /// When the first byte came.
     pub(super) since: Option<Instant>,
     /// Segments that begin here, with the first sequence that may stand in them.
@@ -92,7 +120,8 @@ impl Batch {
             }
             while let Some(frame) = frame::view(bytes) {
                 // A copy that failed was asked for by nobody but the keeper, who asks again.
-                if ![Kind::Accepted as u8, Kind::Void as u8, Kind::Moved as u8].contains(&frame.kind) {
+                let goes = [Kind::Accepted, Kind::Rejected, Kind::Void, Kind::Moved].map(|kind| kind as u8);
+                if !goes.contains(&frame.kind) {
                     endings.push((frame.kind, frame.sequence, frame.payload.to_vec()));
                 }
                 bytes = bytes.get(frame::span(frame.payload.len())..).unwrap_or_default();
@@ -106,6 +135,7 @@ impl Batch {
         self.chunks.clear();
         self.waiting.clear();
         self.queued.clear();
+        self.rejected.clear();
         self.begun.clear();
         self.marks.clear();
         self.cut = None;
@@ -264,7 +294,7 @@ impl Pending {
                 }
                 self.batch.since.get_or_insert_with(Instant::now);
                 let at = join(self.tail.segment, self.tail.offset);
-                if kind == Kind::Accepted as u8 && self.tail.offset >= self.tail.next_mark {
+                if Kind::is_first(kind) && self.tail.offset >= self.tail.next_mark {
                     self.batch.marks.push((self.tail.segment, sequence, self.tail.offset));
                     self.tail.next_mark = self.tail.offset.saturating_add(places::STEP);
                 }
@@ -286,7 +316,40 @@ impl Pending {
 
     /// Encodes an event; its sequence and position.
     pub(super) fn place_event(&mut self, admitted: &Admitted, lane: LaneKey) -> Result<(u64, Position), Reason> {
-        let event = &admitted.event;
+        let Admitted { claim, event, pacing, .. } = admitted;
+        let (sequence, at) = self.place_first(Kind::Accepted, event, &|out| {
+            record::put_accepted(out, event, claim, *pacing, lane, 0);
+        })?;
+        self.standing.accepted(sequence, &event.integration, claim.targets.iter(), *pacing);
+        let number = claim.next.map_or(0, |incident| incident.number);
+        self.standing.highest_number = self.standing.highest_number.max(number);
+        Ok((sequence, at))
+    }
+
+    /// The same for an element that was rejected: from here on it is a dead letter at the intake.
+    pub(super) fn place_rejected(
+        &mut self,
+        event: &Event,
+        intake: &Arc<UpstreamMeter>,
+        lane: LaneKey,
+        note: DeadNote,
+    ) -> Result<(u64, Position), Reason> {
+        let claim = Claim::new(None, None, REJECTED_OUTCOME, Arc::from([Arc::clone(intake)]));
+        let (sequence, at) = self.place_first(Kind::Rejected, event, &|out| {
+            record::put_accepted(out, event, &claim, Pacing::default(), lane, 0);
+            record::put_note(out, Some(&note));
+        })?;
+        self.standing.rejected(intake, &event.integration, sequence, note);
+        Ok((sequence, at))
+    }
+
+    /// The first record of an event; it takes a sequence.
+    fn place_first(
+        &mut self,
+        kind: Kind,
+        event: &Event,
+        write: &dyn Fn(&mut Vec<u8>),
+    ) -> Result<(u64, Position), Reason> {
         let beside = [&event.envelope, &event.view].into_iter().flatten().map(bytes::Bytes::len).sum::<usize>();
         let size = frame::span(event.raw.len() + beside);
         if size > frame::PAYLOAD_MAX {
@@ -296,15 +359,9 @@ impl Pending {
         let sequence = self.next_sequence;
         // Only a damaged log has come so far: it takes no more.
         let next_sequence = sequence.checked_add(1).ok_or(Reason::SpoolFailed)?;
-        let at = self.place(Kind::Accepted as u8, sequence, true, &|out| {
-            record::put_accepted(out, admitted, lane, 0);
-        })?;
+        let at = self.place(kind as u8, sequence, true, write)?;
         self.next_sequence = next_sequence;
-        let Admitted { claim, event, pacing, .. } = admitted;
-        self.standing.accepted(sequence, &event.integration, claim.targets.iter(), *pacing);
         self.standing.newest = self.standing.newest.max(event.received_at);
-        let number = claim.next.map_or(0, |incident| incident.number);
-        self.standing.highest_number = self.standing.highest_number.max(number);
         Ok((sequence, at))
     }
 
@@ -404,8 +461,15 @@ impl Pending {
             None => {}
         }
         self.failures += 1;
-        for Waiting { sequence, placed, .. } in &refused {
-            self.standing.void(*sequence, &placed.integration, placed.claim.targets.iter());
+        for Waiting { sequence, owed, .. } in &refused {
+            match owed {
+                Owed::Event(placed) => {
+                    self.standing.void(*sequence, &placed.integration, placed.claim.targets.iter());
+                }
+                Owed::Rejected(Kept { letter, intake, .. }) => {
+                    self.standing.void_rejected(intake, &letter.integration, *sequence);
+                }
+            }
         }
         if reason == Reason::SpoolFull {
             self.take_smaller();

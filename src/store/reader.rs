@@ -169,9 +169,9 @@ pub(super) fn join(segment: u32, offset: u32) -> Position {
     Position(u64::from(segment) << 32 | u64::from(offset))
 }
 
-/// The event in a frame: as it was accepted, or a copy of that.
+/// The event in a frame: as it was accepted or rejected, or a copy of that.
 pub(super) fn event_in<'a>(frame: &Frame<'a>) -> Option<Accepted<'a>> {
-    let is_event = [Kind::Accepted as u8, Kind::Moved as u8].contains(&frame.kind);
+    let is_event = Kind::is_first(frame.kind) || frame.kind == Kind::Moved as u8;
     if is_event && frame.version == VERSION { Accepted::decode(frame.payload) } else { None }
 }
 
@@ -252,7 +252,7 @@ impl Reader {
                         break;
                     }
                 };
-                if frame.kind != Kind::Accepted as u8 {
+                if !Kind::is_first(frame.kind) {
                     continue;
                 }
                 marks.push((frame.sequence, at));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::frame::Kind;
 use super::remotes::{self, Learned, put_learned};
 use super::{Ending, LaneKey, Stored};
-use crate::claim::{Admitted, ById, Claim, Pacing, Scope};
+use crate::claim::{ById, Claim, Pacing, Scope};
 use crate::event::{
     Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
 };
@@ -66,8 +66,14 @@ fn level(severity: Option<Severity>) -> u8 {
 }
 
 /// Appends the payload of an accepted event. `previous`: the key's record before it, 0 where not known.
-pub(super) fn put_accepted(out: &mut Vec<u8>, admitted: &Admitted, lane: LaneKey, previous: u64) {
-    let Admitted { claim, event, pacing, .. } = admitted;
+pub(super) fn put_accepted(
+    out: &mut Vec<u8>,
+    event: &Event,
+    claim: &Claim,
+    pacing: Pacing,
+    lane: LaneKey,
+    previous: u64,
+) {
     let tracked = if claim.key().is_some() { TRACKED } else { 0 };
     let has_incident = if claim.next.is_some() { HAS_INCIDENT } else { 0 };
     let has_target = if event.target.is_some() { HAS_TARGET } else { 0 };
@@ -505,8 +511,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::claim::Admitted;
     use crate::store::Remote;
     use crate::store::doubles::{Event as Sample, admitted};
+
+    fn put_sample(out: &mut Vec<u8>, admitted: &Admitted) {
+        put_accepted(out, &admitted.event, &admitted.claim, admitted.pacing, LaneKey(1), 0);
+    }
 
     #[test]
     fn an_accepted_event_reads_back_as_it_was() {
@@ -521,7 +532,7 @@ mod tests {
             }
             let mut payload = vec![];
             let lane = lane(&admitted.event, &admitted.claim);
-            put_accepted(&mut payload, &admitted, lane, 0);
+            put_accepted(&mut payload, &admitted.event, &admitted.claim, admitted.pacing, lane, 0);
             let read = Accepted::decode(&payload).unwrap();
             assert_eq!(read.targets().collect::<Vec<_>>(), ["pager", "archive"]);
             assert_eq!(read.state_key, admitted.claim.key());
@@ -544,7 +555,7 @@ mod tests {
     fn a_cut_payload_is_refused_at_every_byte() {
         let admitted = admitted(&Sample::keyed("a"));
         let mut payload = vec![];
-        put_accepted(&mut payload, &admitted, LaneKey(1), 0);
+        put_sample(&mut payload, &admitted);
         for cut in 0..payload.len() {
             assert!(Accepted::decode(&payload[..cut]).is_none(), "{cut}");
         }
@@ -593,7 +604,7 @@ mod tests {
         let needs =
             vec![Need { upstream: "pager".into(), dead: None }, Need { upstream: "archive".into(), dead: Some(dead) }];
         let mut payload = vec![];
-        put_accepted(&mut payload, &admitted(&Sample::keyed("a")), LaneKey(1), 0);
+        put_sample(&mut payload, &admitted(&Sample::keyed("a")));
         let length = payload.len();
         Need::put_all(&needs, &mut payload);
         let event = Accepted::decode(&payload).unwrap();
@@ -630,7 +641,7 @@ mod tests {
             };
             decode(&payload);
             let mut damaged = vec![];
-            put_accepted(&mut damaged, &admitted(&Sample::keyed("a")), LaneKey(1), 0);
+            put_sample(&mut damaged, &admitted(&Sample::keyed("a")));
             for (at, value) in flips {
                 let at = at % damaged.len();
                 damaged[at] = value;

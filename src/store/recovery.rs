@@ -8,14 +8,14 @@ use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
 use super::places::Places;
 use super::reader::{join, split};
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Touched, VERSION, void_last};
+use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Steps, Touched, VERSION, note, void_last};
 use super::remotes::Remotes;
 use super::scan::{self, Next, Scan};
 use super::standing::{Standing, Whose};
 use super::{Dead, Ending, OpenError, Recovered, States};
 use crate::claim::Position;
 use crate::event::Micros;
-use crate::metrics::{Metrics, UpstreamMeter};
+use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 
 /// Sequences left out after damage: more than any segment holds, so that one that stood only in a damaged
 /// record is not given away again.
@@ -221,7 +221,7 @@ impl Replay<'_> {
         loop {
             match scan.next() {
                 Next::Frame { at, frame } => {
-                    if frame.kind == Kind::Accepted as u8 {
+                    if Kind::is_first(frame.kind) {
                         places.mark(segment.id, frame.sequence, at);
                     }
                     self.frame(join(segment.id, at), frame);
@@ -312,6 +312,7 @@ impl Replay<'_> {
                 self.standing.reassigned(&from, &to, integration, frame.sequence, at);
                 Some(())
             }
+            Kind::Rejected => self.rejected(frame),
             Kind::Moved => {
                 let event = Accepted::decode(frame.payload)?;
                 self.standing.moved.insert(frame.sequence, at);
@@ -350,7 +351,7 @@ impl Replay<'_> {
         let accepted = Accepted::decode(frame.payload)?;
         let number = accepted.incident.map_or(0, |incident| incident.number);
         self.standing.highest_number = self.standing.highest_number.max(number);
-        if self.voids.iter().any(|(first, last)| (*first..=*last).contains(&frame.sequence)) {
+        if self.is_void(frame.sequence) {
             return Some(());
         }
         self.standing.newest = self.standing.newest.max(accepted.received_at);
@@ -365,11 +366,29 @@ impl Replay<'_> {
         Some(())
     }
 
+    fn is_void(&self, sequence: u64) -> bool {
+        self.voids.iter().any(|(first, last)| (*first..=*last).contains(&sequence))
+    }
+
+    fn rejected(&mut self, frame: Frame<'_>) -> Option<()> {
+        let event = Accepted::decode(frame.payload)?;
+        let note = note(&mut Steps(event.rest))??;
+        if !self.is_void(frame.sequence) {
+            let intake = self.metrics.upstream(INTAKE);
+            self.standing.rejected(&intake, event.integration, frame.sequence, note);
+        }
+        Some(())
+    }
+
     /// An event whose copy is all that is left of it.
     fn put_back(&mut self, sequence: u64, event: &Accepted<'_>) {
         let whose = Whose::Integration(event.integration);
         for Need { upstream, dead } in Need::decode_all(event.rest) {
             let meter = self.metrics.upstream(&upstream);
+            if let Some(note) = dead.filter(|note| note.reason.is_of_intake()) {
+                self.standing.rejected(&meter, event.integration, sequence, note);
+                continue;
+            }
             self.standing.accepted(sequence, event.integration, std::iter::once(&meter), event.pacing);
             if let Some(DeadNote { reason, status, attempts, at }) = dead {
                 self.standing.ended(&meter, whose, sequence, Ending::Dead { reason, status, attempts }, at);

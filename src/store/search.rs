@@ -158,7 +158,7 @@ impl Store {
         let mut stamp = None;
         let mut few = Budget::new(16 << 20, Instant::now() + Duration::from_secs(1));
         self.walk((segment, 0), &mut few, &mut |_, frame| {
-            stamp = event_in(frame).filter(|_| frame.kind == Kind::Accepted as u8).map(|event| event.received_at);
+            stamp = event_in(frame).filter(|_| Kind::is_first(frame.kind)).map(|event| event.received_at);
             stamp.is_none()
         })?;
         Ok(stamp)
@@ -183,7 +183,7 @@ impl Store {
         for (nth, id) in order.iter().enumerate() {
             let walked = self.walk((*id, 0), budget, &mut |at, frame| {
                 let Some(event) = event_in(frame) else { return true };
-                if frame.kind == Kind::Accepted as u8 {
+                if Kind::is_first(frame.kind) {
                     since = Some(since.map_or(event.received_at, |since| since.min(event.received_at)));
                 }
                 if is_sought(&event)

@@ -178,6 +178,27 @@ impl Standing {
         self.accepted -= u64::from(went_out);
     }
 
+    /// An element of a batch was rejected alone: a dead letter at the intake, outside the identity of the books.
+    pub(super) fn rejected(&mut self, intake: &Arc<UpstreamMeter>, integration: &str, sequence: u64, note: DeadNote) {
+        self.newest = self.newest.max(note.at);
+        let upstream = self.upstream(intake);
+        if upstream.queue(integration).dead.insert(sequence, note).is_none() {
+            upstream.book.dead_letters += 1;
+            *upstream.book.dead_lettered.entry(note.reason.name()).or_default() += 1;
+            self.dead += 1;
+        }
+    }
+
+    /// It was not: its record could not be made durable.
+    pub(super) fn void_rejected(&mut self, intake: &Arc<UpstreamMeter>, integration: &str, sequence: u64) {
+        let upstream = self.upstream(intake);
+        if let Some(note) = upstream.queue(integration).dead.remove(&sequence) {
+            upstream.book.dead_letters -= 1;
+            *upstream.book.dead_lettered.entry(note.reason.name()).or_default() -= 1;
+            self.dead -= 1;
+        }
+    }
+
     /// An event ended at an upstream, or began again. One that is not in the state that this ends changes nothing:
     /// it was told before, or its event was damaged.
     pub(super) fn ended(

@@ -2,6 +2,7 @@
 
 mod history;
 mod keeping;
+mod rejected;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -494,7 +495,7 @@ fn a_body_made_to_look_like_records_is_not_read_as_records_after_damage() {
         // The body begins at some offset: every alignment is tried.
         forged.push(0);
         super::frame::encode(&mut forged, other, 1, 1, 999, |out| {
-            super::record::put_accepted(out, &sample, super::LaneKey(1), 0);
+            super::record::put_accepted(out, &sample.event, &sample.claim, sample.pacing, super::LaneKey(1), 0);
         });
     }
     drop(sample);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::files::{self, Segment};
 use super::linger::{FEW, Linger};
-use super::pending::{Batch, Health, Waiting, queued};
-use super::{Answer, Core, Durability, Outlet, Queued};
+use super::pending::{Batch, Health, Owed, Waiting, queued};
+use super::{Answer, Core, Durability, Outlet, Queued, Rejected};
 use crate::outcome::Reason;
 
 /// Latest a settlement is committed: what a crash repeats is what was in flight plus this (DESIGN 4).
@@ -42,6 +42,7 @@ pub(super) struct Writer {
     failed: Option<Failed>,
     spare: Batch,
     queued: Vec<Queued>,
+    rejected: Vec<Rejected>,
     answers: Vec<Vec<Answer>>,
 }
 
@@ -58,6 +59,7 @@ impl Writer {
             failed: None,
             spare: Batch::default(),
             queued: vec![],
+            rejected: vec![],
             answers,
         }
     }
@@ -203,17 +205,36 @@ impl Writer {
         self.core.written(&mut batch);
         self.core.recent.put(&mut batch);
         self.queued.append(&mut batch.queued);
-        for Waiting { placed, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
-            let (accepted, left) = placed.accept(at);
-            self.queued.extend(queued(left, sequence, at, lane));
+        self.rejected.append(&mut batch.rejected);
+        for Waiting { owed, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
+            let accepted = match owed {
+                Owed::Event(placed) => {
+                    let (accepted, left) = placed.accept(at);
+                    self.queued.extend(queued(left, sequence, at, lane));
+                    accepted
+                }
+                Owed::Rejected(kept) => {
+                    let (accepted, letter) = kept.keep();
+                    self.rejected.push(letter);
+                    accepted
+                }
+            };
             self.answer(worker, (answer, Ok(accepted)));
         }
-        if let Some(outlet) = &self.outlet
-            && !self.queued.is_empty()
-        {
-            outlet.push(&mut self.queued);
+        if let Some(cut) = batch.cut.take() {
+            // Its states are those of the ledger, which has heard of the batch only now.
+            self.core.give_cut(cut);
+        }
+        if let Some(outlet) = &self.outlet {
+            if !self.queued.is_empty() {
+                outlet.push(&mut self.queued);
+            }
+            if !self.rejected.is_empty() {
+                outlet.keep_rejected(&mut self.rejected);
+            }
         }
         self.queued.clear();
+        self.rejected.clear();
         self.deliver();
         self.spare = batch;
     }
@@ -233,8 +254,11 @@ impl Writer {
     }
 
     fn refuse(&mut self, refused: Vec<Waiting>, reason: Reason) {
-        for Waiting { placed, worker, answer, .. } in refused {
-            placed.refuse(reason);
+        for Waiting { owed, worker, answer, .. } in refused {
+            match owed {
+                Owed::Event(placed) => placed.refuse(reason),
+                Owed::Rejected(kept) => kept.ticket.reject(reason),
+            }
             self.answer(worker, (answer, Err(reason)));
         }
         self.deliver();

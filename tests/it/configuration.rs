@@ -139,6 +139,19 @@ fn what_is_wrong_with_a_flag_or_a_variable_is_said_by_its_name() {
     }
 }
 
+#[test]
+fn a_variable_that_is_not_read_is_told_with_the_one_that_is() {
+    let directory = written(GOOD);
+    let arguments = ["validate", "--no-environment"];
+    let (code, stdout, stderr) = run(directory.path(), &[("SURGEGATE_LOG_LEVEL", "debug-hunter2")], &arguments);
+    assert_eq!(code, Some(0), "{stderr}");
+    let said = stdout + &stderr;
+    for text in ["warning: SURGEGATE_LOG_LEVEL is not read", "did you mean SURGEGATE__LOG__LEVEL?"] {
+        assert!(said.contains(text), "{text} is not in {said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
 /// Everything a newcomer may pass for a configuration.
 #[test]
 fn wrong_files_of_every_kind_exit_with_78_a_place_and_a_hint() {

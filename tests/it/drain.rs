@@ -2,13 +2,14 @@
 //! A second signal stops at once.
 
 use std::collections::HashSet;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::crash::configuration;
 use crate::faults::{Fault, Upstream, first_arrivals};
 use crate::harness::{PATH, Raw, Surgegate, alone, request, signal, trigger, wait_for, wait_until};
+use crate::strace::under;
 
 const CLIENTS: usize = 6;
 /// Requests that are begun before the signal and finished after it.
@@ -136,4 +137,46 @@ fn a_second_signal_stops_at_once_and_loses_nothing() {
         surgegate.wait_until_delivered();
         assert_eq!(first_arrivals(&upstream.arrivals()).len(), 20);
     }
+}
+
+#[test]
+fn term_during_a_slow_recovery_ends_it_there_and_loses_nothing() {
+    let upstream = Upstream::scripted(|_| Fault::Hang);
+    let mut surgegate = Surgegate::start(&[&configuration(&upstream.url(), "connections: 4")]);
+    for number in 0..20 {
+        assert_eq!(surgegate.post(PATH, trigger(&format!("key-{number}"))).status, 202);
+    }
+    surgegate.kill();
+    for name in ["TERM", "INT"] {
+        // Each read of the log takes 20 s: as a large spool on a slow disk. Of its files alone: a loader reads, too.
+        let notes = surgegate.spool().with_extension("notes");
+        let mut slow =
+            ["-y", "-e", "trace=pread64", "-e", "inject=pread64:delay_enter=20s"].map(str::to_owned).to_vec();
+        for file in std::fs::read_dir(surgegate.spool()).unwrap() {
+            slow.extend(["-P".to_owned(), file.unwrap().path().display().to_string()]);
+        }
+        let words = under(&notes, &slow);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_surgegate"));
+        for file in surgegate.files() {
+            command.arg("--config").arg(file);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let has_begun = |pid: u32| {
+            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let mut files = open.filter_map(|file| std::fs::read_link(file.path()).ok());
+            files.any(|file| file.starts_with(surgegate.spool()))
+        };
+        wait_until("its recovery to begin", || has_begun(child.id()) || child.try_wait().unwrap().is_some());
+        signal(name, child.id());
+        wait_for("its end", || child.try_wait().unwrap());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+        assert_eq!(ended.status.code(), Some(0), "{name}: {said}");
+        assert!(said.contains("stopped before it listened") && !said.contains("spool recovered"), "{name}: {said}");
+    }
+    upstream.tell(|_| Fault::Answer(200));
+    surgegate.start_again();
+    surgegate.wait_until_delivered();
+    assert_eq!(first_arrivals(&upstream.arrivals()).len(), 20);
 }

@@ -24,6 +24,7 @@ mod framing;
 mod full;
 mod garbage;
 mod h2;
+mod interface;
 mod keys;
 mod limits;
 mod log;

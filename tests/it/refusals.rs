@@ -258,3 +258,26 @@ fn those_who_wait_in_a_keys_line_share_its_owners_fate() {
     surgegate.wait_until_delivered();
     assert_eq!(forwarded(&recorder).len(), 20);
 }
+
+#[test]
+fn every_refusal_has_its_errors_whether_or_not_a_dialect_was_met() {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&standard(&recorder), "limits: { uri_bytes: 100 }\n"]);
+    let unknown = PATH.replace("5ca1ab1e", "deadbeef");
+    let long = "x".repeat(200);
+    for (path, body, status, reason) in [
+        ("/nowhere", "{}", 404, "no_route"),
+        (&format!("/nowhere/{long}"), "{}", 404, "no_route"),
+        (&format!("{PATH}?{long}"), "{}", 414, "uri_too_long"),
+        (&unknown, "{}", 404, "unknown_key"),
+        (PATH, "{", 400, "invalid_json"),
+        (PATH, "{}", 400, "invalid_event"),
+    ] {
+        let answer = surgegate.post(path, body);
+        let said = answer.json();
+        assert_eq!((answer.status, &said["reason"]), (status, &serde_json::json!(reason)), "{path}: {said}");
+        let errors = said["errors"].as_array().unwrap_or_else(|| panic!("{path}: no errors in {said}"));
+        assert!(!errors.is_empty() && errors.iter().all(serde_json::Value::is_string), "{path}: {said}");
+        assert!(said["message"].is_string() && said["request_id"].is_string(), "{path}: {said}");
+    }
+}

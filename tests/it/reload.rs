@@ -13,6 +13,7 @@ use crate::harness::{
     Answer, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, binary, request, resolve, say, signal, standard, trigger,
     wait_for, wait_until,
 };
+use crate::strace::Watch;
 
 const OLD: &str = "01dkey0000000000000000000000000000000000";
 const NEW: &str = "4e3key0000000000000000000000000000000000";
@@ -238,6 +239,9 @@ fn an_invalid_file_changes_nothing_and_is_told_everywhere() {
     assert!(surgegate.admin("/").text().contains("CONFIGURATION NOT TAKEN"));
     assert!(surgegate.is_said("the configuration was read again and not taken"));
     assert_eq!(surgegate.post(PATH, trigger("k")).status, 202);
+    // It is not read over and over: by the API, and perhaps by the watch before.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(surgegate.said().matches("read again and not taken").count() <= 2, "{}", surgegate.said());
 
     change(&surgegate, &good);
     assert_eq!(surgegate.scrape().count("config_last_reload_successful", &[]), 1);
@@ -337,7 +341,8 @@ fn what_only_a_start_can_change_is_said_and_the_rest_is_taken() {
     assert!(surgegate.is_said(r#""message":"dedup.open_ttl was changed: that waits for the next start""#));
     // The limit is in force: the usual path is too long for it.
     let long = format!("{PATH}?{}", "x".repeat(64));
-    assert_eq!(surgegate.post(&long, trigger("k")).status, 414);
+    let answer = surgegate.post(&long, trigger("k"));
+    assert_eq!((answer.status, &answer.json()["reason"]), (414, &json!("uri_too_long")));
     assert_eq!(surgegate.observe("/livez").unwrap().status, 200);
 }
 
@@ -434,4 +439,109 @@ fn a_hup_while_the_configuration_is_read_for_the_first_time_ends_nothing() {
     }
     signal("TERM", process.id());
     assert!(process.wait().unwrap().success());
+}
+
+#[test]
+fn a_file_on_a_mount_that_does_not_answer_holds_up_neither_health_nor_a_later_reload() {
+    let recorder = Recorder::start();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, OLD).unwrap();
+    let text = integration(&[], "", &recorder.url())
+        .replace("keys: []", &format!("keys: [{{ key_file: '{}' }}]", key.display()));
+    let surgegate = Surgegate::start(&[&text]);
+    // Whoever opens it or looks at it waits for minutes, as for a server that is gone.
+    let hang = [
+        "-P",
+        &key.display().to_string(),
+        "-e",
+        "trace=openat,statx,readlink",
+        "-e",
+        "inject=openat,statx,readlink:delay_enter=300s",
+    ];
+    let notes = folder.path().join("notes");
+    let watch = Watch::process(surgegate.pid(), &notes, &hang.map(str::to_owned));
+    signal("HUP", surgegate.pid());
+    wait_until("it is given up", || configuration(&surgegate)["status"] == "failed");
+    let told = configuration(&surgegate);
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains(&key.display().to_string()) && message.contains("does not answer"), "{message}");
+    assert_eq!(told["findings"][0]["code"], "file", "{told}");
+    assert_eq!(surgegate.observe("/livez").unwrap().status, 200);
+    assert_eq!(surgegate.post(&path(OLD), trigger("a")).status, 202, "the old one is in force");
+    // Without that file all is well again, though the first reading still waits.
+    std::fs::write(own(&surgegate), integration(&[NEW], "", &recorder.url())).unwrap();
+    let began = std::time::Instant::now();
+    while reload(&surgegate).status != 200 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", configuration(&surgegate));
+    }
+    assert_eq!(surgegate.post(&path(NEW), trigger("b")).status, 202);
+    drop(watch);
+}
+
+#[test]
+fn an_edit_that_names_a_file_on_such_a_mount_is_tried_once_and_not_over_and_over() {
+    let recorder = Recorder::start();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, NEW).unwrap();
+    let surgegate = Surgegate::start(&[&integration(&[OLD], "", &recorder.url())]);
+    let hang = ["-P", &key.display().to_string(), "-e", "trace=openat", "-e", "inject=openat:delay_enter=300s"];
+    let watch = Watch::process(surgegate.pid(), &folder.path().join("notes"), &hang.map(str::to_owned));
+    let text = integration(&[], "", &recorder.url());
+    replace(&own(&surgegate), &text.replace("keys: []", &format!("keys: [{{ key_file: '{}' }}]", key.display())));
+    wait_until("it is given up", || configuration(&surgegate)["status"] == "failed");
+    // Another reading would be given up by then, too.
+    std::thread::sleep(Duration::from_secs(18));
+    assert_eq!(surgegate.said().matches("read again and not taken").count(), 1, "{}", surgegate.said());
+    assert_eq!(surgegate.post(&path(OLD), trigger("a")).status, 202);
+    drop(watch);
+}
+
+#[test]
+fn an_edit_and_its_hup_are_one_reading() {
+    let recorder = Recorder::start();
+    let text = |severity: usize| integration(&[OLD], &format!(", default_severity: {severity}"), &recorder.url());
+    let surgegate = Surgegate::start(&[&text(1)]);
+    let triggers = || -> Vec<Value> {
+        let said = surgegate.said();
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let read = lines.filter(|line| line["message"] == "the configuration was read again and is in force");
+        read.map(|line| line["trigger"].clone()).collect()
+    };
+    for round in 1..4 {
+        let before = triggers().len();
+        replace(&own(&surgegate), &text(round + 1));
+        signal("HUP", surgegate.pid());
+        wait_until("the signal to be heard", || triggers()[before..].contains(&json!("signal")));
+        // Longer than a file is waited for to settle.
+        std::thread::sleep(Duration::from_secs(1));
+        // The watch may have been quicker than the signal; behind it there is nothing left to read.
+        assert_eq!(triggers().last(), Some(&json!("signal")), "{:?}", &triggers()[before..]);
+    }
+    // And what changes without a signal is read still.
+    let before = triggers().len();
+    replace(&own(&surgegate), &text(5));
+    wait_until("the watch", || triggers()[before..] == [json!("file")]);
+}
+
+#[test]
+fn an_integration_that_is_renamed_is_told_to_begin_anew() {
+    let recorder = Recorder::start();
+    let text = |name: &str| integration(&[OLD], "", &recorder.url()).replace("payments", name);
+    let surgegate = Surgegate::start(&[&text("payments")]);
+    assert_eq!(surgegate.post(&path(OLD), trigger("k")).status, 202);
+    replace(&own(&surgegate), &text("billing"));
+    let told = reload(&surgegate).json();
+    let row = told["findings"].as_array().unwrap().iter().find(|row| row["code"] == "renamed");
+    let message = row.unwrap_or_else(|| panic!("{told}"))["message"].as_str().unwrap();
+    assert!(message.contains("integration payments is now billing") && message.contains("begin anew"), "{message}");
+    assert!(surgegate.is_said("integration payments is now billing"));
+    // As it says: the open incident of the old name is none of the new one's.
+    let answer = surgegate.post(&path(OLD), trigger("k"));
+    assert_eq!((answer.status, answer.outcome()), (202, "created"));
+    // Another key is another integration: nothing is told.
+    change(&surgegate, &integration(&[NEW], "", &recorder.url()).replace("payments", "others"));
+    let findings = configuration(&surgegate)["findings"].clone();
+    assert!(!findings.to_string().contains("renamed"), "{findings}");
 }

@@ -632,7 +632,7 @@ mod with_the_api {
         let all = rows(&surgegate, &[], 3);
         assert_eq!(rows(&surgegate, &["--reason", "predecessor_dead"], 1)[0]["action"], "resolve");
         rows(&surgegate, &["--reason", "refused", "--upstream", "pager", "--integration", "payments"], 2);
-        rows(&surgegate, &["--upstream", "other"], 0);
+        rows(&surgegate, &["--reason", "gave_up"], 0);
         rows(&surgegate, &["--until", "2h"], 0);
         rows(&surgegate, &["--since", "2h"], 3);
         let groups = says(admin, &["dead-letters", "groups"]).ended(0);

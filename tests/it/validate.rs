@@ -205,6 +205,33 @@ fn a_file_of_a_key_that_everyone_can_read_is_a_warning() {
 }
 
 #[test]
+fn an_admin_token_that_can_be_guessed_is_a_warning_here_and_at_a_start() {
+    let recorder = Recorder::start();
+    let directory = Setup::with(&recorder.url()).write();
+    let token = directory.path().join("token");
+    let set = format!("listen.admin.token_file={}", token.display());
+    let write = |text: &str| {
+        std::fs::write(&token, text).unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    for weak in ["hunter2", "fifteen-charact", "aaaaaaaabbbbbbbbaaaaaaaabbbbbbbb"] {
+        write(weak);
+        let verdict = validate(directory.path(), &["--strict", "--set", &set]);
+        assert_eq!(verdict.code, Some(0));
+        let finding = verdict.only("weak_token");
+        assert_eq!(finding["level"], "warning");
+        assert!(!verdict.whole.to_string().contains(weak), "{:#}", verdict.whole);
+    }
+    write("5ca1ab1e01234567");
+    assert!(validate(directory.path(), &["--set", &set]).findings().is_empty());
+    write("hunter2");
+    let listen = format!("listen: {{ admin: {{ token_file: '{}' }} }}\n", token.display());
+    let surgegate = Surgegate::start(&[&standard(&recorder), &listen]);
+    assert!(surgegate.is_said("listen.admin.token_file: a token that can be guessed"));
+    assert!(!surgegate.said().contains("hunter2"));
+}
+
+#[test]
 fn a_spool_that_cannot_be_made_is_an_error_and_one_without_room_is_a_warning() {
     let recorder = Recorder::start();
     let with = |spool: &str| Setup { spool: spool.to_owned(), ..Setup::with(&recorder.url()) }.write();

@@ -7,6 +7,10 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use jiff::Timestamp;
+
+use super::fault::RetryAfter;
+use crate::stand::Reply;
 
 /// Ends the connection on purpose: hyper drops it when a service or a body fails.
 #[derive(Debug)]
@@ -66,12 +70,14 @@ impl Body for Answer {
 }
 
 /// An answer without body.
-pub(super) fn status(code: u16, retry_after_seconds: Option<u32>) -> Response<Answer> {
+pub(super) fn status(code: u16, retry_after: Option<RetryAfter>) -> Response<Answer> {
     let mut response = Response::new(Answer::Whole(None));
     // The grammar lets no other codes through; an odd one would be our own mistake.
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Some(seconds) = retry_after_seconds {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    if let Some(retry_after) = retry_after
+        && let Ok(value) = HeaderValue::try_from(retry_after.header(Timestamp::now()))
+    {
+        response.headers_mut().insert(RETRY_AFTER, value);
     }
     response
 }
@@ -83,6 +89,19 @@ pub(super) fn json(code: u16, text: String) -> Response<Answer> {
     response
 }
 
-pub(super) fn truncated() -> Response<Answer> {
-    Response::new(Answer::Truncated { steps_done: 0 })
+/// What a stand-in answers.
+pub(super) fn reply(reply: &Reply) -> Response<Answer> {
+    let mut response = json(reply.status, reply.body.to_string());
+    for (name, value) in &reply.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(*name, value);
+        }
+    }
+    response
+}
+
+pub(super) fn truncated(code: u16) -> Response<Answer> {
+    let mut response = status(code, None);
+    *response.body_mut() = Answer::Truncated { steps_done: 0 };
+    response
 }

@@ -26,6 +26,9 @@ struct Members {
     event_id: Option<String>,
     key: Option<String>,
     dedup_key: Option<String>,
+    incident_key: Option<String>,
+    deduplication_key: Option<String>,
+    idempotency_key: Option<String>,
     alias: Option<String>,
     action: Option<String>,
     status: Option<String>,
@@ -42,7 +45,9 @@ pub(super) fn read(body: &[u8], webhook_id: Option<&str>) -> Received {
         .into_iter()
         .map(|m| ReceivedEvent {
             event_uid: m.event_uid.or_else(|| webhook_id.map(str::to_owned)).or_else(|| m.event_id.clone()),
-            key: m.key.or(m.event_id).or(m.dedup_key).or(m.alias),
+            key: (m.key.or(m.event_id).or(m.dedup_key).or(m.incident_key).or(m.deduplication_key))
+                .or(m.idempotency_key)
+                .or(m.alias),
             action: m.action.or(m.status).or(m.event_action),
         })
         .collect();
@@ -76,6 +81,9 @@ fn from_value(value: &Value) -> Members {
         event_id: text("event_id"),
         key: text("key"),
         dedup_key: text("dedup_key"),
+        incident_key: text("incident_key"),
+        deduplication_key: text("deduplication_key"),
+        idempotency_key: text("idempotency_key"),
         alias: text("alias"),
         action: text("action"),
         status: text("status"),

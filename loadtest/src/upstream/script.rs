@@ -35,13 +35,19 @@ impl Script {
         Self { running }
     }
 
-    /// The effect of the first fault that applies to a request with events of these keys.
-    pub(super) fn decide<'a>(&mut self, now: Instant, keys: impl Iterator<Item = &'a str> + Clone) -> Option<Effect> {
+    /// The effect of the first fault that applies to a request with events of these keys, and
+    /// whether the request is done nevertheless. `endpoint` is its `METHOD /path`.
+    pub(super) fn decide<'a>(
+        &mut self,
+        now: Instant,
+        endpoint: &str,
+        keys: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<(Effect, bool)> {
         let seed_and_running = self.running.iter_mut().enumerate();
         for (seed, running) in seed_and_running {
-            if running.applies(seed as u64, now, keys.clone()) {
+            if running.applies(seed as u64, now, endpoint, keys.clone()) {
                 running.fired += 1;
-                return Some(running.fault.effect);
+                return Some((running.fault.effect, running.fault.processed));
             }
         }
         None
@@ -56,8 +62,17 @@ impl Script {
 }
 
 impl Running {
-    fn applies<'a>(&mut self, seed: u64, now: Instant, mut keys: impl Iterator<Item = &'a str>) -> bool {
+    fn applies<'a>(
+        &mut self,
+        seed: u64,
+        now: Instant,
+        endpoint: &str,
+        mut keys: impl Iterator<Item = &'a str>,
+    ) -> bool {
         let fault = &self.fault;
+        if fault.path.as_deref().is_some_and(|part| !endpoint.contains(part)) {
+            return false;
+        }
         if fault.key.as_deref().is_some_and(|wanted| !keys.any(|key| key == wanted)) {
             return false;
         }
@@ -83,7 +98,7 @@ mod tests {
     }
 
     fn fires(script: &mut Script, now: Instant, keys: &[&str]) -> bool {
-        script.decide(now, keys.iter().copied()).is_some()
+        script.decide(now, "POST /hook", keys.iter().copied()).is_some()
     }
 
     #[test]
@@ -110,9 +125,19 @@ mod tests {
     fn the_first_fault_that_applies_wins_and_times_ends_it() {
         let mut script = script(&["hang,times=1", "reset"]);
         let now = Instant::now();
-        assert_eq!(script.decide(now, std::iter::empty()), Some(Effect::Hang));
-        assert_eq!(script.decide(now, std::iter::empty()), Some(Effect::Reset));
+        assert_eq!(script.decide(now, "", std::iter::empty()), Some((Effect::Hang, false)));
+        assert_eq!(script.decide(now, "", std::iter::empty()), Some((Effect::Reset, false)));
         assert_eq!(script.stats()[0].fired, 1);
+    }
+
+    #[test]
+    fn a_path_names_requests_by_method_and_path() {
+        let mut script = script(&["reset,processed,path=POST /create"]);
+        let now = Instant::now();
+        let mut decide = |endpoint| script.decide(now, endpoint, std::iter::empty());
+        assert_eq!(decide("POST /create/"), Some((Effect::Reset, true)));
+        assert_eq!(decide("GET /create"), None);
+        assert_eq!(decide("POST /resolve"), None);
     }
 
     #[test]

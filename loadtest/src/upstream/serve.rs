@@ -1,4 +1,4 @@
-//! One connection of the stub upstream: reads requests, decides, answers or breaks.
+//! One connection of the upstream: reads requests, decides, answers or breaks.
 //! Called by `upstream.rs`.
 
 use std::cell::{Cell, RefCell};
@@ -8,10 +8,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
@@ -20,6 +22,7 @@ use super::books::{Books, Counts};
 use super::fault::{self, Effect};
 use super::received;
 use super::script::{FAULTS_AT_MOST, FaultStats, Script};
+use crate::stand::{Call, Stand};
 
 /// A batch of 1,000 events at the proxy's body limit, escaped, fits.
 const LARGEST_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -29,6 +32,8 @@ const LONGEST_HANG: Duration = Duration::from_secs(600);
 pub(super) struct Upstream {
     pub(super) script: RefCell<Script>,
     pub(super) books: RefCell<Books>,
+    /// None: it counts only.
+    pub(super) stand: RefCell<Option<Stand>>,
     pub(super) latency: Duration,
 }
 
@@ -59,28 +64,54 @@ impl Upstream {
             return Err(format!("more than {FAULTS_AT_MOST} faults"));
         }
         let faults: Result<Vec<_>, _> = new.faults.iter().map(|spec| fault::parse(spec)).collect();
-        *self.script.borrow_mut() = Script::new(faults?);
+        let faults = faults?;
+        fault::check(&faults, self.stand.borrow().is_some())?;
+        *self.script.borrow_mut() = Script::new(faults);
         Ok(())
     }
 
     /// Decides and enters a delivery at its arrival, so that the log has the order of arrival.
-    fn take_in(&self, path: &str, webhook_id: Option<&str>, body: &[u8]) -> Option<Effect> {
+    fn take_in(&self, head: &Parts, body: &[u8]) -> (Option<Effect>, Response<Answer>) {
+        let path = head.uri.path();
+        let webhook_id = head.headers.get("webhook-id").and_then(|value| value.to_str().ok());
         let received = received::read(body, webhook_id);
+        let endpoint = format!("{} {path}", head.method);
         let keys = received.events.iter().filter_map(|event| event.key.as_deref());
-        let effect = self.script.borrow_mut().decide(Instant::now(), keys);
-        let code;
-        let answer = match effect {
-            None => "200",
-            Some(Effect::Status { code: number, .. }) => {
-                code = number.to_string();
-                &code
+        let mut stand = self.stand.borrow_mut();
+        let (effect, response) = match stand.as_mut() {
+            None => {
+                let decision = self.script.borrow_mut().decide(Instant::now(), &endpoint, keys);
+                let effect = decision.map(|(effect, _)| effect);
+                let response = match effect {
+                    Some(Effect::Status { code, retry_after }) => answer::status(code, retry_after),
+                    _ => answer::status(200, None),
+                };
+                (effect, response)
             }
-            Some(Effect::Hang) => "hang",
-            Some(Effect::Reset) => "reset",
-            Some(Effect::Truncate) => "truncate",
+            Some(stand) => {
+                let call = Call {
+                    number: stand.next_number(),
+                    at: Timestamp::now(),
+                    now: Instant::now(),
+                    method: &head.method,
+                    path,
+                    query: head.uri.query(),
+                    headers: &head.headers,
+                    body,
+                };
+                let addressed = stand.names(&call);
+                let keys = keys.chain(addressed.iter().map(String::as_str));
+                let decision = self.script.borrow_mut().decide(call.now, &endpoint, keys);
+                let (effect, processed) = decision.map_or((None, true), |(effect, done)| (Some(effect), done));
+                (effect, answer::reply(&stand.take(&call, effect, processed)))
+            }
         };
-        self.books.borrow_mut().enter(&received, path, body.len(), answer);
-        effect
+        let label = effect.map_or_else(|| response.status().as_u16().to_string(), Effect::label);
+        // A read is no delivery.
+        if head.method != Method::GET {
+            self.books.borrow_mut().enter(&received, path, body.len(), &label);
+        }
+        (effect, response)
     }
 }
 
@@ -111,27 +142,29 @@ async fn respond(
     if head.method == Method::GET && path == "/stats" {
         return Ok(answer::json(200, upstream.stats()));
     }
-    if head.method != Method::POST {
-        return Ok(answer::status(405, None));
-    }
     let Some(body) = read_body(body).await? else {
         return Ok(answer::status(413, None));
     };
-    if path == "/faults" {
+    if let Some(stand) = upstream.stand.borrow_mut().as_mut() {
+        if Stand::is_own_path(path) {
+            return Ok(answer::reply(&stand.inspect(&head.method, path, head.uri.query())));
+        }
+    } else if head.method != Method::POST {
+        return Ok(answer::status(405, None));
+    }
+    if head.method == Method::POST && path == "/faults" {
         return Ok(match upstream.replace_faults(&body) {
             Ok(()) => answer::json(200, upstream.stats()),
             Err(error) => answer::json(400, serde_json::json!({ "error": error }).to_string()),
         });
     }
-    let webhook_id = head.headers.get("webhook-id").and_then(|value| value.to_str().ok());
-    let effect = upstream.take_in(path, webhook_id, &body);
+    let (effect, response) = upstream.take_in(&head, &body);
     if !upstream.latency.is_zero() {
         tokio::time::sleep(upstream.latency).await;
     }
     match effect {
-        None => Ok(answer::status(200, None)),
-        Some(Effect::Status { code, retry_after_seconds }) => Ok(answer::status(code, retry_after_seconds)),
-        Some(Effect::Truncate) => Ok(answer::truncated()),
+        None | Some(Effect::Status { .. }) => Ok(response),
+        Some(Effect::Truncate) => Ok(answer::truncated(response.status().as_u16())),
         Some(Effect::Hang) => {
             tokio::time::sleep(LONGEST_HANG).await;
             Err(BrokenOff)
@@ -171,6 +204,7 @@ mod tests {
         let upstream = Rc::new(Upstream {
             script: RefCell::new(Script::new(faults)),
             books: RefCell::new(Books::open(None, false).expect("books")),
+            stand: RefCell::new(None),
             latency: Duration::ZERO,
         });
         let answers = tokio::task::LocalSet::new()
@@ -222,6 +256,7 @@ mod tests {
         let upstream = Rc::new(Upstream {
             script: RefCell::new(Script::new(vec![fault::parse("truncate").expect("a fault")])),
             books: RefCell::new(Books::open(None, false).expect("books")),
+            stand: RefCell::new(None),
             latency: Duration::ZERO,
         });
         let text = tokio::task::LocalSet::new()

@@ -169,6 +169,32 @@ fn a_variable_that_begins_as_ours_and_names_no_key_is_an_error() {
 }
 
 #[test]
+fn a_variable_of_ours_with_one_underscore_too_few_is_a_warning_and_those_of_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("surgegate.yaml");
+    fs::write(&path, text("", "", "")).unwrap();
+    let warned = |names: &[&str]| -> Vec<String> {
+        let variables = names.iter().map(|name| (*name).to_owned()).collect();
+        let over = Over { flags: Vec::new(), variables };
+        let warnings = load_with(std::slice::from_ref(&path), &over, &nothing).unwrap().warnings;
+        let ours = warnings.iter().filter(|warning| warning.code == "unread_variable");
+        ours.map(|warning| format!("{} | {}", warning.file, warning.hint.clone().unwrap_or_default())).collect()
+    };
+    assert_eq!(
+        warned(&["SURGEGATE_SPOOL_DIRECTORY", "SURGEGATE_LISTEN__INGEST_ADDRESS", "SURGEGATE_CONFIG"]),
+        [
+            "environment variable SURGEGATE_SPOOL_DIRECTORY | did you mean SURGEGATE__SPOOL__DIRECTORY?",
+            "environment variable SURGEGATE_LISTEN__INGEST_ADDRESS | did you mean SURGEGATE__LISTEN__INGEST__ADDRESS?",
+            "environment variable SURGEGATE_CONFIG | a configuration is named with --config FILE",
+        ]
+    );
+    // Ours that are read, and those that Kubernetes sets beside a service of our name.
+    let others = ["SURGEGATE_ADMIN", "SURGEGATE_ADMIN_TOKEN_FILE", "SURGEGATE_PORT", "SURGEGATE_SERVICE_PORT_INGEST"];
+    assert_eq!(warned(&others), [""; 0]);
+    assert_eq!(warned(&["SURGEGATE__SPOOL__DIRECTORY", "SURGEGATES_LOG_LEVEL"]), [""; 0]);
+}
+
+#[test]
 fn others_can_make_findings_at_the_place_of_a_key() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("surgegate.yaml");

@@ -206,3 +206,45 @@ async fn a_paced_replay_releases_so_many_a_second_and_gives_way_to_the_next() {
     world.pass(1.0).await;
     assert_eq!(world.delivered().len(), 10, "each once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_rejected_at_intake_is_shown_and_dropped_and_never_sent() {
+    let mut world = World::started(&[config()]);
+    world.keep_rejected(2);
+    let rows = loop {
+        let rows = world.handle().dead_letters(Filter::default(), None, 10).await;
+        if rows.len() == 2 {
+            break rows;
+        }
+        tokio::task::yield_now().await;
+    };
+    let shown: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.upstream.as_str(), row.reason)).collect();
+    assert_eq!(shown, [("intake-1", "intake", "invalid_event"), ("intake-2", "intake", "invalid_event")]);
+    let event = world.handle().dead_letter("intake-1").await.unwrap().event;
+    assert_eq!(event.unwrap()["errors"], serde_json::json!(["labels: missing"]));
+    assert_eq!(world.handle().replay("intake-1").await, Err(Refused::Rejected));
+    let all = world.handle().replay_all(Filter::default(), How::AtOnce).await.unwrap();
+    assert_eq!(all, Replayed { refused: 2, ..Replayed::default() });
+    world.handle().drop_letter("intake-1").await.unwrap();
+    assert_eq!(world.endings(), [(1, Ending::Dropped(DropReason::Operator))]);
+    let book = world.metrics.upstream("intake").book();
+    assert_eq!((book.dead_letters, book.dropped["operator"], book.spool_events), (1, 1, 0));
+    let status = world.handle().status().await;
+    let intake = status.iter().find(|row| row.name == "intake").unwrap();
+    assert!(intake.configured && intake.dead_letters == 1 && intake.waiting_events == 0);
+    // A trigger of a good neighbour goes out as ever.
+    let good = world.push(&trigger("k"));
+    world.until_endings(2).await;
+    assert_eq!(world.delivered(), [good]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_rejected_at_intake_takes_its_part_of_the_room_for_dead_letters() {
+    let mut world = World::before_start();
+    world.dead_letters.count = 3;
+    world.start(&[config()]);
+    world.keep_rejected(5);
+    world.until_endings(2).await;
+    let space = |sequence| (sequence, Ending::Dropped(DropReason::DeadLetterSpace));
+    assert_eq!(world.endings(), [space(1), space(2)]);
+}

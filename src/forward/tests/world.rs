@@ -12,20 +12,24 @@ use crate::event::{Action, Event, Incident, Micros, State, Uid};
 use crate::forward::wire::{Dial, Exchange, Failure, Wire};
 use crate::forward::{DeadLetterLimits, Handle, Integrations, Log, Parts, States, assemble};
 use crate::gate::Integration;
-use crate::metrics::{Metrics, UpstreamMeter};
-use crate::outcome::DeadReason;
+use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
+use crate::outcome::{DeadReason, Outcome};
 use crate::sink::samples::{self, SameReader};
-use crate::sink::{Answer, Kind, Parcel, UpstreamConfig};
+use crate::sink::{self, Answer, Kind, Parcel, Sink, UpstreamConfig};
 use crate::store::{
-    Dead, Ending, Found, LaneKey, Learned, Next, Outlet, Queued, ReadError, Recovered, Remote, Settled, Stored,
+    Dead, Ending, Found, LaneKey, Learned, Next, Outlet, Queued, ReadError, Recovered, Rejected, Remote, Settled,
+    Stored,
 };
 
 /// A request as the upstream saw it. Events are named by their sequences.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) at: Instant,
+    /// Of vendors' requests: none.
     pub(super) sequences: Vec<u64>,
     pub(super) keys: Vec<String>,
+    pub(super) path: String,
+    pub(super) body: serde_json::Value,
 }
 
 type Reply = dyn Fn(&Seen) -> Result<Answer, Failure> + Send + Sync;
@@ -58,15 +62,17 @@ struct Line(Arc<Upstream>);
 impl Wire for Line {
     fn send(&self, parcel: Parcel) -> Exchange {
         let body: serde_json::Value = serde_json::from_slice(&parcel.body).unwrap();
-        let events = body.as_array().cloned().unwrap_or_else(|| vec![body]);
+        let events = body.as_array().cloned().unwrap_or_else(|| vec![body.clone()]);
         let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let seen = Seen {
             at: Instant::now(),
             sequences: events
                 .iter()
-                .map(|event| u64::try_from(Uid::parse(&text(event, "event_uid")).unwrap().0).unwrap())
+                .filter_map(|event| u64::try_from(Uid::parse(&text(event, "event_uid"))?.0).ok())
                 .collect(),
             keys: events.iter().map(|event| text(event, "key")).collect(),
+            path: parcel.path.unwrap_or_default(),
+            body,
         };
         let upstream = Arc::clone(&self.0);
         upstream.seen.lock().unwrap().push(seen.clone());
@@ -86,11 +92,15 @@ impl Wire for Line {
 }
 
 #[derive(Default)]
-struct Dials(Mutex<HashMap<String, Arc<Upstream>>>);
+struct Dials {
+    upstreams: Mutex<HashMap<String, Arc<Upstream>>>,
+    /// Speaks to all of them instead of their own.
+    sink: Mutex<Option<&'static dyn Sink>>,
+}
 
 impl Dials {
     fn upstream(&self, name: &str) -> Arc<Upstream> {
-        let mut upstreams = self.0.lock().unwrap();
+        let mut upstreams = self.upstreams.lock().unwrap();
         let fresh = || Upstream {
             rule: Mutex::new(Arc::new(|_: &Seen| Ok(Answer::new(StatusCode::OK)))),
             latency: Mutex::new(Duration::from_millis(1)),
@@ -104,6 +114,10 @@ impl Dials {
 impl Dial for Dials {
     fn dial(&self, config: &UpstreamConfig) -> Arc<dyn Wire> {
         Arc::new(Line(self.upstream(&config.name)))
+    }
+
+    fn sink(&self, config: &UpstreamConfig) -> Option<&'static dyn Sink> {
+        self.sink.lock().unwrap().or_else(|| sink::of(config.kind))
     }
 }
 
@@ -190,7 +204,7 @@ impl Log for MemoryLog {
         self.settle(upstream, integration, sequence, ending);
         if let Some(Learned { lane, iid, remote }) = learned {
             let mut remotes = self.remotes.lock().unwrap();
-            remotes.retain(|(name, _, known, _)| **name != *upstream.name || *known != iid);
+            remotes.retain(|(name, on, known, _)| **name != *upstream.name || (*on, *known) != (lane, iid));
             remotes.push((upstream.name.to_string(), lane, iid, Arc::new(remote)));
         }
         let sync_takes = *self.sync_takes.lock().unwrap();
@@ -215,6 +229,7 @@ pub(super) struct Told {
     pub(super) undelivered: Mutex<Vec<(LaneKey, Uid)>>,
     pub(super) delivered: Mutex<Vec<(LaneKey, Uid)>>,
     pub(super) current: Mutex<HashMap<LaneKey, Incident>>,
+    pub(super) numbers: Mutex<HashMap<u64, (LaneKey, Uid)>>,
 }
 
 impl States for Told {
@@ -228,6 +243,11 @@ impl States for Told {
 
     fn current(&self, lane: LaneKey) -> Option<Incident> {
         self.current.lock().unwrap().get(&lane).copied()
+    }
+
+    fn by_number(&self, integration: &str, number: u64) -> Option<(LaneKey, Uid)> {
+        assert_eq!(integration, "payments");
+        self.numbers.lock().unwrap().get(&number).copied()
     }
 }
 
@@ -249,6 +269,10 @@ pub(super) struct Says {
     pub(super) pacing: Pacing,
     pub(super) received_at: Micros,
     pub(super) targets: Vec<&'static str>,
+    pub(super) dialect: &'static str,
+    pub(super) endpoint: &'static str,
+    pub(super) raw: String,
+    pub(super) outcome: Outcome,
 }
 
 pub(super) fn says(action: Action, key: &str) -> Says {
@@ -260,6 +284,10 @@ pub(super) fn says(action: Action, key: &str) -> Says {
         pacing: Pacing::default(),
         received_at: Micros::now(),
         targets: vec!["up"],
+        dialect: "squadcast",
+        endpoint: "v2/incidents/api",
+        raw: "{}".to_owned(),
+        outcome: Outcome::Created,
     }
 }
 
@@ -323,6 +351,16 @@ impl World {
         self.dials.upstream(name)
     }
 
+    /// Every upstream is spoken to so.
+    pub(super) fn speaks(&self, sink: &'static dyn Sink) {
+        *self.dials.sink.lock().unwrap() = Some(sink);
+    }
+
+    /// The lane of a key of the one integration.
+    pub(super) fn lane(key: &str) -> LaneKey {
+        LaneKey(crate::event::StateKey::of("payments", "squadcast", key).0)
+    }
+
     pub(super) fn handle(&self) -> &Handle {
         self.handle.as_ref().unwrap()
     }
@@ -342,9 +380,11 @@ impl World {
             uid: Uid(u128::from(sequence)),
             received_at: says.received_at,
             integration: says.integration.into(),
-            ..samples::event(says.action, says.key.as_deref(), "{}")
+            dialect: says.dialect.into(),
+            endpoint: says.endpoint.into(),
+            ..samples::event(says.action, says.key.as_deref(), &says.raw)
         };
-        let stored = samples::stored(sequence, event, Some(incident));
+        let stored = Stored { outcome: says.outcome, ..samples::stored(sequence, event, Some(incident)) };
         let at = place(sequence);
         let targets: Targets = says.targets.iter().map(|name| self.metrics.upstream(name)).collect();
         targets.iter().for_each(|meter| meter.enqueue());
@@ -353,6 +393,32 @@ impl World {
         self.log.pacings.lock().unwrap().insert(sequence, says.pacing);
         targets.iter().for_each(|meter| self.log.waits(&meter.name, says.integration, sequence));
         Queued { sequence, at, lane, integration: says.integration.into(), targets, pacing: says.pacing }
+    }
+
+    /// Elements that were rejected at intake, as the log's writer hands them on.
+    pub(super) fn keep_rejected(&mut self, count: usize) {
+        let intake = self.metrics.upstream(INTAKE);
+        let mut letters = vec![];
+        for _ in 0..count {
+            let Queued { sequence, at, lane, integration, .. } =
+                self.record(&Says { key: None, targets: vec![], ..trigger("") });
+            if let Some(Some(stored)) = self.log.records.lock().unwrap().get_mut(&sequence) {
+                stored.event.view = Some(r#"["labels: missing"]"#.into());
+            }
+            intake.keep_rejected(DeadReason::InvalidEvent.name());
+            letters.push(Rejected {
+                sequence,
+                at,
+                lane,
+                integration,
+                event_uid: Uid(sequence.into()),
+                action: Action::Trigger,
+                reason: DeadReason::InvalidEvent,
+                rejected_at: Micros::now(),
+                bytes: 300,
+            });
+        }
+        self.handle().keep_rejected(&mut letters);
     }
 
     pub(super) fn push(&mut self, says: &Says) -> u64 {
@@ -449,7 +515,8 @@ impl World {
     }
 
     pub(super) fn check_books(&self) {
-        for meter in self.metrics.upstreams() {
+        // What is kept at the intake stands outside the identity.
+        for meter in self.metrics.upstreams().into_iter().filter(|meter| *meter.name != *INTAKE) {
             assert!(meter.book().balances(), "{}: {:?}", meter.name, meter.book());
         }
     }

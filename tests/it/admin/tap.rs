@@ -77,7 +77,7 @@ fn decisions_are_seen_as_they_are_made_with_filters_and_without_secrets() {
     let mut created = Watcher::watches(&surgegate, "?outcome=created");
     let mut refused = Watcher::watches(&surgegate, "?reason=invalid_event&integration=payments");
     let mut keyed = Watcher::watches(&surgegate, "?key=other+key%2F1");
-    let mut nobody = Watcher::watches(&surgegate, "?integration=search");
+    let mut nobody = Watcher::watches(&surgegate, "?integration=payments&outcome=unmatched");
     assert_eq!(get(&surgegate, "/api/v1/status")["tap_listeners"], 5);
 
     let wrong = PATH.replace("5ca1ab1e", "deadbeef");

@@ -136,24 +136,31 @@ fn a_second_origin_or_one_that_is_no_text_does_not_pass_for_none() {
 }
 
 #[test]
-fn health_is_told_however_many_clients_take_no_answer() {
+fn health_and_status_are_told_however_many_clients_take_no_answer() {
     let upstream = Upstream::scripted(|_| Fault::Answer(200));
     let surgegate = Surgegate::start(&[&to(&upstream, &["pager"])]);
-    // As many as it holds at once, and some. Each asks for more than sockets hold, and reads none of it.
-    let ask_much = "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1000);
-    let held: Vec<TcpStream> = (0..140)
-        .map(|_| {
-            let mut client = TcpStream::connect(surgegate.observe_address()).unwrap();
-            client.write_all(ask_much.as_bytes()).unwrap();
-            client
-        })
-        .collect();
-    let mut probe = TcpStream::connect(surgegate.observe_address()).unwrap();
-    // Half of the time that one exchange may take.
-    probe.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    probe.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    probe.read_to_string(&mut answer).expect("no answer");
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    drop(held);
+    for (address, much, asked) in [
+        (surgegate.observe_address(), "/metrics", "/livez"),
+        (surgegate.admin_address(), "/api/v1/openapi.json", "/api/v1/status"),
+    ] {
+        // As many as it holds at once, and some. Each asks for more than sockets hold, and reads none of it.
+        let ask_much = format!("GET {much} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(1000);
+        let held: Vec<TcpStream> = (0..140)
+            .map(|_| {
+                let mut client = TcpStream::connect(address).unwrap();
+                client.write_all(ask_much.as_bytes()).unwrap();
+                client
+            })
+            .collect();
+        let mut probe = TcpStream::connect(address).unwrap();
+        // Half of the time that one exchange may take.
+        probe.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        probe
+            .write_all(format!("GET {asked} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap_or_else(|error| panic!("no answer to {asked}: {error}"));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        drop(held);
+    }
 }
