@@ -28,8 +28,21 @@ for part in rustfmt clippy; do
     cargo "${part/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$part"
 done
 
-# Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`, `install-tools.sh deny`.
+# Published clients that tests run against the proxy, from PyPI.
 tools=${CARGO_TARGET_DIR:-target}/tools
+clients=(pagerduty==7.2.0)
+if [[ $(cat "$tools/clients/installed" 2>/dev/null) != "${clients[*]}" ]]; then
+    python3 -m venv "$tools/clients" || {
+        sudo=()
+        if [[ $(id -u) != 0 ]]; then sudo=(sudo -n); fi
+        "${sudo[@]}" apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+        python3 -m venv "$tools/clients"
+    }
+    "$tools/clients/bin/pip" install --quiet --disable-pip-version-check "${clients[@]}"
+    echo "${clients[*]}" >"$tools/clients/installed"
+fi
+
+# Cargo's own tools, only for who asks: `install-tools.sh bench`, `install-tools.sh fuzz`, `install-tools.sh deny`.
 case ${1:-} in
 bench)
     # Must be the version of the library in Cargo.lock.

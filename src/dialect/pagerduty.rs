@@ -6,6 +6,8 @@ mod beside;
 mod details;
 mod payload;
 mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 

@@ -30,6 +30,7 @@ mod limits;
 mod log;
 mod order;
 mod outage;
+mod pagerduty;
 mod power;
 mod proxies;
 mod refusals;
