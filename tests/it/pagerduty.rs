@@ -271,7 +271,7 @@ fn the_published_client_creates_repeats_acknowledges_and_resolves() {
     let python = target.join("tools/clients/bin/python");
     assert!(python.exists(), "no published clients at {}: run scripts/install-tools.sh", python.display());
     let address = format!("http://{}", surgegate.ingest());
-    let script = here.join("tests/clients/pagerduty.py");
+    let script = here.join("tests/clients/pagerduty_events.py");
     let said = std::process::Command::new(python).arg(script).args([&address, KEY]).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(text(&said.stdout).trim(), "ok", "{}", text(&said.stderr));

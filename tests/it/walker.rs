@@ -73,7 +73,9 @@ fn pagerduty_refusal(sample: &Sample, answer: &Answer) {
         "v1-missing-description.json" => "'description' is missing or blank",
         unknown => panic!("{place}: nobody says what {unknown} is answered"),
     };
-    assert_eq!(errors, [wanted], "{place}");
+    // What is wrong beside it follows: where the action is none, a v1 body may be a trigger without its description.
+    let beside: &[&str] = if file == "v1-bad-type.json" { &["'description' is missing or blank"] } else { &[] };
+    assert_eq!(errors, [&[wanted], beside].concat(), "{place}");
 }
 
 fn contracts() -> PathBuf {

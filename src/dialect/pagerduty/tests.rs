@@ -251,7 +251,7 @@ proptest! {
         for api in [&V2, &V1, &CHANGE] {
             let Some(judged) = body.is_object().then(|| judged(api, &body)).and_then(Result::ok) else { continue };
             let (content, _) = read(api, judged.action, &body.to_string());
-            prop_assert_eq!(content.get("severity"), judged.severity.map(|severity| json!(severity)).as_ref());
+            prop_assert_eq!(content.get("severity").cloned(), judged.severity.map(|severity| json!(severity)));
             prop_assert_eq!(content.get("title").is_some(), matches!(judged.action, Action::Trigger | Action::Change));
         }
     }

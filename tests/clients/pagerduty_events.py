@@ -1,4 +1,4 @@
-"""The vendor's published client against the proxy: `pagerduty.py ADDRESS ROUTING_KEY`. Prints `ok`."""
+"""The vendor's published client against the proxy: `pagerduty_events.py ADDRESS ROUTING_KEY`. Prints `ok`."""
 
 import sys
 
