@@ -256,3 +256,69 @@ proptest! {
         }
     }
 }
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-zA-Zäß\"\\\\ /.:]{1,12}[a-z]"
+}
+
+/// A trigger with everything that v2 has a member for.
+fn whole() -> impl Strategy<Value = Value> {
+    let words = prop::collection::vec(word(), 8);
+    let tags = prop::collection::btree_map(
+        "[a-z]{1,6}",
+        prop_oneof![word().prop_map(Value::from), any::<i32>().prop_map(Value::from)],
+        0..4,
+    );
+    let details = prop::collection::btree_map("[f-k]{2,6}", some_json(), 0..3);
+    (words, tags, details, prop::sample::select(vec!["critical", "error", "warning", "info"]), 0..4_000_000_000_i64).prop_map(
+        |(words, tags, details, severity, seconds)| {
+            let mut custom: serde_json::Map<_, _> = details.into_iter().collect();
+            custom.insert("description".into(), words[5].clone().into());
+            if !tags.is_empty() {
+                custom.insert("tags".into(), tags.into_iter().collect());
+            }
+            json!({
+                "routing_key": "****", "event_action": "trigger", "dedup_key": "k",
+                "payload": {
+                    "summary": words[0], "source": words[1], "severity": severity, "component": words[2], "group": words[3],
+                    "class": words[4], "timestamp": crate::event::Micros(seconds * 1_000_000).to_string(), "custom_details": custom,
+                },
+                "links": [{ "href": words[6], "text": words[7] }, { "href": words[0] }],
+                "images": [{ "src": words[1], "alt": words[2] }],
+                "client": words[3], "client_url": words[4],
+            })
+        },
+    )
+}
+
+proptest! {
+    /// Encoded anew for the vendor and read again: the same.
+    #[test]
+    fn what_is_encoded_for_the_vendor_reads_as_before(body in whole()) {
+        use crate::event::State;
+        use crate::sink::{Ask, Kind, Mode, Said, SINKS, UpstreamConfig, samples};
+
+        let raw = body.to_string();
+        let judged = judged(&V2, &body).unwrap();
+        let event = Event {
+            dialect: "pagerduty_v2".into(),
+            family: "pagerduty".into(),
+            endpoint: "v2/enqueue".into(),
+            raw: raw.clone().into(),
+            severity: judged.severity,
+            ..crate::event::tests::event("k")
+        };
+        let stored = samples::stored(1, event, Some(samples::incident(1, State::Open)));
+        let reread = dialect::reread(&stored.event).unwrap();
+        let said = Said { content: reread.content, extra: reread.extra };
+        let upstream = UpstreamConfig { mode: Mode::Normalized, ..samples::upstream("pd", Kind::PagerDuty) };
+        let sink = SINKS.iter().find(|sink| sink.kind() == Kind::PagerDuty).unwrap();
+        let encoded = sink.encode(&Ask { ..samples::ask(&stored, &said, &upstream) }).unwrap();
+        let again = String::from_utf8(encoded.call.body.to_vec()).unwrap();
+        prop_assert_eq!(self::judged(&V2, &serde_json::from_str(&again).unwrap()).unwrap(), judged);
+        let (before, after) = (read(&V2, Action::Trigger, &raw), read(&V2, Action::Trigger, &again));
+        prop_assert_eq!(&before.0, &after.0, "{}\n{}", raw, again);
+        let details = |extra: &Value| extra["custom_details"].as_str().map(|text| serde_json::from_str::<Value>(text).unwrap());
+        prop_assert_eq!(details(&before.1), details(&after.1), "{}\n{}", raw, again);
+    }
+}
