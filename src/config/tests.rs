@@ -229,7 +229,7 @@ fn each_check_names_its_key_and_place() {
         (integration("on_limit: drop"), &["5:15 integrations[0].on_limit: not one of the known words: \"drop\""]),
         (integration("ack: delivered"), &["5:10 integrations[0].ack: comes with a later version: \"delivered\""]),
         (integration("respond: upstream"), &["5:14 integrations[0].respond: comes with a later version: \"upstream\""]),
-        (integration("assignment: {}"), &["5:5 \"integrations[0].assignment\" comes with a later version"]),
+        (integration("assignment: {}"), &["5:17 integrations[0].assignment: nobody is named"]),
         (
             integration("alert_sources: [{ id: a/b, secret: s }, { id: c }, { id: d, secret: s, secret_file: f }]"),
             &[

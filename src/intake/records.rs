@@ -83,6 +83,7 @@ impl<'i> Known<'i> {
                 // With `durability: memory` a record may be on its way to the disk for a moment: what was said of the
                 // incident just now must not be forgotten for that.
                 Err(ReadError::Io(error)) if error.kind() == ErrorKind::WouldBlock && tries < UNWRITTEN_TRIES => {
+                    #[allow(clippy::disallowed_methods)] // At most 10 ms, and only with `durability: memory`.
                     std::thread::sleep(UNWRITTEN_WAIT);
                 }
                 // It may have been copied just now: the state has its new place.
