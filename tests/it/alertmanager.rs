@@ -197,7 +197,6 @@ fn a_pagerduty_receiver_fires_repeats_and_resolves_its_group_once() {
 }
 
 #[test]
-#[ignore = "the dialect opsgenie has yet to join"]
 fn an_opsgenie_receiver_fires_repeats_and_resolves_its_group_once() {
     let receiver = |port| {
         format!("    opsgenie_configs: [{{ api_url: 'http://127.0.0.1:{port}/', api_key: {KEY}, priority: P1 }}]\n")

@@ -17,7 +17,7 @@ const BATCHES: [&str; 2] = ["alertmanager", "grafana"];
 const LEGACY: [&str; 2] = ["legacy-ok.json", "legacy-pending.json"];
 /// Scenarios that are walked, by name, with the kind of upstream that speaks their dialect.
 const SCENARIOS: [(&str, &str); 5] = [
-    ("alertmanager-repeat", "squadcast"),
+    ("alertmanager-repeat", "alertmanager"),
     ("concurrent-first-trigger", "squadcast"),
     ("squadcast-key-types", "squadcast"),
     ("squadcast-lifecycle", "squadcast"),
@@ -397,6 +397,9 @@ fn action(forwarded: &Recorded) -> String {
     let body = &forwarded.events()[0];
     match (&body["action"], &body["status"], operation) {
         (Value::String(action), ..) => action.clone(),
+        // Alertmanager's words.
+        (_, Value::String(status), _) if status == "firing" => "trigger".to_owned(),
+        (_, Value::String(status), _) if status == "resolved" => "resolve".to_owned(),
         (_, Value::String(status), _) => status.clone(),
         (.., "hook" | "create") => "trigger".to_owned(),
         _ => operation.to_owned(),
@@ -470,7 +473,12 @@ impl Scenario<'_> {
         let path = text(asked, "path").replace("{key}", &key_of(number));
         let authorization = format!("Authorization: token {}", key_of(number));
         let fields = ["Content-Type: application/json", &authorization];
-        let bytes = request(text(asked, "method"), &path, &fields[..if path.contains("/v2/") { 1 } else { 2 }], body);
+        let bytes = request(
+            text(asked, "method"),
+            &path,
+            &fields[..if text(asked, "path").contains("{key}") { 1 } else { 2 }],
+            body,
+        );
         let mut connections: Vec<_> = (0..parallel).map(|_| self.surgegate.connect()).collect();
         std::thread::scope(|scope| {
             let asked: Vec<_> = connections
