@@ -722,7 +722,12 @@ impl Intake {
                 return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the incident is resolved")));
             }
             let outcome = if event.action == Action::Resolve { Outcome::DuplicateResolve } else { Outcome::Noop };
-            return Err(Unaddressed::Absorbed(outcome, known.incident(&row)));
+            // Its key's state may have been given up to make room: then nobody knows it any longer.
+            let incident = known.incident(&row);
+            if incident.is_none() && !dialect.takes_unknown_targets() {
+                return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
+            }
+            return Err(Unaddressed::Absorbed(outcome, incident));
         }
         event.key = records::key_of(&known, &row);
         Ok(row.key)

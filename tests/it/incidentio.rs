@@ -394,7 +394,8 @@ fn a_severity_is_demanded_but_where_one_is_configured_or_none_is_known_yet() {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         ask(&surgegate, "POST", path, key, &body.to_string())
     };
-    assert_eq!(post(A, "/v1/incidents", json!({})).status, 200);
+    let early = post(A, "/v1/incidents", json!({}));
+    assert_eq!((early.status, &early.json()["incident"]["status"]), (200, &json!("triage")));
     assert_eq!(post(A, "/v1/incidents", json!({ "status": "declined" })).status, 200);
     assert_eq!(post(A, "/v1/incidents", json!({ "status": "fixing" })).status, 422);
     assert_eq!(post(A, "/v2/incidents", json!({})).status, 422);

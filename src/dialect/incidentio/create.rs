@@ -205,7 +205,10 @@ fn view(version: Version, said: &Said<'_>, document: Document<'_>) -> View {
         said.visibility.map(|visibility| if visibility == Visibility::Public { "public" } else { "private" }),
     );
     put(object::SEVERITY, said.severity_id.as_deref());
-    put(if version == Version::V1 { object::STATUS } else { object::STATUS_ID }, said.status);
+    match version {
+        Version::V1 => put(object::STATUS, said.status.or(Some("triage"))),
+        Version::V2 => put(object::STATUS_ID, said.status),
+    }
     put(object::TEAM, said.team.filter(|team| !team.is_empty()));
     put(object::TYPE, said.incident_type);
     let digest = document.root.digest();

@@ -188,7 +188,7 @@ impl Filter {
         let text = |name: &str| view.get(name).and_then(|value| value.as_str()).unwrap_or_default();
         let is_among = |said: &str| self.values.iter().any(|value| value == said) == (self.how == How::OneOf);
         match self.of {
-            Of::StatusWord => is_among(object::word(&object::status(incident, view, settings))),
+            Of::StatusWord => is_among(object::word(incident, view, &object::status(incident, view, settings))),
             Of::StatusId => is_among(object::status(incident, view, settings).id),
             Of::Category => is_among(object::status(incident, view, settings).category),
             Of::Mode => is_among(mode_word(Version::V2, view)),

@@ -69,8 +69,12 @@ fn text<'v>(view: &'v View, name: &str) -> Option<&'v str> {
     view.get(name).and_then(Value::as_str)
 }
 
-/// The word that its category has in v1 (section 3).
-pub(super) fn word(status: &Status<'_>) -> &'static str {
+/// The status in v1's words: as it was created with, until an edit or its end says otherwise; else the word that its
+/// category has there (section 3).
+pub(super) fn word<'v>(incident: &Incident, view: &'v View, status: &Status<'_>) -> &'v str {
+    if let Some(word) = text(view, STATUS).filter(|_| incident.state != State::Resolved) {
+        return word;
+    }
     match status.category {
         "triage" => "triage",
         "declined" | "canceled" => "declined",
@@ -170,7 +174,7 @@ pub(super) fn incident(around: Around<'_>, incident: &Incident, view: &View) -> 
     }
     put("mode", mode_word(version, view).into());
     match version {
-        Version::V1 => put("status", word(&status).into()),
+        Version::V1 => put("status", word(incident, view, &status).into()),
         Version::V2 => {
             put("incident_status", status_json(status.id, &status.name, status.category));
             // The vendor's own clients read no incident without it.

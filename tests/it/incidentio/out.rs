@@ -138,7 +138,7 @@ fn a_state_that_the_vendor_refuses_is_a_dead_letter_and_no_loop() {
     surgegate.post(&path, resolve("disk"));
     wait_until("the dead letter", || surgegate.scrape().count("dead_letters", &[("upstream", "pager")]) == 1);
     assert_eq!(recorder.count(), 2);
-    let letter = &surgegate.admin("/api/v1/dead-letters").json()["dead_letters"][0];
+    let letter = &surgegate.admin("/api/v1/dead-letters").json()[0];
     assert_eq!((&letter["reason"], &letter["status"]), (&json!("refused"), &json!(422)), "{letter}");
 }
 
