@@ -42,3 +42,36 @@ fn name_of(section: &Section, key: &str, name: &str) -> Option<HeaderName> {
     }
     header.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load_text;
+
+    /// What is wrong with an integration that has this section; nothing when it loads.
+    fn wrong(section: &str) -> String {
+        let text = format!(
+            "integrations: [{{ name: a, keys: [{{ key: '{}' }}], upstreams: [out], grafana_hmac: {section} }}]\n\
+             upstreams: [{{ name: out, kind: stdout }}]\n",
+            "0".repeat(40)
+        );
+        load_text("surgegate.yaml", &text, &|_| None).err().map(|errors| errors.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_signature_needs_one_secret_and_names_of_headers() {
+        assert_eq!(wrong("{ secret: s3cret }"), "");
+        assert_eq!(wrong("{ secret: s3cret, header: X-Sig, timestamp_header: X-Time }"), "");
+        for (section, told) in [
+            ("{}", "no secret"),
+            ("{ header: X-Sig }", "no secret"),
+            ("{ secret: s3cret, secret_file: /nowhere }", "more than one secret"),
+            ("{ secret_file: /nowhere }", "cannot be read"),
+            ("{ secret: s3cret, header: 'X Sig' }", "no name of a header"),
+            ("{ secret: s3cret, timestamp_header: 'a:b' }", "no name of a header"),
+        ] {
+            let wrong = wrong(section);
+            assert!(wrong.contains(told), "{section}: {wrong}");
+            assert!(!wrong.contains("s3cret"), "{wrong}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aws_lc_rs::hmac::{HMAC_SHA256, Key, verify};
+use aws_lc_rs::hmac as mac;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
@@ -35,14 +35,14 @@ impl Signature {
     pub fn is_of(&self, headers: &HeaderMap, body: &[u8], now: Micros) -> bool {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let Some(tag) = text(&self.header).and_then(bytes_of_hex) else { return false };
-        let key = Key::new(HMAC_SHA256, &self.secret);
-        let Some(name) = &self.timestamp_header else { return verify(&key, body, &tag).is_ok() };
+        let key = mac::Key::new(mac::HMAC_SHA256, &self.secret);
+        let Some(name) = &self.timestamp_header else { return mac::verify(&key, body, &tag).is_ok() };
         let Some(timestamp) = text(name).filter(|timestamp| is_recent(timestamp, now)) else { return false };
         let mut signed = Vec::with_capacity(timestamp.len() + 1 + body.len());
         signed.extend_from_slice(timestamp.as_bytes());
         signed.push(b':');
         signed.extend_from_slice(body);
-        verify(&key, &signed, &tag).is_ok()
+        mac::verify(&key, &signed, &tag).is_ok()
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn signed(secret: &str, text: &str) -> String {
-        let tag = aws_lc_rs::hmac::sign(&Key::new(HMAC_SHA256, secret.as_bytes()), text.as_bytes());
+        let tag = mac::sign(&mac::Key::new(mac::HMAC_SHA256, secret.as_bytes()), text.as_bytes());
         tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

@@ -185,7 +185,6 @@ fn a_webhook_receiver_fires_repeats_and_resolves_each_alert_once() {
 
 /// One incident a group: the receiver's key is a hash of the group's (section 4 of the contract).
 #[test]
-#[ignore = "the dialect pagerduty_v2 has yet to join"]
 fn a_pagerduty_receiver_fires_repeats_and_resolves_its_group_once() {
     let receiver = |port| {
         format!(

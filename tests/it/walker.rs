@@ -17,7 +17,7 @@ const BATCHES: [&str; 2] = ["alertmanager", "grafana"];
 const LEGACY: [&str; 2] = ["legacy-ok.json", "legacy-pending.json"];
 /// Scenarios that are walked, by name, with the kind of upstream that speaks their dialect.
 const SCENARIOS: [(&str, &str); 5] = [
-    ("alertmanager-repeat", "squadcast"),
+    ("alertmanager-repeat", "alertmanager"),
     ("concurrent-first-trigger", "squadcast"),
     ("squadcast-key-types", "squadcast"),
     ("squadcast-lifecycle", "squadcast"),
@@ -443,6 +443,9 @@ fn action(forwarded: &Recorded) -> String {
     let body = &forwarded.events()[0];
     match (&body["action"], &body["status"], operation) {
         (Value::String(action), ..) => action.clone(),
+        // Alertmanager's words.
+        (_, Value::String(status), _) if status == "firing" => "trigger".to_owned(),
+        (_, Value::String(status), _) if status == "resolved" => "resolve".to_owned(),
         (_, Value::String(status), _) => status.clone(),
         (.., "hook" | "create") => "trigger".to_owned(),
         _ => operation.to_owned(),
@@ -517,8 +520,8 @@ impl Scenario<'_> {
         let authorization = format!("Authorization: token {}", key_of(number));
         let fields = ["Content-Type: application/json", &authorization];
         // Where the path has the key, another one beside it would have to agree.
-        let has_key = path.contains("/v2/") || path.starts_with("/hooks/");
-        let bytes = request(text(asked, "method"), &path, &fields[..if has_key { 1 } else { 2 }], body);
+        let fields = &fields[..if text(asked, "path").contains("{key}") { 1 } else { 2 }];
+        let bytes = request(text(asked, "method"), &path, fields, body);
         let mut connections: Vec<_> = (0..parallel).map(|_| self.surgegate.connect()).collect();
         std::thread::scope(|scope| {
             let asked: Vec<_> = connections
