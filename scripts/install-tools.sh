@@ -30,7 +30,7 @@ done
 
 # Published clients of vendors, for the tests that let them speak to the binary, from PyPI.
 tools=${CARGO_TARGET_DIR:-target}/tools
-clients=(incident-io==2.29.0 opsgenie-sdk==2.1.5)
+clients=(incident-io==2.29.0 opsgenie-sdk==2.1.5 pagerduty==7.2.0)
 if [[ $(cat "$tools/clients/installed" 2>/dev/null) != "${clients[*]}" ]]; then
     python3 -m venv "$tools/clients" || {
         sudo=()

@@ -58,16 +58,24 @@ impl CappedBody {
     }
 }
 
-/// Body bytes that all connections together may hold.
+/// Body bytes that all connections together may hold, or some of them.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
     most: AtomicUsize,
+    /// The one that this is a part of: what is taken here is taken there too.
+    whole: Option<Arc<Self>>,
 }
 
 impl Budget {
     pub fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(bytes) })
+        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(bytes), whole: None })
+    }
+
+    /// A part of another one.
+    pub fn part(whole: &Arc<Self>, bytes: usize) -> Arc<Self> {
+        let whole = Some(Arc::clone(whole));
+        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(bytes), whole })
     }
 
     /// Another limit, from the next body on; what is being read keeps its room.
@@ -75,13 +83,26 @@ impl Budget {
         self.most.store(bytes, Ordering::Relaxed);
     }
 
-    fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+    fn take(&self, bytes: usize) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= most);
-        self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken)
-            .ok()
-            .map(|_| Reserved { budget: Arc::clone(self), bytes })
+        let fits = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken).is_ok();
+        let taken = fits && self.whole.as_ref().is_none_or(|whole| whole.take(bytes));
+        if fits && !taken {
+            self.used.fetch_sub(bytes, Ordering::AcqRel);
+        }
+        taken
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+        if let Some(whole) = &self.whole {
+            whole.give(bytes);
+        }
+    }
+
+    fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        self.take(bytes).then(|| Reserved { budget: Arc::clone(self), bytes })
     }
 }
 
@@ -92,9 +113,21 @@ pub struct Reserved {
     bytes: usize,
 }
 
+impl Reserved {
+    /// Takes what is missing to so many bytes; false when there is no room.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let grown = more == 0 || self.budget.take(more);
+        if grown {
+            self.bytes += more;
+        }
+        grown
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.budget.give(self.bytes);
     }
 }
 
@@ -125,13 +158,24 @@ pub struct Expected<'l> {
     pub encoding: Encoding,
     /// Most decoded bytes.
     pub cap: usize,
+    pub room: Room,
     pub bounds: &'l dyn Bounds,
 }
 
+/// When a body takes its bytes from the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// All at once, before the first: a body that was let in is read to its end.
+    Whole,
+    /// As they come: who announces much and sends little holds little. For senders whom nobody knows yet.
+    AsItComes,
+}
+
 impl Expected<'_> {
-    /// Bytes it takes from the budget.
+    /// Bytes it takes from the budget at first.
     fn bytes(&self) -> usize {
         match (self.encoding, self.declared) {
+            _ if self.room == Room::AsItComes => 0,
             (Encoding::Identity, Some(bytes)) => usize::try_from(bytes).map_or(self.cap, |bytes| bytes.min(self.cap)),
             _ => self.cap,
         }
@@ -146,11 +190,7 @@ pub async fn read<B>(mut body: B, expected: &Expected<'_>) -> Result<CappedBody,
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let reserved = expected
-        .bounds
-        .budget()
-        .reserve(expected.bytes())
-        .ok_or_else(|| Refusal::new(Reason::BodyBudget, "too many request bodies are being read"))?;
+    let mut reserved = expected.bounds.budget().reserve(expected.bytes()).ok_or_else(no_room)?;
     let mut gathered = Gathered::new(expected);
     let mut pace = Pace { started: None, received: 0, timer: None };
     loop {
@@ -159,6 +199,9 @@ where
             Some(Ok(Ok(data))) => {
                 pace.received = pace.received.saturating_add(data.len());
                 gathered.add(data, expected)?;
+                if expected.room == Room::AsItComes && !reserved.grow(gathered.bytes()) {
+                    return Err(no_room());
+                }
             }
             // Trailers say nothing that any dialect reads.
             Some(Ok(Err(_))) => {}
@@ -166,6 +209,10 @@ where
             None => return Ok(CappedBody { bytes: gathered.finish(expected)?, reserved }),
         }
     }
+}
+
+fn no_room() -> Refusal {
+    Refusal::new(Reason::BodyBudget, "too many request bodies are being read")
 }
 
 /// Takes what is left of a body that nobody wants, without waiting for more; true when it ended.
@@ -263,6 +310,14 @@ impl Gathered {
         }
     }
 
+    /// Bytes it holds.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Plain { first, rest } => first.len().max(rest.capacity()),
+            Self::Gzip(decoder) => decoder.get_ref().bytes.capacity(),
+        }
+    }
+
     fn finish(self, expected: &Expected<'_>) -> Result<Bytes, Refusal> {
         match self {
             Self::Plain { first, rest } => Ok(if rest.is_empty() { first } else { rest.freeze() }),
@@ -345,7 +400,7 @@ mod tests {
     }
 
     fn expected(encoding: Encoding, bounds: &Held) -> Expected<'_> {
-        Expected { declared: None, encoding, cap: CAP, bounds }
+        Expected { declared: None, encoding, cap: CAP, room: Room::Whole, bounds }
     }
 
     async fn read_frames(frames: Vec<Vec<u8>>, encoding: Encoding) -> Result<Vec<u8>, Reason> {
@@ -395,6 +450,28 @@ mod tests {
         assert_eq!(refused.unwrap_err().reason, Reason::BodyBudget);
         drop(held);
         assert!(read(body(), &expected(Encoding::Identity, &bounds)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_strangers_body_takes_room_as_it_comes_and_within_its_part_alone() {
+        let whole = Budget::new(150);
+        let bounds = Held(limits(), Budget::part(&whole, 60));
+        let used = || (bounds.1.used.load(Ordering::Relaxed), whole.used.load(Ordering::Relaxed));
+        let expected = Expected { declared: Some(90), room: Room::AsItComes, ..expected(Encoding::Identity, &bounds) };
+        let frame = |bytes| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; bytes])));
+        let body = |frames: Vec<usize>| StreamBody::new(futures_util::stream::iter(frames.into_iter().map(frame)));
+        let read = |frames| read(body(frames), &expected);
+        let held = read(vec![40]).await.unwrap();
+        assert_eq!(used(), (40, 40), "what it announced costs nothing");
+        assert_eq!(read(vec![30]).await.unwrap_err().reason, Reason::BodyBudget);
+        assert_eq!(used(), (40, 40));
+        drop(held);
+        assert_eq!(used(), (0, 0));
+        let other = whole.reserve(120).unwrap();
+        assert_eq!(read(vec![40]).await.unwrap_err().reason, Reason::BodyBudget, "the whole is full");
+        assert_eq!(used(), (0, 120));
+        drop(other);
+        assert!(read(vec![10, 10]).await.is_ok());
     }
 
     /// A body that gives one byte each `interval`.

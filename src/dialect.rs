@@ -17,6 +17,7 @@ mod alertmanager;
 mod incidentio;
 pub mod json;
 mod opsgenie;
+mod pagerduty;
 mod records;
 mod route;
 mod squadcast;
@@ -24,7 +25,7 @@ mod taskcall;
 mod text;
 
 pub use records::{Record, Records, VIEW_BYTES_MAX, View};
-pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, route};
+pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, keys_in_bodies, route};
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
 pub static DIALECTS: &[&dyn Dialect] = &[
@@ -36,6 +37,9 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &alertmanager::ALERTMANAGER,
     &alertmanager::GRAFANA,
     &opsgenie::Opsgenie,
+    &pagerduty::V2,
+    &pagerduty::V1,
+    &pagerduty::CHANGE,
 ];
 
 /// What a decoder is told beside the body.

@@ -30,7 +30,7 @@ use told::{Facts, Told};
 use wait::{Contended, On, Underway};
 use watched::Watched;
 
-use crate::body::{self, Budget, CappedBody, Expected};
+use crate::body::{self, Budget, CappedBody, Expected, Reserved, Room};
 use crate::claim::{Accepted, Pacing};
 use crate::dedup::{self, Claimed, Dedup};
 use crate::dialect::{self, Asked, Dialect, Ending, Judged, RequestIdForm, Route, Rules, Takes, json};
@@ -57,6 +57,8 @@ pub struct Intake {
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
+    /// The part of it for bodies of which nobody knows yet who sends them.
+    strangers: Arc<Budget>,
     /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
     unknown_line_is_full: UnknownLineIsFull,
     meters: Vec<DialectMeter>,
@@ -183,6 +185,21 @@ impl Known {
         SmallVec::from_slice(&[self.dialect.name()])
     }
 
+    /// What a parsed body says.
+    fn hear(&self, document: json::Document<'_>) -> Result<Option<Judged>, Refusal> {
+        if !document.root.is_object() {
+            return Err(not_an_object());
+        }
+        let mut heard = None;
+        let mut each = |said: dialect::Decoded<'_>| heard = Some(self.with_default(said.judged));
+        self.dialect.decode(&self.asked(None), document, &mut each).map_err(invalid)?;
+        Ok(heard)
+    }
+
+    fn with_default(&self, judged: Judged) -> Judged {
+        judged.or_severity(self.integration.config.default_severity)
+    }
+
     fn args(&self) -> &[Box<str>] {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
     }
@@ -219,12 +236,14 @@ impl Intake {
         // Paths of no dialect are counted under a name of their own.
         let meters = meters.chain([metrics.dialect("none")]).collect();
         let budget = Budget::new(terms.limits.body_bytes_in_flight);
+        let strangers = Budget::part(&budget, keyed::part_of(terms.limits.body_bytes_in_flight));
         Self {
             terms: ArcSwap::from_pointee(terms),
             dedup,
             store,
             metrics,
             budget,
+            strangers,
             unknown_line_is_full,
             meters,
             headers: answer::Headers::new(),
@@ -241,6 +260,7 @@ impl Intake {
     /// Takes the terms of a reloaded configuration: requests whose key is not yet known are held to them.
     pub fn change(&self, terms: Terms) {
         self.budget.resize(terms.limits.body_bytes_in_flight);
+        self.strangers.resize(keyed::part_of(terms.limits.body_bytes_in_flight));
         self.terms.store(Arc::new(terms));
     }
 
@@ -442,13 +462,25 @@ impl Intake {
         }
         let (ticket, heard) = ticket.check(self.hear(known, body.bytes()))?;
         let (raw, reserved) = body.into_parts();
+        self.act(came, known, heard, (Said { raw, tolerated, envelope: None }, reserved), ticket, trail)
+    }
+
+    /// Steps 10 to 12 for what was heard of a body.
+    fn act(
+        &self,
+        came: &Came,
+        known: &Known,
+        heard: Option<Judged>,
+        (body, reserved): (Said, Reserved),
+        ticket: Ticket,
+        trail: &mut Trail,
+    ) -> Result<Option<Underway>, Refusal> {
         let Some(heard) = heard else {
             // It says nothing that this proxy acts on (contracts 8, row 39).
             ticket.absorb(Outcome::Ignored);
             trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: None }, false);
             return Ok(None);
         };
-        let body = Said { raw, tolerated, envelope: None };
         let on = self.accept(came, known, body, heard, ticket, trail)?;
         Ok(on.map(|on| Underway { on, _reserved: reserved }))
     }
@@ -467,11 +499,9 @@ impl Intake {
 
     /// Steps 8 and 9: parse and validate. `None`: a body that says nothing.
     fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
-        let config = &known.integration.config;
         let asked = known.asked(None);
-        let with_default = |judged: Judged| judged.or_severity(config.default_severity);
         if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
-            return Ok(Some(with_default(judged)));
+            return Ok(Some(known.with_default(judged)));
         }
         let is_empty = body.iter().all(u8::is_ascii_whitespace);
         let text: &[u8] = match known.route.takes {
@@ -479,20 +509,7 @@ impl Intake {
             Takes::Perhaps if is_empty => b"{}",
             _ => body,
         };
-        let mut heard = None;
-        let decoded = json::with_document(text, |document| {
-            if !document.root.is_object() {
-                return Err(None);
-            }
-            let each = &mut |said: dialect::Decoded<'_>| heard = Some(with_default(said.judged));
-            known.dialect.decode(&asked, document, each).map_err(Some)
-        });
-        match decoded {
-            Ok(Ok(())) => Ok(heard),
-            Ok(Err(Some(faults))) => Err(invalid(faults)),
-            Ok(Err(None)) => Err(not_an_object()),
-            Err(error) => Err(not_json(error)),
-        }
+        json::with_document(text, |document| known.hear(document)).map_err(not_json)?
     }
 
     /// Steps 10 to 12: claim, event limit, log. What ended is in `trail`; else what it waits for comes back.
@@ -534,6 +551,12 @@ impl Intake {
         if event.action == Action::Admin && nobody_can() {
             ticket.reject(Reason::NotSupported);
             return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
+        }
+        if event.action == Action::Change && targets.is_empty() {
+            // No incident, and nobody to tell (contracts/pagerduty.md 6).
+            ticket.absorb(Outcome::Ignored);
+            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: event.key }, false);
+            return Ok(None);
         }
         match self.dedup.claim(&event, targets, rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
@@ -633,7 +656,8 @@ impl body::Bounds for Intake {
 impl<'i> Announced<'i> {
     /// `cap`: most decoded bytes.
     fn new(declared: Option<u64>, content: headers::Content, cap: usize, bounds: &'i Intake) -> Self {
-        Self { content, expected: Expected { declared, encoding: content.encoding, cap, bounds } }
+        let encoding = content.encoding;
+        Self { content, expected: Expected { declared, encoding, cap, room: Room::Whole, bounds } }
     }
 }
 

@@ -109,20 +109,11 @@ const DIALECTS: &[&str] = &[
     "alertmanager",
     "grafana",
     "opsgenie",
-];
-const DIALECTS_LATER: &[&str] = &[
     "pagerduty_v2",
     "pagerduty_v1",
     "pagerduty_change",
-    "datadog",
-    "sns",
-    "cloudevents",
-    "zabbix",
-    "nagios",
-    "icinga",
-    "checkmk",
-    "generic",
 ];
+const DIALECTS_LATER: &[&str] = &["datadog", "sns", "cloudevents", "zabbix", "nagios", "icinga", "checkmk", "generic"];
 /// Categories of incident.io's statuses (contracts/incident-io.md 3).
 const CATEGORIES: &[&str] = &["triage", "declined", "merged", "canceled", "live", "learning", "paused", "closed"];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.

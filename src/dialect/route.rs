@@ -170,6 +170,14 @@ pub enum Miss {
     },
 }
 
+/// Names of the members in which any dialect's bodies carry a key.
+pub fn keys_in_bodies() -> impl Iterator<Item = &'static str> {
+    DIALECTS.iter().flat_map(|dialect| dialect.routes()).filter_map(|route| match route.credentials {
+        Credentials::Body(member) => Some(member),
+        _ => None,
+    })
+}
+
 /// Finds the route of a request. The query is not part of `path`.
 ///
 /// # Errors

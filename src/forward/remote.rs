@@ -106,8 +106,9 @@ impl Desk {
         true
     }
 
-    /// What the answer to a create taught; other answers may name something else. Where it says nothing of one that the
-    /// upstream may have suppressed, the id that is known for the key holds.
+    /// What the answer to a create taught, or to an operation that made an incident nobody had named there; other answers may
+    /// name something else. Where it says nothing of one that the upstream may have suppressed, the id that is known for the
+    /// key holds.
     pub(super) fn learned(
         &self,
         place: usize,
@@ -115,8 +116,13 @@ impl Desk {
         remote: Option<Remote>,
         landed: &Landed,
     ) -> Option<Learned> {
-        let (lane, iid) = (cargo.lane, cargo.iid.filter(|_| cargo.action == Action::Trigger)?);
+        let (lane, iid) = (cargo.lane, cargo.iid?);
         let name = &*self.upstreams.get(place)?.meter.name;
+        let is_named = || self.log.remote(name, lane, iid).is_some();
+        let makes = cargo.action == Action::Trigger || (cargo.action == Action::Admin && !is_named());
+        if !makes {
+            return None;
+        }
         let remote = remote.or_else(|| {
             let known = if landed.sink.suppresses() { self.known(name, lane, iid) } else { None };
             known.map(|known| Remote::clone(&known))

@@ -24,6 +24,7 @@ pub struct Keys {
     by_head: std::collections::HashMap<u64, Vec<(Words, Arc<Integration>)>, foldhash::fast::RandomState>,
     /// Alert sources by their ids (contracts/incident-io.md 6).
     sources: std::collections::HashMap<Arc<str>, Source>,
+    body_bytes_max: usize,
 }
 
 /// An alert source: its id is no secret.
@@ -53,6 +54,7 @@ impl Keys {
     pub fn new(integrations: impl IntoIterator<Item = Arc<Integration>>) -> Self {
         let mut keys = Self::default();
         for integration in integrations {
+            keys.body_bytes_max = keys.body_bytes_max.max(integration.config.body_bytes.unwrap_or(0));
             for hash in &integration.config.key_hashes {
                 let words = words(hash);
                 keys.by_head.entry(words[0]).or_default().push((words, Arc::clone(&integration)));
@@ -74,10 +76,9 @@ impl Keys {
         by_name.into_values().collect()
     }
 
-    /// Most bytes that any integration's event may have, where one says so.
+    /// Most bytes that any integration's event may have, of those that say so; else 0.
     pub fn body_bytes_max(&self) -> usize {
-        let all = self.by_head.values().flatten().filter_map(|(_, integration)| integration.config.body_bytes);
-        all.max().unwrap_or(0)
+        self.body_bytes_max
     }
 
     /// The alert source of that id.

@@ -178,15 +178,19 @@ fn details(ask: &Ask<'_>) -> String {
     let own = ask.stored.event.dialect.starts_with("pagerduty");
     let mut all = Container::of(ask, HOMES);
     if own {
-        let kept = ask.said.extra.iter().filter(|(name, _)| matches!(&**name, "custom_details" | "details"));
-        let kept: Vec<&str> = kept.map(|(_, value)| value.get()).collect();
+        let (kept, rest): (Vec<_>, Vec<_>) =
+            ask.said.extra.iter().partition(|(name, _)| matches!(&**name, "custom_details" | "details"));
         all.0.retain(|(name, _)| name != "extra");
-        match kept.first().map(|json| (json, Body::read(json.as_bytes()))) {
+        match kept.first().map(|(_, json)| (json.get(), Body::read(json.get().as_bytes()))) {
             Some((_, Some(members))) => all.0.extend(members.into_members()),
             // A text or a list there is kept as it is, where nothing else is said.
-            Some((json, None)) if all.is_empty() => return (*json).to_owned(),
-            Some((json, None)) => all.0.push(("custom_details".into(), (*json).to_owned())),
+            Some((json, None)) if all.is_empty() && rest.is_empty() => return json.to_owned(),
+            Some((json, None)) => all.0.push(("custom_details".into(), json.to_owned())),
             None => {}
+        }
+        if !rest.is_empty() {
+            let rest = rest.iter().map(|(name, value)| (&**name, value.get().to_owned()));
+            all.0.push(("extra".into(), object(rest)));
         }
     }
     if all.is_empty() { String::new() } else { all.json() }

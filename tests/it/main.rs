@@ -34,6 +34,7 @@ mod log;
 mod opsgenie;
 mod order;
 mod outage;
+mod pagerduty;
 mod power;
 mod proxies;
 mod refusals;

@@ -39,9 +39,6 @@ pub(super) fn read(section: &Section, sources: &mut Taken<String>) -> Settings {
 /// Who is called by TaskCall incidents that name nobody.
 fn assignment(section: &Section) -> Option<Assignment> {
     const NAMES: [&str; 3] = ["service_ref", "policy_refs", "user_refs"];
-    if !section.has("assignment") {
-        return None;
-    }
     let entry = section.section("assignment");
     let (policy_refs, user_refs) = (entry.texts("policy_refs"), entry.texts("user_refs"));
     for (name, list) in [("policy_refs", &policy_refs), ("user_refs", &user_refs)] {
@@ -51,7 +48,8 @@ fn assignment(section: &Section) -> Option<Assignment> {
         }
     }
     let assignment = Assignment { service_ref: entry.text("service_ref"), policy_refs, user_refs, responders: None };
-    if !NAMES.into_iter().any(|name| entry.has(name)) && !entry.is_broken() {
+    let is_written = section.has("assignment") && !entry.is_broken();
+    if is_written && !NAMES.into_iter().any(|name| entry.has(name)) {
         let wrong = Wrong::value("nobody is named").code("missing");
         entry.error_here(wrong.hint("write service_ref, policy_refs or user_refs, or remove it"));
     }

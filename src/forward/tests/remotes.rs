@@ -265,9 +265,9 @@ async fn what_an_operation_is_answered_with_does_not_rename_the_incident() {
     world.push(&trigger("a"));
     world.until_endings(1).await;
     world.upstream("up").answers(|_| told(r#"{"instance_id":99}"#));
-    world.push_all(&[operation("unmerge", "a"), says(Action::Resolve, "a")]);
+    world.push_all(&[operation("escalate", "a"), says(Action::Resolve, "a")]);
     world.until_endings(3).await;
-    assert_eq!(seen(&world)[1..], ["/unmerge 1", "/resolve 1"]);
+    assert_eq!(seen(&world)[1..], ["/escalate 1", "/resolve 1"]);
     let (lane, iid): (LaneKey, Uid) = (World::lane("a"), World::iid(1));
     let known = world.log.remotes.lock().unwrap().iter().map(|known| (known.1, known.2)).collect::<Vec<_>>();
     assert_eq!(known, [(lane, iid)]);

@@ -104,7 +104,7 @@ fn element(
     let default = known.integration.config.default_severity;
     let decoded = json::with_document_in(levels, &raw, |document| {
         known.dialect.decode(&known.asked(envelope), document, &mut |said| {
-            heard = Some(Judged { severity: said.judged.severity.or(default), ..said.judged });
+            heard = Some(said.judged.or_severity(default));
         })
     });
     // Its syntax was right: what is wrong now is wrong with the body (contracts 2.4).
