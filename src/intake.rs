@@ -191,7 +191,6 @@ impl Known {
 }
 
 /// What a head announces of its body, within the limits.
-
 struct Announced<'i> {
     content: headers::Content,
     expected: Expected<'i>,

@@ -242,7 +242,6 @@ fn a_change_goes_to_those_who_can_be_told_and_is_dropped_with_success_where_nobo
 fn the_vendors_own_form_goes_on_byte_for_byte_but_for_the_key() {
     let recorder = Recorder::start();
     let surgegate = Surgegate::start(&[&configuration("pagerduty", &recorder, "")
-        .replace("[target] }", "[target] }")
         .replace(&format!("  - {{ name: other, keys: [{{ key: '{OTHER}' }}], upstreams: [target] }}\n"), "")]);
     let own = |key: &str| {
         format!(
