@@ -205,6 +205,7 @@ fn strangers_hold_what_they_sent_and_never_the_room_of_those_who_are_known() {
     };
     // Much is announced, and little sent: it costs nobody anything.
     let idle: Vec<_> = (0..200).map(|_| open(10)).collect();
+    wait_until("all of them in work", || surgegate.scrape().count("http_requests_in_flight", &[]) >= 200);
     for number in 0..20 {
         assert_eq!((surgegate.post(V2, trigger(KEY, &number.to_string())).status, squadcast(number)), (202, 202));
     }
