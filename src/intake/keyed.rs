@@ -32,7 +32,9 @@ impl Bounds for Strangers<'_> {
     }
 
     fn budget(&self) -> &Arc<Budget> {
-        &self.0.strangers
+        let Self(intake) = self;
+        let Intake { strangers, .. } = intake;
+        strangers
     }
 }
 

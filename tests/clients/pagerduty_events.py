@@ -25,7 +25,8 @@ made = events.trigger("no key", "db-8")
 assert len(made) == 36, made
 assert events.resolve(made) == made
 
-events.submit("deployed 1.4.2", source="ci", links=[{"href": "https://ci.example.com/2"}])
+# Without a time this release of the client fails by itself.
+events.submit("deployed 1.4.2", source="ci", timestamp="2026-03-01T10:00:00Z", links=[{"href": "https://ci.example.com/2"}])
 
 try:
     client("0" * 32).trigger("x", "y")

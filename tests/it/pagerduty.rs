@@ -187,6 +187,43 @@ fn only_wrong_keys_are_charged_to_the_bucket_of_strangers_and_a_good_key_is_neve
 }
 
 #[test]
+fn strangers_hold_what_they_sent_and_never_the_room_of_those_who_are_known() {
+    let recorder = Recorder::start();
+    let little = "limits: { body_bytes_in_flight: 1MiB, batch_body_bytes: 64KiB, body_timeout: 60s, body_bytes_per_second: 1 }\n";
+    let surgegate = Surgegate::start(&[&configuration("webhook", &recorder, ""), little]);
+    let head =
+        format!("POST {V2} HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 30000\r\n\r\n");
+    let open = |bytes: usize| {
+        let mut connection = surgegate.connect();
+        connection.send(&head).unwrap();
+        connection.send(vec![b' '; bytes]).unwrap();
+        connection
+    };
+    let squadcast = |number: usize| {
+        let body = format!(r#"{{"message":"m","description":"d","event_id":"s-{number}"}}"#);
+        surgegate.post(&format!("/v2/incidents/api/{KEY}"), body).status
+    };
+    // Much is announced, and little sent: it costs nobody anything.
+    let idle: Vec<_> = (0..200).map(|_| open(10)).collect();
+    wait_until("all of them in work", || surgegate.scrape().count("http_requests_in_flight", &[]) >= 200);
+    for number in 0..20 {
+        assert_eq!((surgegate.post(V2, trigger(KEY, &number.to_string())).status, squadcast(number)), (202, 202));
+    }
+    drop(idle);
+    // As much is sent as would fill the whole: their own part is all that they can have.
+    let full: Vec<_> = (0..40).map(|_| open(29_000)).collect();
+    let refused = || surgegate.scrape().count("http_requests_total", &[("dialect", "pagerduty_v2"), ("code", "503")]);
+    // Eighteen have room in half of it.
+    wait_until("no room for strangers", || refused() >= 22);
+    for number in 20..40 {
+        assert_eq!(squadcast(number), 202);
+    }
+    drop(full);
+    wait_until("room again", || surgegate.post(V2, trigger(KEY, "late")).status == 202);
+    surgegate.wait_until_delivered();
+}
+
+#[test]
 fn overload_is_429_to_v2_and_403_to_v1_and_says_when_to_come_back() {
     let recorder = Recorder::start();
     let limit = ", rate_limit: { events_per_second: 1, burst: 1 }";
@@ -242,7 +279,6 @@ fn a_change_goes_to_those_who_can_be_told_and_is_dropped_with_success_where_nobo
 fn the_vendors_own_form_goes_on_byte_for_byte_but_for_the_key() {
     let recorder = Recorder::start();
     let surgegate = Surgegate::start(&[&configuration("pagerduty", &recorder, "")
-        .replace("[target] }", "[target] }")
         .replace(&format!("  - {{ name: other, keys: [{{ key: '{OTHER}' }}], upstreams: [target] }}\n"), "")]);
     let own = |key: &str| {
         format!(
