@@ -298,8 +298,8 @@ pub trait Dialect: Sync {
         false
     }
 
-    /// What a statement makes of the view before it. The default: members are replaced, `null` takes one away.
-    fn fold(&self, before: View, said: View) -> View {
+    /// What a statement, said at that time, makes of the view before it. The default: members are replaced, `null` takes one away.
+    fn fold(&self, before: View, said: View, _at: Micros) -> View {
         let mut after = before;
         for (name, value) in said {
             if value.is_null() {
@@ -309,11 +309,6 @@ pub trait Dialect: Sync {
             }
         }
         after
-    }
-
-    /// The same, told when it was said. The default does not care.
-    fn fold_at(&self, before: View, said: View, _at: Micros) -> View {
-        self.fold(before, said)
     }
 
     /// An `admin` statement that none of an integration's upstreams does is refused; else it is absorbed.
@@ -413,16 +408,6 @@ pub trait Dialect: Sync {
     /// The scheme that a 401 asks for.
     fn challenge(&self) -> &'static str {
         "Bearer"
-    }
-
-    /// What else stands in the head of a refusal; `limit` and `retry_after_s` of a 429.
-    fn error_headers(
-        &self,
-        _refusal: &Refusal,
-        _limit: Option<Rate>,
-        _retry_after_s: Option<u32>,
-        _headers: &mut HeaderMap,
-    ) {
     }
 }
 

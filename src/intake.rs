@@ -1,12 +1,15 @@
 //! One request, top to bottom, in the order of contracts 2.1. Every line that can refuse ends in `?`, and what
 //! it refuses leaves no trace: the sender's retry is new. What is accepted is durable before the answer.
 
+mod accept;
 mod answer;
 mod ask;
 mod batch;
+mod event;
 mod headers;
 mod keyed;
 mod know;
+mod known;
 mod records;
 mod told;
 mod wait;
@@ -25,20 +28,21 @@ use tokio::time::Instant;
 use answer::RequestId;
 pub use answer::{Answer, panicked};
 use batch::Gathered;
+use event::Said;
 use know::{Beside, Found};
 use told::{Facts, Told};
-use wait::{Contended, On, Underway};
+use wait::{On, Underway};
 use watched::Watched;
 
 use crate::body::{self, Budget, CappedBody, Expected, Reserved, Room};
-use crate::claim::{Accepted, Pacing};
-use crate::dedup::{self, Claimed, Dedup};
-use crate::dialect::{self, Asked, Dialect, Ending, Judged, RequestIdForm, Route, Rules, Takes, json};
-use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Target, Tolerated, Uid};
+use crate::claim::Accepted;
+use crate::dedup::Dedup;
+use crate::dialect::{self, Dialect, Ending, Judged, RequestIdForm, Route, Takes};
+use crate::event::{Incident, Key};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
-use crate::store::{Append, Store};
+use crate::store::Store;
 use crate::tap::Tap;
 
 /// What requests are held to; changed as a whole when the configuration is reloaded.
@@ -152,69 +156,6 @@ enum Taken {
     Events(Known),
     /// A question was answered.
     Answer(Box<ask::Read>),
-}
-
-impl Known {
-    fn asked<'a>(&'a self, envelope: Option<json::Document<'a>>) -> Asked<'a> {
-        let config = &self.integration.config;
-        let rules = Rules {
-            require_description: config.require_description,
-            judge_only: true,
-            settings: Some(&config.settings),
-        };
-        let endpoint = self.route.endpoint;
-        match &self.beside {
-            None => Asked { endpoint, args: &[], query: "", headers: None, envelope, rules },
-            Some(beside) => Asked {
-                endpoint,
-                args: &beside.args,
-                query: &beside.query,
-                headers: beside.headers.as_ref(),
-                envelope,
-                rules,
-            },
-        }
-    }
-
-    /// The dialects of which the integration must be allowed one.
-    fn allowed_as(&self) -> SmallVec<[&'static str; 2]> {
-        let readers = self.dialect.readers();
-        if self.route.reads && !readers.is_empty() {
-            return readers.iter().copied().collect();
-        }
-        SmallVec::from_slice(&[self.dialect.name()])
-    }
-
-    /// What a parsed body says.
-    fn hear(&self, document: json::Document<'_>) -> Result<Option<Judged>, Refusal> {
-        if !document.root.is_object() {
-            return Err(not_an_object());
-        }
-        let mut heard = None;
-        let mut each = |said: dialect::Decoded<'_>| heard = Some(self.with_default(said.judged));
-        self.dialect.decode(&self.asked(None), document, &mut each).map_err(invalid)?;
-        Ok(heard)
-    }
-
-    fn with_default(&self, judged: Judged) -> Judged {
-        judged.or_severity(self.integration.config.default_severity)
-    }
-
-    fn args(&self) -> &[Box<str>] {
-        self.beside.as_ref().map_or(&[], |beside| &beside.args)
-    }
-
-    /// The end of step 3 where a sender signs its bodies; only of batches.
-    fn verify(&self, body: &[u8]) -> Result<(), Refusal> {
-        if !self.takes_batch() {
-            return Ok(());
-        }
-        self.dialect.verify(&self.asked(None), body, Micros::now())
-    }
-
-    fn takes_batch(&self) -> bool {
-        self.route.takes == Takes::Batch
-    }
 }
 
 /// What a head announces of its body, within the limits.
@@ -496,151 +437,6 @@ impl Intake {
         trail.close |= waits || !body::discard_ready(request.body_mut(), at_most).await;
         refusal
     }
-
-    /// Steps 8 and 9: parse and validate. `None`: a body that says nothing.
-    fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
-        let asked = known.asked(None);
-        if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
-            return Ok(Some(known.with_default(judged)));
-        }
-        let is_empty = body.iter().all(u8::is_ascii_whitespace);
-        let text: &[u8] = match known.route.takes {
-            Takes::Nothing => b"{}",
-            Takes::Perhaps if is_empty => b"{}",
-            _ => body,
-        };
-        json::with_document(text, |document| known.hear(document)).map_err(not_json)?
-    }
-
-    /// Steps 10 to 12: claim, event limit, log. What ended is in `trail`; else what it waits for comes back.
-    fn accept(
-        &self,
-        came: &Came,
-        known: &Known,
-        body: Said,
-        heard: Judged,
-        ticket: Ticket,
-        trail: &mut Trail,
-    ) -> Result<Option<On>, Refusal> {
-        let Known { integration, .. } = known;
-        let (event, rules) = match self.event(known, body, heard) {
-            Ok(made) => made,
-            Err(Unaddressed::Unknown) => {
-                ticket.absorb(Outcome::Unknown);
-                trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, key: None }, false);
-                return Ok(None);
-            }
-            Err(Unaddressed::Absorbed(outcome, incident)) => {
-                ticket.absorb(outcome);
-                trail.end(Ended { outcome: Some(outcome), incident, key: None }, false);
-                return Ok(None);
-            }
-            Err(Unaddressed::Refused(refusal)) => {
-                ticket.reject(refusal.reason);
-                return Err(refusal);
-            }
-        };
-        if let Some(watched) = &mut trail.watched {
-            watched.begins(&event, Some(event.action));
-        }
-        let targets = integration.targets(&event);
-        let nobody_can = || {
-            (known.dialect.refuses_what_nobody_does() && !integration.is_done(&event))
-                || (known.dialect.refuses_what_nobody_is_told() && targets.is_empty())
-        };
-        if event.action == Action::Admin && nobody_can() {
-            ticket.reject(Reason::NotSupported);
-            return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
-        }
-        if event.action == Action::Change && targets.is_empty() {
-            // No incident, and nobody to tell (contracts/pagerduty.md 6).
-            ticket.absorb(Outcome::Ignored);
-            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: event.key }, false);
-            return Ok(None);
-        }
-        match self.dedup.claim(&event, targets, rules) {
-            Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
-            claimed => self.admit(came, known, claimed, event, rules, ticket, trail),
-        }
-    }
-
-    /// Step 11, and the hand-over to the log.
-    #[allow(clippy::too_many_arguments)] // Each is another stage's.
-    fn admit(
-        &self,
-        came: &Came,
-        known: &Known,
-        claimed: Claimed,
-        mut event: Event,
-        rules: dedup::Rules,
-        ticket: Ticket,
-        trail: &mut Trail,
-    ) -> Result<Option<On>, Refusal> {
-        let Known { dialect, integration, .. } = known;
-        let (claim, pacing) = match claimed {
-            Claimed::Owned(claim, pacing) if self.is_beyond_the_unknown_line(pacing, integration) => {
-                // The claim is released: a resolve of a key nobody knows changes nothing here.
-                self.metrics.unknown_absorbed.inc();
-                ticket.absorb(claim.outcome);
-                trail.end(Ended { outcome: Some(claim.outcome), incident: None, key: event.key }, false);
-                return Ok(None);
-            }
-            Claimed::Owned(claim, pacing) => (claim, pacing),
-            Claimed::Absorbed { outcome, incident } => {
-                ticket.absorb(outcome);
-                if rules.has_ids {
-                    trail.view = self.view_now(&event, rules);
-                }
-                if outcome == Outcome::Replayed
-                    && let (Some(known), Some(said)) = (&trail.view, &event.view)
-                    && dialect.says_otherwise(known, said)
-                {
-                    self.metrics.idempotency_body_mismatch.inc();
-                }
-                trail.end(Ended { outcome: Some(outcome), incident, key: event.key }, false);
-                return Ok(None);
-            }
-            Claimed::Refused => {
-                ticket.reject(Reason::UnknownResolve);
-                let refusal = Refusal::new(Reason::UnknownResolve, "no open incident has this key");
-                return Err(refusal.with_errors(vec!["event_id: names no open incident".into()]));
-            }
-            Claimed::NotOpen => {
-                ticket.reject(Reason::NotOpen);
-                return Err(Refusal::new(Reason::NotOpen, "the incident is resolved"));
-            }
-            Claimed::Contended(_) => {
-                ticket.reject(Reason::KeyContended);
-                return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
-            }
-        };
-        if rules.has_ids {
-            let before = if claim.continues { self.view_now(&event, rules) } else { None };
-            event.view = records::fold(*dialect, before.as_deref(), &event);
-            trail.view = event.view.clone().map(Box::new);
-        }
-        let key = event.key.clone();
-        let worker = came.worker;
-        let now = Instant::now();
-        match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
-            // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
-            Ok(admitted) => match self.store.append(worker, admitted) {
-                Append::Ended(stored) => {
-                    trail.end(Ended::stored(stored, key)?, true);
-                    Ok(None)
-                }
-                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
-            },
-            Err((refusal, ticket)) => {
-                ticket.reject(refusal.reason);
-                Err(refusal)
-            }
-        }
-    }
-
-    fn is_beyond_the_unknown_line(&self, pacing: Pacing, integration: &Integration) -> bool {
-        pacing.has(Pacing::UNKNOWN) && (self.unknown_line_is_full)(&integration.config.name)
-    }
 }
 
 impl body::Bounds for Intake {
@@ -659,136 +455,6 @@ impl<'i> Announced<'i> {
         let encoding = content.encoding;
         Self { content, expected: Expected { declared, encoding, cap, room: Room::Whole, bounds } }
     }
-}
-
-/// A body as the log keeps it.
-struct Said {
-    raw: Bytes,
-    tolerated: Tolerated,
-    envelope: Option<Bytes>,
-}
-
-/// Why an event that addresses an incident by id goes no further.
-enum Unaddressed {
-    /// The id names nothing, and its dialect's senders are told so later.
-    Unknown,
-    /// Of an incident that another one of its key followed: it is resolved, and stays so.
-    Absorbed(Outcome, Option<Incident>),
-    Refused(Refusal),
-}
-
-impl Intake {
-    /// The event of a statement, and the rules it is decided by.
-    fn event(&self, known: &Known, body: Said, heard: Judged) -> Result<(Event, dedup::Rules), Unaddressed> {
-        let Known { dialect, route, integration, .. } = known;
-        let Judged { action, key, target, severity, notes, needs_open, closes, opens, other, fills, view } = heard;
-        let mut rules = dedup::Rules {
-            notes,
-            needs_open,
-            closes,
-            has_ids: dialect.has_ids(),
-            ..dedup::Rules::keyed(dialect.key_life(), integration.config.policy)
-        };
-        let received_at = Micros::now();
-        let mut event = Event {
-            uid: Uid::new(received_at),
-            received_at,
-            integration: Arc::clone(&integration.config.name),
-            dialect: dialect.name().into(),
-            endpoint: route.endpoint.into(),
-            family: dialect.family(known.args()),
-            action,
-            key,
-            target,
-            severity,
-            tolerated: body.tolerated,
-            raw: body.raw,
-            envelope: body.envelope.or(fills),
-            view: view.and_then(|view| serde_json::to_vec(&*view).ok()).map(Bytes::from),
-        };
-        if event.target.is_some() {
-            rules.addressed = Some(self.address(*dialect, &mut event, needs_open)?);
-        }
-        let other = other.map(|other| self.other(&event, &other, needs_open && !opens));
-        if opens {
-            // Of its own, without a key: it begins as what it was a part of.
-            event.key = None;
-            rules.opens_from = other.and_then(Result::ok).or(rules.addressed);
-        } else {
-            other.transpose()?;
-        }
-        Ok((event, rules))
-    }
-
-    /// The state of another incident that an event speaks of.
-    fn other(&self, event: &Event, other: &Target, needs_open: bool) -> Result<StateKey, Unaddressed> {
-        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
-        let Some(row) = known.find(other) else {
-            return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
-        };
-        if needs_open && (known.was_followed(&row) || known.is_resolved(&row)) {
-            return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the other incident is resolved")));
-        }
-        Ok(row.key)
-    }
-
-    /// The state of the incident that an event addresses by id; the event takes that incident's key.
-    fn address(&self, dialect: &dyn Dialect, event: &mut Event, needs_open: bool) -> Result<StateKey, Unaddressed> {
-        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
-        let Some(row) = event.target.as_ref().and_then(|target| known.find(target)) else {
-            if dialect.takes_unknown_targets() {
-                return Err(Unaddressed::Unknown);
-            }
-            return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
-        };
-        if known.was_followed(&row) {
-            if needs_open {
-                return Err(Unaddressed::Refused(Refusal::new(Reason::NotOpen, "the incident is resolved")));
-            }
-            let outcome = if event.action == Action::Resolve { Outcome::DuplicateResolve } else { Outcome::Noop };
-            // Its key's state may have been given up to make room: then nobody knows it any longer.
-            let incident = known.incident(&row);
-            if incident.is_none() && !dialect.takes_unknown_targets() {
-                return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
-            }
-            return Err(Unaddressed::Absorbed(outcome, incident));
-        }
-        event.key = records::key_of(&known, &row);
-        Ok(row.key)
-    }
-
-    /// What answers show of the incident of an event that changed nothing.
-    fn view_now(&self, event: &Event, rules: dedup::Rules) -> Option<Box<Bytes>> {
-        let key = rules.opens_from.or(rules.addressed).or_else(|| event.state_key())?;
-        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
-        known.shown(key).and_then(|(_, shown)| shown.view).map(Box::new)
-    }
-}
-
-impl Known {
-    /// Most decoded bytes of a body.
-    fn body_bytes_max(&self, limits: &body::Limits) -> usize {
-        if self.takes_batch() { limits.batch_body_bytes } else { self.event_bytes_max(limits) }
-    }
-
-    /// Most decoded bytes of one event.
-    fn event_bytes_max(&self, limits: &body::Limits) -> usize {
-        self.integration.config.body_bytes.unwrap_or(limits.body_bytes)
-    }
-}
-
-fn invalid(faults: dialect::Faults) -> Refusal {
-    Refusal::new(Reason::InvalidEvent, "the body breaks the rules of this API").with_errors(faults)
-}
-
-/// JSON that no body may be (contracts 2.4), whatever the dialect calls a broken rule of its own.
-fn not_an_object() -> Refusal {
-    let refusal = Refusal::new(Reason::InvalidJson, "the body must be a JSON object");
-    refusal.with_errors(vec!["body: must be a JSON object".into()])
-}
-
-fn not_json(error: json::JsonError) -> Refusal {
-    Refusal::new(Reason::InvalidJson, error.to_string()).with_errors(vec![format!("body: {error}")])
 }
 
 impl Ended {

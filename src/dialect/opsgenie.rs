@@ -21,11 +21,10 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::json::Document;
 use super::{
-    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Question, Replying, RequestIdForm, Route, Scheme,
-    Takes, View,
+    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Question, Replying, RequestIdForm, Route,
+    Scheme, Takes, View,
 };
 use crate::event::Micros;
-use crate::gate::Rate;
 use crate::outcome::{Class, Refusal};
 use operation::Operation;
 use reading::Reading;
@@ -96,7 +95,7 @@ impl Dialect for Opsgenie {
         true
     }
 
-    fn fold(&self, before: View, said: View) -> View {
+    fn fold(&self, before: View, said: View, _at: Micros) -> View {
         view::fold(before, said)
     }
 
@@ -176,8 +175,9 @@ impl Dialect for Opsgenie {
         Scheme::GenieKey.word()
     }
 
-    fn error_headers(&self, refusal: &Refusal, _: Option<Rate>, _: Option<u32>, headers: &mut HeaderMap) {
-        errors::headers(refusal, headers);
+    fn limited(&self, refusal: &Refusal, request_id: &str, _: &Limited<'_>, headers: &mut HeaderMap) -> Bytes {
+        errors::limited(headers);
+        errors::body(refusal, request_id)
     }
 
     fn tells_time(&self) -> bool {

@@ -86,7 +86,7 @@ impl Dialect for TaskCall {
         true
     }
 
-    fn fold_at(&self, before: View, said: View, at: Micros) -> View {
+    fn fold(&self, before: View, said: View, at: Micros) -> View {
         view::fold(before, said, at)
     }
 

@@ -217,9 +217,6 @@ pub(super) fn refused(
         }
         _ => {}
     }
-    if let Some(dialect) = dialect {
-        dialect.error_headers(refusal, limit, retry_after_s, headers);
-    }
     response
 }
 

@@ -7,8 +7,9 @@ use hyper::body::Body;
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use super::answer::{self, RequestId};
+use super::known::not_json;
 use super::records;
-use super::{Came, Intake, Known, Taken, Trail, not_json};
+use super::{Came, Intake, Known, Taken, Trail};
 use crate::body;
 use crate::dialect::{Question, Takes, json};
 use crate::event::Micros;

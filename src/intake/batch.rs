@@ -12,8 +12,9 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::event::{Said, Unaddressed};
 use super::wait::{LINE_WAIT_MAX, On};
-use super::{Came, Ended, Intake, Known, Said, Trail, Unaddressed};
+use super::{Came, Ended, Intake, Known, Trail};
 use crate::dedup::{self, Claimed, Line};
 use crate::dialect::Judged;
 use crate::event::{Action, Event, Key, StateKey, Tolerated};

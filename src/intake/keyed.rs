@@ -9,8 +9,10 @@ use std::sync::Arc;
 use hyper::body::Body;
 use hyper::{HeaderMap, Request, Uri};
 
+use super::event::Said;
 use super::know::Routed;
-use super::{Announced, Came, Intake, Known, Said, Taken, Trail, headers, not_json};
+use super::known::not_json;
+use super::{Announced, Came, Intake, Known, Taken, Trail, headers};
 use crate::body::{self, Bounds, Budget, CappedBody, Expected, Limits, Room};
 use crate::dialect::Judged;
 use crate::dialect::json::{self, Kind};

@@ -160,7 +160,7 @@ pub(super) fn view_of(bytes: Option<&[u8]>) -> View {
 /// too large.
 pub(super) fn fold(dialect: &dyn Dialect, before: Option<&Bytes>, event: &Event) -> Option<Bytes> {
     let said = view_of(event.view.as_deref());
-    let after = dialect.fold_at(view_of(before.map(|bytes| &**bytes)), said, event.received_at);
+    let after = dialect.fold(view_of(before.map(|bytes| &**bytes)), said, event.received_at);
     let bytes = serde_json::to_vec(&after).unwrap_or_default();
     if bytes.len() <= VIEW_BYTES_MAX { Some(bytes.into()) } else { before.cloned() }
 }

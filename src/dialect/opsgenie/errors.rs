@@ -47,12 +47,11 @@ fn fault(line: &str) -> (String, Value) {
     (member.to_owned(), reason.into())
 }
 
-pub(super) fn headers(refusal: &Refusal, headers: &mut HeaderMap) {
-    if refusal.reason.class() == Class::Overload {
-        headers.insert(STATE, HeaderValue::from_static("THROTTLED"));
-        headers.insert(REASON, HeaderValue::from_static("INTEGRATION"));
-        headers.insert(PERIOD, HeaderValue::from_static("60"));
-    }
+/// What stands in the head of a 429 beside when to come back.
+pub(super) fn limited(headers: &mut HeaderMap) {
+    headers.insert(STATE, HeaderValue::from_static("THROTTLED"));
+    headers.insert(REASON, HeaderValue::from_static("INTEGRATION"));
+    headers.insert(PERIOD, HeaderValue::from_static("60"));
 }
 
 /// An answer's body, with room for its time.

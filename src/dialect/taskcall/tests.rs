@@ -410,7 +410,7 @@ proptest! {
         let fold = |view: View, endpoint: &str, body: &Value, at: i64| {
             let judged = judged(endpoint, &body.to_string());
             let said = judged.ok().and_then(|judged| judged.view).map(|view| *view);
-            said.map_or(view.clone(), |said| TaskCall.fold_at(view, said, Micros(at)))
+            said.map_or(view.clone(), |said| TaskCall.fold(view, said, Micros(at)))
         };
         let mut view = fold(View::new(), CREATE, &create, 1);
         prop_assert!(!view.is_empty());

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use crate::dialect::{Judged, Most, Split, SplitError, json};
-use crate::intake::{Intake, Known, invalid, not_json};
+use crate::intake::known::{invalid, not_json};
+use crate::intake::{Intake, Known};
 use crate::outcome::{Reason, Refusal, Unfit};
 
 /// A sender that groups its events says a few hundred bytes of each: what has more elements than one for each so many

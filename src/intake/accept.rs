@@ -1,0 +1,164 @@
+//! Steps 8 to 12 of contracts 2.1 for one event: what it says, its claim, the event limit, the log.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::event::{Said, Unaddressed};
+use super::known::not_json;
+use super::wait::{Contended, On};
+use super::{Came, Ended, Intake, Known, Trail, records};
+use crate::claim::Pacing;
+use crate::dedup::{self, Claimed};
+use crate::dialect::{Judged, Takes, json};
+use crate::event::{Action, Event};
+use crate::gate::Integration;
+use crate::metrics::Ticket;
+use crate::outcome::{Outcome, Reason, Refusal};
+use crate::store::Append;
+
+impl Intake {
+    /// Steps 8 and 9: parse and validate. `None`: a body that says nothing.
+    pub(super) fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
+        let asked = known.asked(None);
+        if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
+            return Ok(Some(known.with_default(judged)));
+        }
+        let is_empty = body.iter().all(u8::is_ascii_whitespace);
+        let text: &[u8] = match known.route.takes {
+            Takes::Nothing => b"{}",
+            Takes::Perhaps if is_empty => b"{}",
+            _ => body,
+        };
+        json::with_document(text, |document| known.hear(document)).map_err(not_json)?
+    }
+
+    /// Steps 10 to 12: claim, event limit, log. What ended is in `trail`; else what it waits for comes back.
+    pub(super) fn accept(
+        &self,
+        came: &Came,
+        known: &Known,
+        body: Said,
+        heard: Judged,
+        ticket: Ticket,
+        trail: &mut Trail,
+    ) -> Result<Option<On>, Refusal> {
+        let Known { integration, .. } = known;
+        let (event, rules) = match self.event(known, body, heard) {
+            Ok(made) => made,
+            Err(Unaddressed::Unknown) => {
+                ticket.absorb(Outcome::Unknown);
+                trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, key: None }, false);
+                return Ok(None);
+            }
+            Err(Unaddressed::Absorbed(outcome, incident)) => {
+                ticket.absorb(outcome);
+                trail.end(Ended { outcome: Some(outcome), incident, key: None }, false);
+                return Ok(None);
+            }
+            Err(Unaddressed::Refused(refusal)) => {
+                ticket.reject(refusal.reason);
+                return Err(refusal);
+            }
+        };
+        if let Some(watched) = &mut trail.watched {
+            watched.begins(&event, Some(event.action));
+        }
+        let targets = integration.targets(&event);
+        let nobody_can = || {
+            (known.dialect.refuses_what_nobody_does() && !integration.is_done(&event))
+                || (known.dialect.refuses_what_nobody_is_told() && targets.is_empty())
+        };
+        if event.action == Action::Admin && nobody_can() {
+            ticket.reject(Reason::NotSupported);
+            return Err(Refusal::new(Reason::NotSupported, "no upstream of this integration can do this"));
+        }
+        if event.action == Action::Change && targets.is_empty() {
+            // No incident, and nobody to tell (contracts/pagerduty.md 6).
+            ticket.absorb(Outcome::Ignored);
+            trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: event.key }, false);
+            return Ok(None);
+        }
+        match self.dedup.claim(&event, targets, rules) {
+            Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
+            claimed => self.admit(came, known, claimed, event, rules, ticket, trail),
+        }
+    }
+
+    /// Step 11, and the hand-over to the log.
+    #[allow(clippy::too_many_arguments)] // Each is another stage's.
+    pub(super) fn admit(
+        &self,
+        came: &Came,
+        known: &Known,
+        claimed: Claimed,
+        mut event: Event,
+        rules: dedup::Rules,
+        ticket: Ticket,
+        trail: &mut Trail,
+    ) -> Result<Option<On>, Refusal> {
+        let Known { dialect, integration, .. } = known;
+        let (claim, pacing) = match claimed {
+            Claimed::Owned(claim, pacing) if self.is_beyond_the_unknown_line(pacing, integration) => {
+                // The claim is released: a resolve of a key nobody knows changes nothing here.
+                self.metrics.unknown_absorbed.inc();
+                ticket.absorb(claim.outcome);
+                trail.end(Ended { outcome: Some(claim.outcome), incident: None, key: event.key }, false);
+                return Ok(None);
+            }
+            Claimed::Owned(claim, pacing) => (claim, pacing),
+            Claimed::Absorbed { outcome, incident } => {
+                ticket.absorb(outcome);
+                if rules.has_ids {
+                    trail.view = self.view_now(&event, rules);
+                }
+                if outcome == Outcome::Replayed
+                    && let (Some(known), Some(said)) = (&trail.view, &event.view)
+                    && dialect.says_otherwise(known, said)
+                {
+                    self.metrics.idempotency_body_mismatch.inc();
+                }
+                trail.end(Ended { outcome: Some(outcome), incident, key: event.key }, false);
+                return Ok(None);
+            }
+            Claimed::Refused => {
+                ticket.reject(Reason::UnknownResolve);
+                let refusal = Refusal::new(Reason::UnknownResolve, "no open incident has this key");
+                return Err(refusal.with_errors(vec!["event_id: names no open incident".into()]));
+            }
+            Claimed::NotOpen => {
+                ticket.reject(Reason::NotOpen);
+                return Err(Refusal::new(Reason::NotOpen, "the incident is resolved"));
+            }
+            Claimed::Contended(_) => {
+                ticket.reject(Reason::KeyContended);
+                return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
+            }
+        };
+        if rules.has_ids {
+            let before = if claim.continues { self.view_now(&event, rules) } else { None };
+            event.view = records::fold(*dialect, before.as_deref(), &event);
+            trail.view = event.view.clone().map(Box::new);
+        }
+        let key = event.key.clone();
+        let worker = came.worker;
+        let now = Instant::now();
+        match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
+            // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
+            Ok(admitted) => match self.store.append(worker, admitted) {
+                Append::Ended(stored) => {
+                    trail.end(Ended::stored(stored, key)?, true);
+                    Ok(None)
+                }
+                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
+            },
+            Err((refusal, ticket)) => {
+                ticket.reject(refusal.reason);
+                Err(refusal)
+            }
+        }
+    }
+
+    pub(super) fn is_beyond_the_unknown_line(&self, pacing: Pacing, integration: &Integration) -> bool {
+        pacing.has(Pacing::UNKNOWN) && (self.unknown_line_is_full)(&integration.config.name)
+    }
+}
