@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{DIALECTS, Dialect};
 
-/// A path a dialect serves (contracts 1). A slash after it is tolerated.
+/// A path a dialect serves (contracts 1).
 #[derive(Debug)]
 pub struct Route {
     /// The only method here; another route may serve the same path by another one.
@@ -21,6 +21,8 @@ pub struct Route {
     pub reads: bool,
     /// Its decoder looks at the request's headers.
     pub wants_headers: bool,
+    /// A slash behind the path changes nothing.
+    tolerates_slash: bool,
     /// Bytes of `path` before its first brace.
     literal: usize,
 }
@@ -89,6 +91,7 @@ impl Route {
             takes: Takes::One,
             reads: false,
             wants_headers: false,
+            tolerates_slash: true,
             literal,
         }
     }
@@ -96,6 +99,12 @@ impl Route {
     /// A route that asks by GET.
     pub const fn get(path: &'static str, endpoint: &'static str, credentials: Credentials) -> Self {
         Self { method: "GET", takes: Takes::Nothing, reads: true, ..Self::post(path, endpoint, credentials) }
+    }
+
+    /// A slash behind it is another path: it may be that of a key that is missing.
+    #[must_use]
+    pub const fn exact(self) -> Self {
+        Self { tolerates_slash: false, ..self }
     }
 
     #[must_use]
@@ -123,10 +132,10 @@ impl Route {
         let (literal, braces) = self.path.split_at(self.literal);
         if braces.is_empty() {
             let rest = path.strip_prefix(literal)?;
-            return (rest.is_empty() || rest == "/").then(|| ("", Args::new()));
+            return (rest.is_empty() || (rest == "/" && self.tolerates_slash)).then(|| ("", Args::new()));
         }
         let rest = path.strip_prefix(literal)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let rest = if self.tolerates_slash { rest.strip_suffix('/').unwrap_or(rest) } else { rest };
         if braces == "{key}" {
             return (!rest.is_empty() && memchr::memchr(b'/', rest.as_bytes()).is_none()).then(|| (rest, Args::new()));
         }
@@ -224,7 +233,7 @@ mod tests {
         assert_eq!(key("/v2/incidents/api/k1").as_deref(), Some("k1"));
         assert_eq!(key("/v2/incidents/api/k1/").as_deref(), Some("k1"));
         assert_eq!(key("/v1/incidents/create/k1").as_deref(), Some("k1"));
-        for path in ["/v2/incidents/api/", "/v2/incidents/api/a/b", "/v2/incidents/api/k//", "/", ""] {
+        for path in ["/v2/incidents/api/", "/v1/incidents/create/", "/v2/incidents/api/a/b", "/v2/incidents/api/k//", "/", ""] {
             assert_eq!(key(path), None, "{path}");
         }
     }
@@ -241,6 +250,13 @@ mod tests {
         const LIST: Route = Route::get("/v2/alerts", "list", Credentials::Header(&[Scheme::GenieKey]));
         assert!(LIST.fit("/v2/alerts").is_some() && LIST.fit("/v2/alerts/").is_some());
         assert!(LIST.fit("/v2/alertsx").is_none() && LIST.fit("/v2/alerts//").is_none());
+    }
+
+    #[test]
+    fn a_key_that_is_missing_is_no_id() {
+        for path in ["/v2/incidents/api/", "/v1/incidents/create/"] {
+            assert!(matches!(route("POST", path), Err(Miss::NoRoute)), "{path}");
+        }
     }
 
     #[test]

@@ -151,7 +151,11 @@ fn members<'a>(ask: &Ask<'a>, operation: &str) -> Vec<(&'a str, String)> {
         }
         "tags" => all.push(("tags", create::tags(ask))),
         "details" => all.push(("details", details::of(ask).0)),
-        _ => all.extend(content.params.iter().map(|(name, value)| (name.as_str(), value.to_string()))),
+        // The arguments of another vendor's operation mean nothing here.
+        _ if ask.stored.event.dialect == DIALECT => {
+            all.extend(content.params.iter().map(|(name, value)| (name.as_str(), value.to_string())));
+        }
+        _ => {}
     }
     let texts = [("note", &content.note, NOTE_CHARS_MAX), ("source", &content.source, NAME_CHARS_MAX)];
     for (name, text, most) in texts {

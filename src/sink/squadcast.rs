@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::container::tag_json;
+use super::container::{Container, Home, tag_json};
 use super::keys::{Fits, out_key};
 use super::text::{quoted, to_bytes, to_characters};
 use super::{Answer, Ask, Encoded, Kind, Mode, Parcel, Said, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
@@ -48,7 +48,7 @@ impl Sink for Squadcast {
             let key = out_key(stored, &[DIALECT], upstream, Fits::Bytes(KEY_BYTES_MAX));
             match event.action {
                 Action::Resolve => resolve(&key).into(),
-                _ => trigger(event, said, &key, upstream.emit_priority).into(),
+                _ => trigger(ask, &key).into(),
             }
         };
         Ok(Encoded::new(event.uid, Parcel::json(body)))
@@ -148,7 +148,8 @@ fn resolve(key: &str) -> String {
 
 /// Encodes a trigger; under size pressure `extra` goes first, then the description, then tags from the end.
 /// What is written last is cut first, so the room is dealt out in the opposite order.
-fn trigger(event: &Event, said: &Said<'_>, key: &str, emit_priority: bool) -> String {
+fn trigger(ask: &Ask<'_>, key: &str) -> String {
+    let (event, said, emit_priority) = (&ask.stored.event, ask.said, ask.upstream.emit_priority);
     let content = &said.content;
     let fallback = || Cow::Owned(format!("{} alert", event.dialect));
     let title = content.title.clone().filter(|title| !title.trim().is_empty()).unwrap_or_else(fallback);
@@ -176,8 +177,11 @@ fn trigger(event: &Event, said: &Said<'_>, key: &str, emit_priority: bool) -> St
     body += &format!(",\"description\":{}", quoted(&kept));
 
     if all_tags {
-        let extra = said.extra.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.get()));
-        body += &listed(&extra.collect::<Vec<_>>(), room(&body, "}"), "extra").0;
+        let Container(homeless) = Container::of(ask, &[Home::Description, Home::Severity, Home::Tags]);
+        let modelled = homeless.iter().filter(|(name, _)| name != "extra").map(|(name, json)| (&**name, &**json));
+        let extra = modelled.chain(said.extra.iter().map(|(name, value)| (&**name, value.get())));
+        let members: Vec<_> = extra.map(|(name, json)| format!("{}:{json}", quoted(name))).collect();
+        body += &listed(&members, room(&body, "}"), "extra").0;
     }
     body + "}"
 }

@@ -18,7 +18,7 @@ pub(in crate::dialect) struct V1;
 static ROUTES: [Route; 8] = [
     Route::post("/v1/incidents", reads::LIST_V1, BEARER),
     Route::get("/v1/incidents", reads::LIST_V1, BEARER),
-    Route::get("/v1/incidents/{id}", reads::ONE_V1, BEARER),
+    Route::get("/v1/incidents/{id}", reads::ONE_V1, BEARER).exact(),
     Route::get("/v1/severities", reads::SEVERITIES, BEARER),
     Route::get("/v1/severities/{id}", reads::SEVERITY, BEARER),
     Route::get("/v1/incident_statuses", reads::STATUSES, BEARER),

@@ -17,7 +17,7 @@ pub(in crate::dialect) struct V2;
 static ROUTES: [Route; 5] = [
     Route::post("/v2/incidents", reads::LIST_V2, BEARER),
     Route::get("/v2/incidents", reads::LIST_V2, BEARER),
-    Route::get("/v2/incidents/{id}", reads::ONE_V2, BEARER),
+    Route::get("/v2/incidents/{id}", reads::ONE_V2, BEARER).exact(),
     Route::post("/v2/incidents/{id}/actions/edit", vendor::EDIT_ENDPOINT, BEARER),
     Route::get("/v2/custom_fields", reads::FIELDS, BEARER),
 ];
