@@ -233,7 +233,9 @@ mod tests {
         assert_eq!(key("/v2/incidents/api/k1").as_deref(), Some("k1"));
         assert_eq!(key("/v2/incidents/api/k1/").as_deref(), Some("k1"));
         assert_eq!(key("/v1/incidents/create/k1").as_deref(), Some("k1"));
-        for path in ["/v2/incidents/api/", "/v1/incidents/create/", "/v2/incidents/api/a/b", "/v2/incidents/api/k//", "/", ""] {
+        for path in
+            ["/v2/incidents/api/", "/v1/incidents/create/", "/v2/incidents/api/a/b", "/v2/incidents/api/k//", "/", ""]
+        {
             assert_eq!(key(path), None, "{path}");
         }
     }
