@@ -247,6 +247,10 @@ impl store::States for Kept {
 struct ByStatement(Reach);
 
 impl Whom for ByStatement {
+    fn raised(&self, event: &Event) -> &Targets {
+        self.0.raised(Statement::of(event))
+    }
+
     fn targets(&self, event: &Event) -> &Targets {
         self.0.targets(Statement::of(event))
     }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::claim::{Admitted, Claim, Pacing, Targets};
 use crate::event::{Event, Severity};
-use crate::machine::Policy;
+use crate::machine::{ForwardDuplicates, Policy};
 use crate::metrics::Ticket;
 use crate::outcome::{Outcome, Reason, Refusal};
 use rate::Limiter;
@@ -62,6 +62,9 @@ pub struct IntegrationConfig {
 
 /// Whom an integration's events go to. The sinks tell, whom the gate does not know.
 pub trait Whom: Send + Sync {
+    /// Those of them that a trigger of a living incident raises, in configured order.
+    fn raised(&self, event: &Event) -> &Targets;
+
     /// The upstreams that can be told this event, in configured order.
     fn targets(&self, event: &Event) -> &Targets;
 
@@ -70,6 +73,10 @@ pub trait Whom: Send + Sync {
 }
 
 impl Whom for Targets {
+    fn raised(&self, _event: &Event) -> &Targets {
+        self
+    }
+
     /// All of them, whatever it says.
     fn targets(&self, _event: &Event) -> &Targets {
         self
@@ -101,6 +108,14 @@ impl Integration {
             _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
         };
         Self { config, whom, requests, events }
+    }
+
+    /// The upstreams that a trigger of a living incident goes to (contracts 5.4, 7).
+    pub fn raised(&self, event: &Event) -> &Targets {
+        if self.config.policy.forward_duplicates == ForwardDuplicates::All {
+            return self.whom.targets(event);
+        }
+        self.whom.raised(event)
     }
 
     /// The upstreams that can be told this event.

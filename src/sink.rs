@@ -78,6 +78,12 @@ pub trait Sink: Send + Sync {
     /// What an answer means (contracts 7.1); `now` resolves a date in `Retry-After`.
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict;
 
+    /// Whether a trigger of a living incident raises it there. False: it may be a second incident, so that only an integration
+    /// with `forward_duplicates: all` sends it (contracts 7).
+    fn raises(&self) -> bool {
+        true
+    }
+
     /// Whether the upstream may take a create for a key that is open there without saying its id: then the id that is
     /// known for the key is the incident's (contracts/taskcall.md 7).
     fn suppresses(&self) -> bool {

@@ -1,5 +1,5 @@
-//! incident.io: incidents v1 and v2, what their clients read, and alert events v2 (contracts/incident-io.md). One file a
-//! dialect below; what they share stands beside them.
+//! incident.io: incidents v1 and v2, what their clients read, and alert events v2 (contracts/incident-io.md). What they share
+//! stands beside them.
 
 mod alert;
 mod body;
@@ -7,17 +7,15 @@ mod create;
 mod edit;
 mod errors;
 mod filters;
+mod incidents;
 mod lists;
 mod object;
 mod reads;
-mod v1;
-mod v2;
 
 use super::{Credentials, Scheme};
 
 pub(super) use alert::Alert;
-pub(super) use v1::V1;
-pub(super) use v2::V2;
+pub(super) use incidents::{V1, V2};
 
 /// Which of the two incident APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

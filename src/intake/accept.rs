@@ -1,5 +1,7 @@
 //! Steps 8 to 12 of contracts 2.1 for one event: what it says, its claim, the event limit, the log.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -134,6 +136,10 @@ impl Intake {
                 return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
             }
         };
+        let mut claim = claim;
+        if claim.outcome == Outcome::Escalated {
+            claim.targets = Arc::clone(integration.raised(&event));
+        }
         if rules.has_ids {
             let before = if claim.continues { self.view_now(&event, rules) } else { None };
             event.view = records::fold(*dialect, before.as_deref(), &event);

@@ -41,18 +41,22 @@ impl Reach {
     /// The upstreams that can be told this, in the integration's order; none: the event changes the proxy's state alone,
     /// and an operation that has no state is not supported (TaskCall's 501).
     pub fn targets(&self, statement: Statement<'_>) -> &Targets {
-        &self.targets[self.told(statement)]
+        &self.targets[self.set_of(|sink| sink.expresses(statement))]
     }
 
-    /// The set of those that can be told.
-    fn told(&self, statement: Statement<'_>) -> usize {
-        let told = self.sinks.iter().enumerate().filter(|(_, sink)| sink.expresses(statement));
-        told.fold(0, |set, (place, _)| set | 1 << place)
+    /// Those of them that a trigger of a living incident raises.
+    pub fn raised(&self, statement: Statement<'_>) -> &Targets {
+        &self.targets[self.set_of(|sink| sink.expresses(statement) && sink.raises())]
+    }
+
+    fn set_of(&self, is_in: impl Fn(&dyn Sink) -> bool) -> usize {
+        let those = self.sinks.iter().enumerate().filter(|(_, sink)| is_in(**sink));
+        those.fold(0, |set, (place, _)| set | 1 << place)
     }
 
     /// Whether one of them does it. Who can be told everything writes it down.
     pub fn is_done(&self, statement: Statement<'_>) -> bool {
-        self.told(statement) != 0
+        self.set_of(|sink| sink.expresses(statement)) != 0
     }
 }
 
@@ -80,6 +84,12 @@ mod tests {
             let targets = reach.targets(Statement { action, dialect: "taskcall", endpoint: "acknowledge" });
             targets.iter().map(|meter| &*meter.name).collect()
         };
+        let raised = reach.raised(Statement { action: Action::Trigger, dialect: "taskcall", endpoint: "create" });
+        assert_eq!(
+            raised.iter().map(|meter| &*meter.name).collect::<String>(),
+            "bd",
+            "Squadcast may make a second one"
+        );
         assert_eq!((names(Action::Trigger).as_str(), names(Action::Acknowledge).as_str()), ("abcd", "bd"));
         let alone = Reach::new(&[upstream(Kind::Squadcast, "a")]);
         let admin = Statement { action: Action::Admin, dialect: "taskcall", endpoint: "snooze" };

@@ -36,6 +36,10 @@ impl Sink for Squadcast {
         matches!(statement.action, Action::Trigger | Action::Resolve)
     }
 
+    fn raises(&self) -> bool {
+        false
+    }
+
     fn encode(&self, ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
         let Ask { stored, said, upstream, .. } = *ask;
         let event = &stored.event;

@@ -12,7 +12,7 @@ use crate::harness::{PATH, Raw, Recorder, Surgegate, alone, request, seed, stand
 const THREADS: usize = 16;
 const CONNECTIONS_EACH: usize = 200;
 /// What a sender may be told: contracts 2.1, and what the head's limits answer.
-const DOCUMENTED: [u16; 16] = [100, 202, 400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431, 503];
+const DOCUMENTED: [u16; 17] = [100, 202, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431, 503];
 
 /// Whole requests that mutations begin from.
 fn good(random: &mut Rng) -> Vec<u8> {

@@ -177,3 +177,19 @@ fn pagerduty_gets_its_own_form_and_its_429_holds_the_upstream() {
     wait_until("the log", || surgegate.is_said("429"));
     assert!(!surgegate.said().contains(ROUTING_KEY), "a credential is in the log");
 }
+
+/// Contracts 7: a second trigger may be a second incident there, so a raise is sent only where the operator asks for it.
+#[test]
+fn a_raise_is_no_second_incident_at_squadcast_unless_duplicates_are_wanted() {
+    let severity = |level: &str| format!(r#"{{"message":"m","description":"d","event_id":"k","priority":"{level}"}}"#);
+    for (policy, sent) in [("severity_increase", 1), ("all", 2)] {
+        let recorder = Recorder::start();
+        let text = to("squadcast", &recorder, "credential: sq, rate_limit: { requests_per_second: 1000 }");
+        let text = text.replacen("upstreams: [", &format!("forward_duplicates: {policy}\n    upstreams: ["), 1);
+        let surgegate = Surgegate::start(&[&text]);
+        assert_eq!(surgegate.post(PATH, severity("P4")).outcome(), "created");
+        assert_eq!(surgegate.post(PATH, severity("P1")).outcome(), "escalated");
+        surgegate.wait_until_delivered().assert_books_balance();
+        assert_eq!(recorder.requests().len(), sent, "{policy}");
+    }
+}

@@ -1,4 +1,5 @@
-//! Dialect `incidentio_v2`: create, edit and read incidents (contracts/incident-io.md 3 to 5).
+//! Dialects `incidentio_v1` and `incidentio_v2`: create and read incidents, edit them (v2 alone), and the lists that clients
+//! of either version read (contracts/incident-io.md 2 to 5).
 
 use std::borrow::Cow;
 
@@ -12,9 +13,27 @@ use crate::machine::KeyLife;
 use crate::outcome::{Class, Refusal};
 use crate::vendor;
 
-pub(in crate::dialect) struct V2;
+/// One of the two: they differ in paths, in members of bodies and answers, and in that v1 has no edit.
+pub(in crate::dialect) struct Incidents {
+    version: Version,
+    routes: &'static [Route],
+}
 
-static ROUTES: [Route; 5] = [
+pub(in crate::dialect) static V1: Incidents = Incidents { version: Version::V1, routes: &ROUTES_V1 };
+pub(in crate::dialect) static V2: Incidents = Incidents { version: Version::V2, routes: &ROUTES_V2 };
+
+static ROUTES_V1: [Route; 8] = [
+    Route::post("/v1/incidents", reads::LIST_V1, BEARER),
+    Route::get("/v1/incidents", reads::LIST_V1, BEARER),
+    Route::get("/v1/incidents/{id}", reads::ONE_V1, BEARER).exact(),
+    Route::get("/v1/severities", reads::SEVERITIES, BEARER),
+    Route::get("/v1/severities/{id}", reads::SEVERITY, BEARER),
+    Route::get("/v1/incident_statuses", reads::STATUSES, BEARER),
+    Route::get("/v1/incident_types", reads::TYPES, BEARER),
+    Route::get("/v1/identity", reads::IDENTITY, BEARER),
+];
+
+static ROUTES_V2: [Route; 5] = [
     Route::post("/v2/incidents", reads::LIST_V2, BEARER),
     Route::get("/v2/incidents", reads::LIST_V2, BEARER),
     Route::get("/v2/incidents/{id}", reads::ONE_V2, BEARER).exact(),
@@ -22,13 +41,16 @@ static ROUTES: [Route; 5] = [
     Route::get("/v2/custom_fields", reads::FIELDS, BEARER),
 ];
 
-impl Dialect for V2 {
+impl Dialect for Incidents {
     fn name(&self) -> &'static str {
-        READERS[1]
+        match self.version {
+            Version::V1 => READERS[0],
+            Version::V2 => READERS[1],
+        }
     }
 
     fn routes(&self) -> &'static [Route] {
-        &ROUTES
+        self.routes
     }
 
     fn family(&self, _args: &[Box<str>]) -> Cow<'static, str> {
@@ -68,16 +90,16 @@ impl Dialect for V2 {
         if asked.endpoint == vendor::EDIT_ENDPOINT {
             edit::decode(asked, document, each)
         } else {
-            create::decode(Version::V2, asked, document, each)
+            create::decode(self.version, asked, document, each)
         }
     }
 
     fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes) {
-        reads::reply(Version::V2, replying)
+        reads::reply(self.version, replying)
     }
 
     fn read(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), Refusal> {
-        reads::read(Version::V2, question)
+        reads::read(self.version, question)
     }
 
     fn status(&self, class: Class) -> StatusCode {
