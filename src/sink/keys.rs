@@ -19,7 +19,6 @@ pub(super) fn out_key(stored: &Stored, native: &[&str], upstream: &UpstreamConfi
 
 /// The key of a target that creates once and for ever (incident.io incidents): bound to the generation, for a key that is
 /// opened anew must call somebody; from the same dialect the sender's own, which the vendor knows.
-#[allow(dead_code)] // For incident.io incidents, whose sink comes next.
 pub(super) fn create_once_key(stored: &Stored, native: &[&str], upstream: &UpstreamConfig, fits: Fits) -> String {
     let event = &stored.event;
     if native.contains(&&*event.dialect) && event.key.is_some() {

@@ -400,7 +400,10 @@ struct Finds {
 
 fn recover(directory: &Path) -> Finds {
     let metrics = Metrics::new(1).unwrap();
-    let disk = super::files::Disk::open(Arc::new(Real::below(directory)), directory, &metrics).unwrap();
+    // A process that another test starts has a copy of every descriptor, the last lock's too, until it is another program.
+    let open = || super::files::Disk::open(Arc::new(Real::below(directory)), directory, &metrics);
+    let is_free = |opened: &Result<_, OpenError>| !matches!(opened, Err(OpenError::Locked(_)));
+    let disk = std::iter::repeat_with(open).take(100_000).find(is_free).unwrap().unwrap();
     let (recovered, resume) = super::recovery::recover(&disk, &metrics, &NoStates).unwrap();
     let (places, reader) = (Mutex::new(resume.places), super::reader::Reader::default());
     let queued = all_waiting(&recovered.queues, |meter, integration, after, count| {
