@@ -373,6 +373,15 @@ impl Dedup {
         }
     }
 
+    /// Where a raise goes: of `all` to the `raised`, and to those that the generation's trigger has not reached, for which it is
+    /// the next trigger (DESIGN 5.3).
+    pub fn raised(&self, key: Option<StateKey>, all: &Targets, raised: &Targets) -> Targets {
+        let rows = lock(&self.undelivered);
+        let Some(row) = key.and_then(|key| rows.get(&key)) else { return Arc::clone(raised) };
+        let is_among = |these: &[Arc<UpstreamMeter>], one| these.iter().any(|known| Arc::ptr_eq(known, one));
+        all.iter().filter(|one| is_among(raised, one) || is_among(&row.upstreams, one)).cloned().collect()
+    }
+
     /// Ends an operation on an entry that is not claimed: moves the line on; true when the entry is to go.
     fn after(&self, key: StateKey, entry: &mut Entry) -> bool {
         if entry.has(IN_FLIGHT) {

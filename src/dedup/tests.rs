@@ -327,3 +327,16 @@ fn a_key_that_creates_once_holds_from_its_creation_whatever_becomes_of_its_incid
         assert_ne!(second, first);
     }
 }
+
+#[test]
+fn a_raise_is_the_next_trigger_where_the_first_one_did_not_arrive() {
+    let (dedup, targets) = dedup(100);
+    let (_, incident, _) = run(&dedup, &targets, event("k"));
+    let (key, iid) = (event("k").state_key().unwrap(), incident.unwrap().iid);
+    let nobody: Targets = Arc::from([]);
+    assert!(dedup.raised(Some(key), &targets, &nobody).is_empty());
+    dedup.undelivered(key, iid, &targets[0]);
+    let goes_to = dedup.raised(Some(key), &targets, &nobody);
+    assert!(goes_to.len() == 1 && Arc::ptr_eq(&goes_to[0], &targets[0]));
+    assert!(dedup.raised(None, &targets, &nobody).is_empty());
+}

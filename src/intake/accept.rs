@@ -1,7 +1,5 @@
 //! Steps 8 to 12 of contracts 2.1 for one event: what it says, its claim, the event limit, the log.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -138,7 +136,7 @@ impl Intake {
         };
         let mut claim = claim;
         if claim.outcome == Outcome::Escalated {
-            claim.targets = Arc::clone(integration.raised(&event));
+            claim.targets = self.dedup.raised(claim.key(), &claim.targets, integration.raised(&event));
         }
         if rules.has_ids {
             let before = if claim.continues { self.view_now(&event, rules) } else { None };
