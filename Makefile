@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test torture bench lint install-tools
+.PHONY: demo test torture soak bench peers curves lint install-tools
 
 ## The proxy with a stub upstream and no configuration.
 demo:
@@ -19,13 +19,29 @@ torture: install-tools
 	scripts/deny.sh
 	scripts/torture.sh
 
+## Hours of everyday load with outages; the report is target/soak/report.html.
+soak:
+	$(CARGO) build --release --locked --workspace
+	./target/release/surgegate-loadtest run loadtest/scenarios/soak.yaml --report target/soak
+
 ## Requests per CPU-second beside a bare server, criterion benches, instruction counts.
 bench: install-tools
 	$(CARGO) build --release --locked --workspace
-	scripts/install-tools.sh bench
 	scripts/bench.py --goals-only
+	scripts/replicas.py
 	$(CARGO) bench --locked --bench stages
 	scripts/instructions.py
+
+## Beside nginx, HAProxy and Redpanda Connect, configured for the same job.
+peers:
+	$(CARGO) build --release --locked --workspace
+	scripts/install-tools.sh peers
+	scripts/peers.py
+
+## How cost grows with connections, keys, bodies, integrations and what waits; plots under docs/performance/.
+curves:
+	$(CARGO) build --release --locked --workspace
+	scripts/curves.py
 
 lint:
 	$(CARGO) fmt --all --check

@@ -16,10 +16,13 @@ use surgegate::claim::{Admitted, Targets};
 use surgegate::config::{self, Config};
 use surgegate::dedup::{self, Claimed, Dedup};
 use surgegate::event::{Action, Event, Key, KeyKind, Micros, StateKey, Tolerated, Uid};
+use surgegate::forward::wire;
 use surgegate::gate::{Integration, Keys, UnauthenticatedBucket};
 use surgegate::intake::{Intake, Terms};
 use surgegate::machine::{KeyLife, Policy};
 use surgegate::metrics::Metrics;
+use surgegate::sns::Amazon;
+use surgegate::spans::Spans;
 use surgegate::store::{self, Durability, Store};
 
 /// The key in the path of every request.
@@ -85,6 +88,7 @@ impl Desk {
             target: None,
             envelope: None,
             view: None,
+            trace: None,
             severity: None,
             tolerated: Tolerated::default(),
             raw: self.raw.clone(),
@@ -145,7 +149,11 @@ pub(crate) fn intake(directory: &Path, durability: Durability) -> Intake {
         dedup,
         store,
         Arc::clone(&metrics),
-        Box::new(|_| false),
         Arc::default(),
+        Box::new(|_| false),
+        Box::new(|_| Box::pin(std::future::ready(None))),
+        Arc::default(),
+        Arc::new(Amazon::new(wire::public_trust().unwrap())),
+        Spans::default(),
     )
 }

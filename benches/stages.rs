@@ -5,9 +5,11 @@
 // A bench that cannot be set up has nothing to measure.
 #![allow(clippy::unwrap_used)]
 
+mod dialects;
 mod rooms;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
@@ -16,8 +18,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use rooms::{Desk, SIZES};
 use surgegate::claim::{Accepted, Position};
 use surgegate::dedup::{Claimed, Dedup};
@@ -47,6 +47,17 @@ fn decode(criterion: &mut Criterion) {
                 })
             });
         });
+    }
+    group.finish();
+}
+
+/// Every dialect's, as many bytes each, beside Squadcast's.
+fn decode_of(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode of");
+    group.throughput(Throughput::Bytes(dialects::BYTES as u64));
+    for (name, ..) in &dialects::BODIES {
+        let case = dialects::Case::of(name);
+        group.bench_function(*name, |bencher| bencher.iter(|| black_box(&case).decode()));
     }
     group.finish();
 }
@@ -99,7 +110,7 @@ impl<'d> Growing<'d> {
                 .collect();
             let began = Instant::now();
             for admitted in admitted {
-                black_box(admitted.placed().accept(Position(1)));
+                black_box(admitted.placed().accept(1, Position(1)));
             }
             committing += began.elapsed();
         }
@@ -157,6 +168,17 @@ impl Outlet for Seen {
 /// wait for the disk: in durability `memory`, appends are faster than any disk, and past that they are refused.
 const LOG_BYTES: u64 = 48 << 20;
 const SEGMENT_BYTES: u32 = 32 << 20;
+/// The first segment of a log, which is there when it is opened.
+const FIRST_BYTES: u64 = 8 << 20;
+
+/// Where the space comes from that a log is written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// Segments are filled beside the commits, as in a log that runs on and on.
+    Made,
+    /// It is there before the time begins, as where something is written by hand.
+    There,
+}
 
 /// A running log of its own in a new directory.
 struct Log<'d> {
@@ -165,23 +187,30 @@ struct Log<'d> {
     store: Arc<Store>,
     runtime: Runtime,
     durability: Durability,
+    space: Space,
     next: u64,
     directory: tempfile::TempDir,
 }
 
 impl<'d> Log<'d> {
-    fn new(desk: &'d Desk, durability: Durability) -> Self {
+    fn new(desk: &'d Desk, durability: Durability, space: Space) -> Self {
         let directory = directory();
+        let segment_bytes = if space == Space::Made { u64::from(SEGMENT_BYTES) } else { FIRST_BYTES };
         let config = store::Config {
             directory: directory.path().into(),
             durability,
             max_bytes: 4 * LOG_BYTES,
-            segment_bytes: SEGMENT_BYTES,
+            segment_bytes: segment_bytes.try_into().unwrap(),
             retain: Duration::from_secs(3600),
             index_bytes: 64 << 20,
+            unreadable: store::Unreadable::default(),
         };
         let (store, _) = Store::open(config, &desk.metrics, 1, Arc::new(store::NoStates)).unwrap();
         store.start(Arc::new(Seen::default()));
+        // The first segment has its head.
+        while space == Space::There && store.room().unwritten < FIRST_BYTES + segment_bytes - (64 << 10) {
+            std::thread::yield_now();
+        }
         // As the listener's runtimes do: a commit waits for what a busy thread is about to hand over.
         let (rests, goes_on) = (Arc::clone(&store), Arc::clone(&store));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -192,7 +221,7 @@ impl<'d> Log<'d> {
             .unwrap();
         runtime.spawn(Arc::clone(&store).deliver_completions(0));
         store.worker_goes_on(0);
-        Self { desk, dedup: desk.dedup(0), store, runtime, durability, next: 0, directory }
+        Self { desk, dedup: desk.dedup(0), store, runtime, durability, space, next: 0, directory }
     }
 
     /// The time of `iterations` batches of `size` events. Twice as many are under way, as where connections wait for
@@ -202,12 +231,16 @@ impl<'d> Log<'d> {
         let mut taken = Duration::ZERO;
         let mut left = iterations * size;
         while left > 0 {
-            if self.next * record > LOG_BYTES {
-                self.store.close();
-                *self = Self::new(self.desk, self.durability);
-            }
             // So many that beginning and end, where less is under way, do not count for much.
             let events = left.min((32 * size).max(1024));
+            let is_full = match self.space {
+                Space::Made => self.next * record > LOG_BYTES,
+                Space::There => self.next > 0 && (self.next + events) * record > FIRST_BYTES,
+            };
+            if is_full {
+                self.store.close();
+                *self = Self::new(self.desk, self.durability, self.space);
+            }
             left -= events;
             let admitted: Vec<_> =
                 (self.next..self.next + events).map(|number| self.desk.admitted(&self.dedup, number)).collect();
@@ -216,19 +249,20 @@ impl<'d> Log<'d> {
             self.next += events;
             let began = Instant::now();
             self.runtime.block_on(async {
-                let mut under_way = FuturesUnordered::new();
+                // Answered in order, so the first tells of all: a set of futures costs more than the log.
+                let mut under_way = VecDeque::with_capacity(2 * size as usize);
                 for admitted in admitted {
                     if under_way.len() as u64 >= 2 * size {
-                        self.is_accepted(under_way.next().await);
+                        self.is_accepted(under_way.pop_front().unwrap().await);
                         settled += 1;
                         if settles {
                             self.store.settle(&self.desk.targets[0], "fleet", settled, Ending::DELIVERED);
                         }
                     }
-                    under_way.push(self.store.append(0, admitted));
+                    under_way.push_back(self.store.append(0, admitted));
                 }
-                while let Some(answer) = under_way.next().await {
-                    self.is_accepted(Some(answer));
+                for append in under_way {
+                    self.is_accepted(append.await);
                 }
             });
             self.store.worker_goes_on(0);
@@ -237,9 +271,9 @@ impl<'d> Log<'d> {
         taken
     }
 
-    fn is_accepted(&self, answer: Option<Result<Accepted, Reason>>) {
+    fn is_accepted(&self, answer: Result<Accepted, Reason>) {
         let mebibytes = || self.free_mebibytes();
-        assert!(matches!(answer, Some(Ok(_))), "the log refuses, {} MiB of disk are free: {answer:?}", mebibytes());
+        assert!(answer.is_ok(), "the log refuses, {} MiB of disk are free: {answer:?}", mebibytes());
     }
 
     /// The log takes nothing on a full disk.
@@ -256,7 +290,7 @@ fn directory() -> tempfile::TempDir {
 
 /// Bytes that a record of `desk`'s events takes in the log.
 fn record_bytes(desk: &Desk) -> u64 {
-    let log = Log::new(desk, Durability::Fsync);
+    let log = Log::new(desk, Durability::Fsync, Space::Made);
     let seen = Arc::new(Seen::default());
     let config = store::Config {
         directory: log.directory.path().join("measured"),
@@ -265,6 +299,7 @@ fn record_bytes(desk: &Desk) -> u64 {
         segment_bytes: SEGMENT_BYTES,
         retain: Duration::from_secs(3600),
         index_bytes: 64 << 20,
+        unreadable: store::Unreadable::default(),
     };
     let (store, _) = Store::open(config, &desk.metrics, 1, Arc::new(store::NoStates)).unwrap();
     store.start(Arc::clone(&seen) as Arc<dyn Outlet>);
@@ -295,6 +330,17 @@ fn filled(directory: &Path) -> File {
     file
 }
 
+/// Reserved and not written to yet: nothing is done outside the time but that.
+fn preallocated(directory: &Path) -> File {
+    let path = directory.join("preallocated");
+    // In place of the one before.
+    let _ = std::fs::remove_file(&path);
+    let file = File::create(path).unwrap();
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, u64::from(SEGMENT_BYTES)).unwrap();
+    file.sync_all().unwrap();
+    file
+}
+
 fn append(criterion: &mut Criterion) {
     // What fails on the disk, the log says itself.
     let warnings = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr);
@@ -304,12 +350,18 @@ fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
     for size in [1, 16, 256, 4096] {
         group.throughput(Throughput::Elements(size));
-        for (name, durability, settles) in [
-            ("memory", Durability::Memory, false),
-            ("fsync", Durability::Fsync, false),
-            ("fsync, with settling", Durability::Fsync, true),
+        for (name, durability, settles, space) in [
+            ("memory", Durability::Memory, false, Space::Made),
+            ("fsync", Durability::Fsync, false, Space::Made),
+            ("fsync, with settling", Durability::Fsync, true, Space::Made),
+            ("fsync, space there", Durability::Fsync, false, Space::There),
+            ("fsync, with settling, space there", Durability::Fsync, true, Space::There),
         ] {
-            let log = RefCell::new(Log::new(&desk, durability));
+            // More than there is space for at once.
+            if space == Space::There && 32 * size * record > FIRST_BYTES {
+                continue;
+            }
+            let log = RefCell::new(Log::new(&desk, durability, space));
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
                 bencher.iter_custom(|iterations| log.borrow_mut().append(iterations, size, record, settles));
             });
@@ -318,8 +370,24 @@ fn append(criterion: &mut Criterion) {
         let file = filled(directory.path());
         let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(1..)).take((record * size) as usize).collect();
         let mut at = 0;
-        group.bench_function(BenchmarkId::new("write and fdatasync by hand", size), |bencher| {
+        group.bench_function(BenchmarkId::new("by hand, filled before", size), |bencher| {
             bencher.iter(|| by_hand(&file, &bytes, &mut at));
+        });
+        // PERFORMANCE 3's: each segment a new one, its blocks reserved.
+        group.bench_function(BenchmarkId::new("by hand, preallocated", size), |bencher| {
+            let mut file = preallocated(directory.path());
+            bencher.iter_custom(|iterations| {
+                let (mut taken, mut at) = (Duration::ZERO, 0);
+                for _ in 0..iterations {
+                    if at + bytes.len() as u64 > u64::from(SEGMENT_BYTES) {
+                        (file, at) = (preallocated(directory.path()), 0);
+                    }
+                    let began = Instant::now();
+                    by_hand(&file, &bytes, &mut at);
+                    taken += began.elapsed();
+                }
+                taken
+            });
         });
     }
     group.finish();
@@ -334,5 +402,5 @@ fn short() -> Criterion {
         .configure_from_args()
 }
 
-criterion_group! { name = stages; config = short(); targets = decode, claim, append }
+criterion_group! { name = stages; config = short(); targets = decode, decode_of, claim, append }
 criterion_main!(stages);

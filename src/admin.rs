@@ -5,6 +5,9 @@ mod access;
 mod dead_letters;
 mod dispatch;
 mod events;
+mod facts;
+mod ingest;
+mod live;
 mod names;
 mod observe;
 mod openapi;
@@ -12,6 +15,8 @@ mod operate;
 mod page;
 mod pulse;
 mod query;
+mod rates;
+mod refusals;
 mod routes;
 mod schemas;
 mod status;
@@ -37,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use access::Access;
+pub use live::{Live, watch};
 pub use operate::{Operator, Reload, ReloadStatus, Trigger};
 use pulse::{Held, Pulse};
 
@@ -46,6 +52,7 @@ use crate::forward;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::outcome::Reason;
+use crate::redis::{Link, Replica};
 use crate::store::{Durability, Store};
 use crate::tap::Tap;
 
@@ -64,6 +71,8 @@ pub struct Desk {
     pub draining: Arc<AtomicBool>,
     pub began: Micros,
     pub settings: Arc<ArcSwap<Settings>>,
+    /// `None`: this replica stands alone.
+    pub redis: Option<(Arc<Link>, Arc<Replica>)>,
     pub operator: Arc<dyn Operator>,
     pub access: Access,
     /// For the integrations as they are configured now.
@@ -71,6 +80,7 @@ pub struct Desk {
     pub tap: Arc<Tap>,
     /// Its one permit: a search of the log.
     pub searching: Arc<Semaphore>,
+    pub live: Live,
 }
 
 /// What the configuration says for these listeners; changed as a whole when it is reloaded.
@@ -161,7 +171,8 @@ async fn answer(
     headers.insert(
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; \
+             base-uri 'none'; frame-ancestors 'none'",
         ),
     );
     Ok(response)

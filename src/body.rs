@@ -211,6 +211,15 @@ where
     }
 }
 
+/// Reserves the bytes of a body that came whole, of a length that [`precheck`] let pass.
+///
+/// # Errors
+/// No room for more body bytes just now.
+pub fn whole(body: &[u8], bounds: &impl Bounds) -> Result<CappedBody, Refusal> {
+    let reserved = bounds.budget().reserve(body.len()).ok_or_else(no_room)?;
+    Ok(CappedBody { bytes: Bytes::copy_from_slice(body), reserved })
+}
+
 fn no_room() -> Refusal {
     Refusal::new(Reason::BodyBudget, "too many request bodies are being read")
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Event, Incident, StateKey, Uid};
+use crate::event::{Event, Incident, Micros, State, StateKey, Uid};
 use crate::metrics::{Ticket, UpstreamMeter};
 use crate::outcome::{Outcome, Reason};
 use crate::vendor;
@@ -17,10 +17,17 @@ pub struct Position(pub u64);
 /// What holds the states: implemented by `dedup`, called when a claim ends.
 pub trait Ledger: Send + Sync {
     /// The transition is durable: it holds from now on, and the line behind it moves. `scope`: of an incident that its
-    /// senders address by id.
-    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>);
+    /// senders address by id. `goes`: its event.
+    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>, goes: Goes<'_>);
     /// The transition did not happen: as if the event had never come.
     fn release(&self, key: StateKey);
+}
+
+/// An event on its way out: by which number the log knows it, and where it goes.
+#[derive(Clone, Copy)]
+pub struct Goes<'t> {
+    pub sequence: u64,
+    pub targets: &'t Targets,
 }
 
 /// Integration and family, as one number: whose ids a number or an iid is looked up among. Odd where the family's keys
@@ -50,6 +57,16 @@ pub struct ById {
     pub key: StateKey,
 }
 
+/// What a refused event did to its key, to be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    pub key: StateKey,
+    /// The incident that it made or changed.
+    pub iid: Uid,
+    /// As it stood before, and where the record of that stands. `None`: nothing was known of the key.
+    pub before: Option<(Incident, Position)>,
+}
+
 /// The right to change one key's state, and the change. At most one lives per key.
 #[must_use = "dropping a claim releases its key"]
 pub struct Claim {
@@ -63,6 +80,10 @@ pub struct Claim {
     pub continues: bool,
     /// Of an incident that its senders address by id.
     pub scope: Option<Scope>,
+    /// Where the record stands that the incident's state was last written with; `None` where the event begins it.
+    pub before: Option<Position>,
+    /// The transport's own id of the event, kept with it.
+    replay: Option<Box<(Held, Incident)>>,
 }
 
 /// The key, until it is committed. `None`: an event without key, or a key the full table does not track.
@@ -78,20 +99,56 @@ impl Claim {
         outcome: Outcome,
         targets: Targets,
     ) -> Self {
-        Self { held: Held(held), next, outcome, targets, continues: false, scope: None }
+        Self { held: Held(held), next, outcome, targets, continues: false, scope: None, before: None, replay: None }
     }
 
     pub fn key(&self) -> Option<StateKey> {
         self.held.0.as_ref().map(|(_, key)| *key)
     }
 
+    /// The transport's own id is kept with the event, or as little as the event.
+    pub fn with_replay(mut self, ledger: Arc<dyn Ledger>, key: StateKey, received_at: Micros) -> Self {
+        let mark = replay_mark(self.next, received_at);
+        self.replay = Some(Box::new((Held(Some((ledger, key))), mark)));
+        self
+    }
+
+    /// Where it is kept that the transport's own id was seen.
+    pub fn replay_key(&self) -> Option<StateKey> {
+        self.replay.as_ref().and_then(|replay| replay.0.0.as_ref()).map(|(_, key)| *key)
+    }
+
     /// The record is durable at `at`.
-    fn commit(self, at: Position) -> Targets {
-        let Self { mut held, next, targets, scope, .. } = self;
+    fn commit(self, sequence: u64, at: Position) -> Targets {
+        let Self { mut held, next, targets, scope, replay, .. } = self;
+        if let Some((mut replay, mark)) = replay.map(|replay| *replay)
+            && let Some((ledger, key)) = replay.0.take()
+        {
+            let nowhere = Targets::from([]);
+            ledger.commit(key, mark, Position::default(), None, Goes { sequence, targets: &nowhere });
+        }
         if let (Some((ledger, key)), Some(next)) = (held.0.take(), next) {
-            ledger.commit(key, next, at, scope);
+            ledger.commit(key, next, at, scope, Goes { sequence, targets: &targets });
         }
         targets
+    }
+}
+
+/// The generation of no incident.
+pub const REPLAY_GENERATION: u32 = u32::MAX;
+
+/// What stands for a transport's own id that was seen: an entry like a resolved incident's, which is none (contracts 5.7). It
+/// names the incident that the event was about.
+pub fn replay_mark(incident: Option<Incident>, received_at: Micros) -> Incident {
+    Incident {
+        iid: incident.map_or(Uid(0), |incident| incident.iid),
+        number: incident.map_or(0, |incident| incident.number),
+        generation: REPLAY_GENERATION,
+        state: State::Resolved,
+        severity: None,
+        count: 0,
+        last_seen: received_at,
+        changed_at: received_at,
     }
 }
 
@@ -112,6 +169,10 @@ impl Pacing {
     pub const EVENT_LIMIT: Self = Self(1);
     /// A resolve or acknowledge nothing was known of: 10 a minute an integration (contracts 5.5).
     pub const UNKNOWN: Self = Self(2);
+    /// A duplicate of an incident that nobody can confirm: at most one a minute (DESIGN 5.4).
+    pub const UNCONFIRMED: Self = Self(4);
+    /// Another replica has events on the key that may not have been delivered (DESIGN 5.4).
+    pub const BEHIND: Self = Self(8);
 
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -152,7 +213,7 @@ pub struct Placed {
 impl Placed {
     /// The log holds it at `at`: commits the transition and counts the event; what forwarding needs is left.
     /// Called by the log's writer alone, whether or not the requester still lives (DESIGN 5.1).
-    pub fn accept(self, at: Position) -> (Accepted, Left) {
+    pub fn accept(self, sequence: u64, at: Position) -> (Accepted, Left) {
         let Self { claim, integration, pacing, ticket } = self;
         let accepted = Accepted { incident: claim.next, outcome: claim.outcome };
         if claim.targets.is_empty() {
@@ -163,7 +224,7 @@ impl Placed {
             }
             ticket.accept();
         }
-        (accepted, Left { targets: claim.commit(at), integration, pacing })
+        (accepted, Left { targets: claim.commit(sequence, at), integration, pacing })
     }
 
     /// The event ends here: its sender's retry is a new one.

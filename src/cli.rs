@@ -19,6 +19,7 @@ mod remote;
 mod run;
 mod tap;
 mod top;
+mod translate;
 mod validate;
 mod version;
 
@@ -106,6 +107,9 @@ enum Verb {
     Reload(reload::Arguments),
     /// Show or change what a running process logs.
     LogLevel(log_level::Arguments),
+    /// What an event becomes: a body in one dialect as the requests that an upstream of another would get.
+    #[command(after_long_help = translate::HELP)]
+    Translate(translate::Arguments),
     /// Ask a URL once whether it answers 2xx, e.g. for a container's health check.
     #[command(after_long_help = probe::HELP)]
     Probe(probe::Arguments),
@@ -136,6 +140,7 @@ pub fn run() -> ExitCode {
         Verb::Top(arguments) => top::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments),
         Verb::LogLevel(arguments) => log_level::run(&arguments),
+        Verb::Translate(arguments) => translate::run(&arguments),
         Verb::Probe(arguments) => probe::run(&arguments),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Man => man::run(),

@@ -61,6 +61,8 @@ pub struct Config {
     pub body: body::Limits,
     pub dedup: dedup::Config,
     pub spool: store::Config,
+    /// `None`: this replica stands alone.
+    pub redis: Option<crate::redis::Config>,
     pub integrations: Vec<gate::IntegrationConfig>,
     pub upstreams: Vec<sink::UpstreamConfig>,
     /// How long the listener goes on while readiness is down.
@@ -186,6 +188,11 @@ pub fn schema() -> String {
     format!("{:#}\n", schema::schema())
 }
 
+/// A key that an upstream of this kind cannot do without, and what it is for; of several that would do the plainest.
+pub fn needed(kind: sink::Kind) -> impl Iterator<Item = (&'static str, &'static str)> {
+    vendors::needs(kind).iter().map(|need| (need.plainest(), need.hint))
+}
+
 /// A commented configuration to begin with: every key, or only what must be written.
 pub fn starting_file(minimal: bool) -> String {
     commented::file(if minimal { commented::Extent::Minimal } else { commented::Extent::Starting })
@@ -210,9 +217,10 @@ fn mean(root: &Section) -> Config {
     let limits = root.section("limits");
     let (ingest, observe, admin) = process::listeners(root, &limits);
     let (mut upstreams, sections, names) = upstreams::read(root);
-    let mut integrations = integrations::read(root, &names);
+    let (mut integrations, senders) = integrations::read(root, &names);
     upstreams::share(&mut upstreams, &sections, &integrations);
     integrations::learn(&mut integrations, &upstreams);
+    integrations::relay(&senders, &mut integrations, &upstreams);
     let redeliver_after = upstreams.iter().map(|upstream| upstream.redeliver_after).min().unwrap_or_default();
     Config {
         ingest,
@@ -221,6 +229,7 @@ fn mean(root: &Section) -> Config {
         body: process::body(&limits),
         dedup: process::dedup(root, redeliver_after),
         spool: process::spool(root),
+        redis: process::redis(root),
         integrations,
         upstreams,
         drain: root.section("shutdown").duration("drain"),

@@ -3,25 +3,41 @@
 //!
 //! A key's transition is decided under its shard's lock and marked in flight there; it takes effect when the
 //! log holds it. Whoever comes meanwhile stands in the key's line and is decided anew.
+//!
+//! Where several replicas share their states (DESIGN 5.4), a key is in flight from the question on whether another one
+//! changes it: `asking`. What they agree by is [`SharedClaims`], which the room `redis` implements.
 
+mod asking;
+mod awaited;
+mod found;
 mod index;
 mod line;
 mod places;
+mod shared;
+mod sides;
 mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use asking::{ASK_AGAIN, Answered, Asking};
+use asking::{Basis, Shared, SharedRef};
+pub use found::{Finding, Found, IdName, SEEN};
 use index::Index;
 pub use line::Line;
 use line::Lines;
-use table::{CREATES_ONCE, Entry, HAS_LINE, IN_FLIGHT, Slot, TOUCHED, Table, UNDELIVERED};
+pub use shared::{
+    Ahead, Ask, Asked, Commit, Ids, Look, Looking, Order, Reply, Rest, SharedClaims, Standing, Takes, Token,
+};
+use sides::Sides;
+use table::{AWAITED, CREATES_ONCE, Entry, HAS_LINE, IN_FLIGHT, Occupied, Slot, TOUCHED, Table, UNDELIVERED};
 
-use crate::claim::{ById, Claim, Ledger, Pacing, Position, Scope, Targets};
+use crate::awaited::Awaited;
+use crate::claim::{self, ById, Claim, Goes, Ledger, Pacing, Position, Scope, Targets};
 use crate::event::{Action, Event, Incident, Micros, State, StateKey, Uid};
 use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, Statement, UnknownRefused};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -38,10 +54,16 @@ pub struct Config {
     pub redeliver_after: Duration,
     /// Low 10 bits of every incident number (DESIGN 5.4).
     pub replica_id: u16,
+    /// Its states are shared with other replicas, or copied for them.
+    pub is_shared: bool,
 }
 
 /// Incident numbers are `n * REPLICAS + replica_id`.
 const REPLICAS: u64 = 1024;
+/// Ids that are looked at under one lock.
+const IDS_AT_ONCE: usize = 1024;
+/// Ids of transports take at most this part of `max_keys`: then the oldest goes.
+const REPLAY_PART: usize = 4;
 /// Tombstones of unknown resolves take at most this part of `max_keys` (contracts 5.5).
 const UNKNOWN_PART: usize = 10;
 
@@ -61,6 +83,10 @@ pub struct Rules {
     pub addressed: Option<StateKey>,
     /// An `admin` statement that makes a new incident: the state whose view that one begins with.
     pub opens_from: Option<StateKey>,
+    /// It addresses an incident that we know nothing of: it is passed on, and changes nothing here.
+    pub passes: bool,
+    /// Where it is kept that the event's own id, of its transport, was seen (contracts 5.7).
+    pub replay: Option<StateKey>,
 }
 
 impl Rules {
@@ -75,6 +101,8 @@ impl Rules {
             has_ids: false,
             addressed: None,
             opens_from: None,
+            passes: false,
+            replay: None,
         }
     }
 }
@@ -83,7 +111,12 @@ impl Rules {
 #[must_use]
 pub enum Claimed {
     /// Decided without the log: answered at once.
-    Absorbed { outcome: Outcome, incident: Option<Incident> },
+    Absorbed {
+        outcome: Outcome,
+        incident: Option<Incident>,
+        /// The event that it repeats, while its sender waits for its delivery.
+        awaited: Option<Arc<Awaited>>,
+    },
     /// The change is ours to make durable.
     Owned(Claim, Pacing),
     /// Another event's change of this key is in flight: wait, then claim again.
@@ -92,6 +125,40 @@ pub enum Claimed {
     Refused,
     /// The incident is resolved, and the statement needs an open one.
     NotOpen,
+    /// Other replicas may know better: wait for what they say. Boxed: only they that share their states have it.
+    Asking(Box<Asking>),
+    /// Another replica's change of the key did not end in time.
+    Busy,
+}
+
+/// What an event would come to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Foreseen {
+    /// `incident`: as it would stand; a new one without number. `goes`: to the upstreams that can be told it.
+    Ends {
+        outcome: Outcome,
+        incident: Option<Incident>,
+        goes: bool,
+    },
+    Refused,
+    NotOpen,
+}
+
+/// What the events of one body that were foreseen already would leave behind, for those that follow.
+#[derive(Default)]
+pub struct Foretold {
+    states: HashMap<StateKey, Incident>,
+    replays: HashSet<StateKey>,
+}
+
+/// What is known of a transport's own id.
+enum Replay {
+    /// It was seen, or is being seen just now.
+    Ended(Claimed),
+    /// It is held, to be committed or released.
+    Held,
+    /// There is no room to know it.
+    Untracked,
 }
 
 /// Upstreams where a generation's trigger is a dead letter.
@@ -109,16 +176,23 @@ pub struct Dedup {
     unknowns: AtomicUsize,
     lines: Lines,
     undelivered: Mutex<HashMap<StateKey, Undelivered>>,
+    awaited: awaited::Rows,
     /// In milliseconds. A reload changes it with the upstreams that it comes from.
     redeliver_after_ms: AtomicU64,
     /// Resolved keys, oldest first: what a full table gives up. May hold stale rows; they are skipped.
     resolved: Mutex<VecDeque<(StateKey, u32)>>,
+    /// Ids of transports that were seen, oldest first; as `resolved`.
+    replays: Mutex<VecDeque<(StateKey, u32)>>,
     /// Keys that were seen again since the log was told.
     touched: Mutex<Vec<StateKey>>,
     number: AtomicU64,
     index: Mutex<Index>,
     nowhere: Targets,
     metrics: Arc<Metrics>,
+    /// What stands beside the rows, where states are shared.
+    sides: Option<Sides>,
+    /// Set once, after what the log tells was put back.
+    shared: OnceLock<Shared>,
 }
 
 fn whole_millis(time: Duration) -> u64 {
@@ -132,6 +206,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Dedup {
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Arc<Self> {
         let redeliver_after_ms = AtomicU64::new(whole_millis(config.redeliver_after));
+        let sides = config.is_shared.then(Sides::new);
         Arc::new(Self {
             config,
             table: Table::new(),
@@ -139,19 +214,118 @@ impl Dedup {
             unknowns: AtomicUsize::new(0),
             lines: Lines::default(),
             undelivered: Mutex::default(),
+            awaited: awaited::Rows::default(),
             redeliver_after_ms,
             resolved: Mutex::default(),
+            replays: Mutex::default(),
             touched: Mutex::default(),
             number: AtomicU64::new(0),
             index: Mutex::default(),
             nowhere: Arc::from([]),
             metrics,
+            sides,
+            shared: OnceLock::new(),
         })
     }
 
     /// Decides an event and, where that must become durable, claims its key. `targets` are the upstreams
     /// of the event's integration.
     pub fn claim(self: &Arc<Self>, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
+        if rules.passes {
+            let decision =
+                Decision { outcome: Outcome::Forwarded, change: Change::Nothing, forward: Forward::Everywhere };
+            return self.without_state(decision, None, targets);
+        }
+        let Some(replay) = rules.replay else { return self.claim_said(event, targets, rules) };
+        match self.hold_replay(replay, event) {
+            Replay::Ended(claimed) => claimed,
+            Replay::Untracked => self.claim_said(event, targets, rules),
+            Replay::Held => match self.claim_said(event, targets, rules) {
+                Claimed::Owned(claim, pacing) => {
+                    let ledger = Arc::clone(self) as Arc<dyn Ledger>;
+                    Claimed::Owned(claim.with_replay(ledger, replay, event.received_at), pacing)
+                }
+                Claimed::Absorbed { outcome, incident, awaited } => {
+                    // Nothing of it goes to the log: its id is known until a restart.
+                    let mark = claim::replay_mark(incident, event.received_at);
+                    self.commit(replay, mark, Position::default(), None, Goes { sequence: 0, targets: &self.nowhere });
+                    Claimed::Absorbed { outcome, incident, awaited }
+                }
+                // Nothing is held while it waits.
+                claimed => {
+                    self.release(replay);
+                    claimed
+                }
+            },
+        }
+    }
+
+    /// Whether a transport's own id was seen; if not, it is being seen now.
+    fn hold_replay(self: &Arc<Self>, replay: StateKey, event: &Event) -> Replay {
+        match self.table.entry(replay) {
+            Slot::Occupied(mut slot) => {
+                if slot.has(IN_FLIGHT) {
+                    slot.set(HAS_LINE, true);
+                    return Replay::Ended(Claimed::Contended(Line::join(self, replay)));
+                }
+                if let Some(mark) = slot.incident().filter(|_| !self.is_expired(&slot, event.received_at)) {
+                    drop(slot);
+                    let known = event.state_key().and_then(|key| self.incident(key));
+                    let known = known.or_else(|| (mark.iid.0 != 0).then_some(Incident { generation: 1, ..mark }));
+                    return Replay::Ended(Claimed::Absorbed {
+                        outcome: Outcome::Replayed,
+                        incident: known,
+                        awaited: None,
+                    });
+                }
+                slot.set(IN_FLIGHT, true);
+            }
+            Slot::Vacant(slot) => {
+                if self.entries.load(Ordering::Relaxed) >= self.config.max_keys {
+                    // The shard's lock must be free while others are evicted.
+                    drop(slot);
+                    return if self.evict() { self.hold_replay(replay, event) } else { Replay::Untracked };
+                }
+                let mut entry = Entry::ABSENT;
+                entry.set(IN_FLIGHT, true);
+                slot.insert(entry);
+                self.entries.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Replay::Held
+    }
+
+    /// What a claim of this event would come to after those that were foretold; nothing is claimed, and nothing changes.
+    pub fn foresee(&self, event: &Event, rules: Rules, foretold: &mut Foretold) -> Foreseen {
+        let state_of = |key: StateKey| {
+            if let Some(incident) = foretold.states.get(&key) {
+                return Some(*incident);
+            }
+            let entry = self.table.get(key)?;
+            entry.incident().filter(|_| !self.is_expired(&entry, event.received_at))
+        };
+        let key = rules.addressed.or_else(|| event.state_key());
+        let before = key.and_then(state_of);
+        if rules.replay.is_some_and(|replay| foretold.replays.contains(&replay) || state_of(replay).is_some()) {
+            return Foreseen::Ends { outcome: Outcome::Replayed, incident: before, goes: false };
+        }
+        if rules.needs_open && before.is_some_and(|incident| incident.state == State::Resolved) {
+            return Foreseen::NotOpen;
+        }
+        let known =
+            before.map(|before| Known { state: before.state, severity: before.severity, redelivery_due: false });
+        let Ok(decision) = self.decide(known, event, rules) else { return Foreseen::Refused };
+        // A number is given to what happens alone.
+        let next = machine::apply(before, decision.change, event.severity, event.received_at, || (Uid(0), 0));
+        foretold.replays.extend(rules.replay);
+        // What goes nowhere near the log leaves no state where there was none.
+        let stays = before.is_some() || decision.is_durable();
+        foretold.states.extend(key.zip(next).filter(|_| stays));
+        let incident = next.filter(|incident| incident.generation > 0);
+        Foreseen::Ends { outcome: decision.outcome, incident, goes: decision.forward != Forward::Nowhere }
+    }
+
+    fn claim_said(self: &Arc<Self>, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
         if let Some(from) = rules.opens_from {
             return self.claim_opened(from, event, targets, rules);
         }
@@ -168,6 +342,9 @@ impl Dedup {
     }
 
     fn claim_key(self: &Arc<Self>, key: StateKey, event: &Event, targets: &Targets, rules: Rules) -> Claimed {
+        if let Some(shared) = self.shared().filter(|shared| shared.claims.asks()) {
+            return self.claim_shared(shared, key, event, targets, rules);
+        }
         match self.table.entry(key) {
             Slot::Occupied(mut slot) => {
                 let entry = &mut *slot;
@@ -175,11 +352,10 @@ impl Dedup {
                     entry.set(HAS_LINE, true);
                     return Claimed::Contended(Line::join(self, key));
                 }
-                let claimed = self.claim_known(key, entry, event, targets, rules);
+                let claimed = self.claim_known(key, entry, event, targets, rules, Basis::default());
                 let leave = self.after(key, entry);
                 if leave {
-                    slot.remove();
-                    self.entries.fetch_sub(1, Ordering::Relaxed);
+                    self.forget(slot);
                 }
                 claimed
             }
@@ -219,13 +395,9 @@ impl Dedup {
         event: &Event,
         targets: &Targets,
         rules: Rules,
+        basis: Basis,
     ) -> Claimed {
-        let before = entry.incident().filter(|_| {
-            let now = event.received_at;
-            // Its key may create again, though the incident itself is still known and can be changed.
-            let creates = event.action == Action::Trigger && rules.life == KeyLife::CreateOnce;
-            if creates { self.is_held_once(entry, now) } else { !self.is_expired(entry, now) }
-        });
+        let before = self.living(entry, event, rules);
         if rules.needs_open && before.is_some_and(|incident| incident.state == State::Resolved) {
             return Claimed::NotOpen;
         }
@@ -238,7 +410,9 @@ impl Dedup {
             Ok(decision) => decision,
             Err(UnknownRefused) => return Claimed::Refused,
         };
-        let next = self.next(before, decision, event);
+        let (decision, pacing) =
+            if basis.unsure { self.say_again(key, before, decision) } else { (decision, Pacing::default()) };
+        let next = self.next_as(before, decision, event, basis.ids);
         if !decision.is_durable() {
             if let Some(next) = next.filter(|_| decision.change == Change::Touch) {
                 entry.put(&next);
@@ -247,24 +421,42 @@ impl Dedup {
                     lock(&self.touched).push(key);
                 }
             }
-            return Claimed::Absorbed { outcome: decision.outcome, incident: next };
+            let awaited = self.awaited_on(key, entry);
+            return Claimed::Absorbed { outcome: decision.outcome, incident: next, awaited };
         }
         if next.is_none() {
             return self.without_state(decision, next, targets);
         }
+        self.build_on(key, entry);
         entry.set(IN_FLIGHT, true);
         let same = before.is_some_and(|before| next.is_some_and(|next| next.iid == before.iid));
         let mut claimed = self.owned(Some(key), decision, next, self.targets_of(decision, targets, key));
-        if let Claimed::Owned(claim, _) = &mut claimed {
+        if let Claimed::Owned(claim, paced) = &mut claimed {
             claim.continues = same && rules.has_ids;
+            claim.before = Some(entry.at).filter(|at| same && *at != Position::default());
+            *paced = paced.with(pacing);
         }
         claimed
+    }
+
+    /// A key's incident, if it has one whose time is not over.
+    fn living(&self, entry: &Entry, event: &Event, rules: Rules) -> Option<Incident> {
+        entry.incident().filter(|_| {
+            let now = event.received_at;
+            // Its key may create again, though the incident itself is still known and can be changed.
+            let creates = event.action == Action::Trigger && rules.life == KeyLife::CreateOnce;
+            if creates { self.is_held_once(entry, now) } else { !self.is_expired(entry, now) }
+        })
     }
 
     fn decide(&self, known: Option<Known>, event: &Event, rules: Rules) -> Result<Decision, UnknownRefused> {
         let Rules { notes, closes, .. } = rules;
         let statement = Statement { action: event.action, severity: event.severity, notes, closes };
         let mut decision = machine::decide(known, statement, rules.life, rules.policy)?;
+        if decision.outcome == Outcome::Unknown && names_nothing(event, rules) {
+            // Upstream it could only go under a name that was made up here.
+            return Ok(Decision { outcome: Outcome::Unmatched, change: Change::Nothing, forward: Forward::Nowhere });
+        }
         let room = self.config.max_keys / UNKNOWN_PART;
         if decision.change == Change::Tombstone && self.unknowns.load(Ordering::Relaxed) >= room {
             decision.change = Change::Nothing;
@@ -273,10 +465,29 @@ impl Dedup {
     }
 
     fn next(&self, before: Option<Incident>, decision: Decision, event: &Event) -> Option<Incident> {
-        machine::apply(before, decision.change, event.severity, event.received_at, || {
-            let n = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-            (Uid::new(event.received_at), n * REPLICAS + u64::from(self.config.replica_id))
-        })
+        self.next_as(before, decision, event, None)
+    }
+
+    /// The same, with ids that a new incident is to have.
+    fn next_as(
+        &self,
+        before: Option<Incident>,
+        decision: Decision,
+        event: &Event,
+        ids: Option<(Uid, u64)>,
+    ) -> Option<Incident> {
+        let fresh = || ids.unwrap_or_else(|| self.new_ids(event));
+        machine::apply(before, decision.change, event.severity, event.received_at, fresh)
+    }
+
+    /// What is shared, if anything is.
+    fn shared(&self) -> Option<SharedRef<'_>> {
+        Some(SharedRef { claims: &*self.shared.get()?.0, sides: self.sides.as_ref()? })
+    }
+
+    fn new_ids(&self, event: &Event) -> (Uid, u64) {
+        let n = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        (Uid::new(event.received_at), n * REPLICAS + u64::from(self.config.replica_id))
     }
 
     /// An event that no entry stands for: without key, or on a key that a full table cannot take (`untracked`).
@@ -332,7 +543,7 @@ impl Dedup {
         }
         let decision = Decision { outcome: Outcome::Forwarded, change: Change::Open, forward: Forward::Everywhere };
         let Some(mut incident) = self.next(None, decision, event) else {
-            return Claimed::Absorbed { outcome: Outcome::Noop, incident: None };
+            return Claimed::Absorbed { outcome: Outcome::Noop, incident: None, awaited: None };
         };
         let from = self.incident(from);
         incident.severity = from.and_then(|incident| incident.severity);
@@ -347,7 +558,7 @@ impl Dedup {
         if decision.is_durable() {
             self.owned(None, decision, next, Arc::clone(targets))
         } else {
-            Claimed::Absorbed { outcome: decision.outcome, incident: next }
+            Claimed::Absorbed { outcome: decision.outcome, incident: next, awaited: None }
         }
     }
 
@@ -399,14 +610,20 @@ impl Dedup {
         if let Slot::Occupied(mut slot) = self.table.entry(key)
             && self.after(key, &mut slot)
         {
-            slot.remove();
-            self.entries.fetch_sub(1, Ordering::Relaxed);
+            self.forget(slot);
         }
+    }
+
+    /// The key has no state, and nobody waits for it.
+    fn forget(&self, slot: Occupied<'_>) {
+        slot.remove();
+        self.entries.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn is_expired(&self, entry: &Entry, now: Micros) -> bool {
         let (since, ttl) = match entry.state() {
             None => return false,
+            Some(_) if entry.is_replay() => (entry.changed_at_s(), self.config.replay_ttl),
             Some(State::Open | State::Acked) => (entry.last_seen_s(), self.config.open_ttl),
             Some(State::Resolved) => (entry.changed_at_s(), self.config.resolved_ttl),
         };
@@ -440,9 +657,26 @@ impl Dedup {
         let was_unknown = slot.is_unknown();
         slot.put(&incident);
         slot.at = at;
+        if let Some(sides) = &self.sides {
+            sides.restore(key, incident.changed_at.max(incident.last_seen));
+        }
         self.note_unknown(was_unknown, slot.is_unknown());
+        drop(slot);
         if incident.state == State::Resolved {
-            self.note_resolved(key, incident.changed_at.seconds());
+            self.note_ended(key, &incident);
+        }
+    }
+
+    /// What may go when there is no room; called while no shard is locked.
+    fn note_ended(&self, key: StateKey, incident: &Incident) {
+        let at_s = incident.changed_at.seconds();
+        if incident.generation == claim::REPLAY_GENERATION {
+            lock(&self.replays).push_back((key, at_s));
+            while lock(&self.replays).len() > self.config.max_keys / REPLAY_PART {
+                self.evict_from(&self.replays);
+            }
+        } else {
+            self.note_resolved(key, at_s);
         }
     }
 
@@ -462,7 +696,9 @@ impl Dedup {
             entry.shift(seconds);
             true
         });
-        lock(&self.resolved).iter_mut().for_each(|(_, at_s)| *at_s = at_s.saturating_add(seconds));
+        for ended in [&self.resolved, &self.replays] {
+            lock(ended).iter_mut().for_each(|(_, at_s)| *at_s = at_s.saturating_add(seconds));
+        }
     }
 
     /// Gives every state as last committed; `visit` is called while nothing is locked.
@@ -513,13 +749,18 @@ impl Dedup {
 
     /// Makes room: the oldest resolved key goes. OPEN and ACKED never do (contracts 5.7).
     fn evict(&self) -> bool {
+        self.evict_from(&self.resolved) || self.evict_from(&self.replays)
+    }
+
+    fn evict_from(&self, ended: &Mutex<VecDeque<(StateKey, u32)>>) -> bool {
         loop {
-            let Some((key, at_s)) = lock(&self.resolved).pop_front() else { return false };
+            let Some((key, at_s)) = lock(ended).pop_front() else { return false };
             let removed = self.table.remove_if(key, |entry| {
                 entry.state() == Some(State::Resolved)
                     && entry.changed_at_s() == at_s
                     && !entry.has(IN_FLIGHT)
                     && !entry.has(HAS_LINE)
+                    && !entry.has(AWAITED)
             });
             if let Some(entry) = removed {
                 self.entries.fetch_sub(1, Ordering::Relaxed);
@@ -532,7 +773,8 @@ impl Dedup {
     /// Forgets what outlived its time; call it about once a minute. One shard is locked at a time.
     pub fn expire(&self, now: Micros) {
         self.table.retain(|key, entry| {
-            let goes = !entry.has(IN_FLIGHT) && !entry.has(HAS_LINE) && self.is_expired(entry, now);
+            let is_free = !entry.has(IN_FLIGHT) && !entry.has(HAS_LINE) && !entry.has(AWAITED);
+            let goes = is_free && self.is_expired(entry, now);
             if goes {
                 self.entries.fetch_sub(1, Ordering::Relaxed);
                 self.note_unknown(entry.is_unknown(), false);
@@ -547,15 +789,25 @@ impl Dedup {
         });
         self.metrics.dedup_entries.set(i64::try_from(self.entries()).unwrap_or(i64::MAX));
         self.forget_ids();
+        self.forget_sides();
     }
 
     /// Ids go with the state of their key; of those that another incident followed at most as many stay as keys may.
     fn forget_ids(&self) {
-        let mut index = lock(&self.index);
-        if index.len() > 0 {
-            index.retain(|key| self.table.get(key).is_none());
-            index.hold_to(self.config.max_keys);
+        let scopes = lock(&self.index).scopes();
+        for scope in scopes {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                // Not both locks at once: a request that learns of an incident has its key's when it takes the index's.
+                let some = lock(&self.index).some((scope, at), IDS_AT_ONCE);
+                from = some.get(IDS_AT_ONCE - 1).map(|row| row.number + 1);
+                let gone = some.into_iter().filter(|row| self.table.get(row.key).is_none());
+                lock(&self.index).forget(gone);
+                // Requests that look for an id wait for a slice at most.
+                std::thread::yield_now();
+            }
         }
+        lock(&self.index).hold_to(self.config.max_keys);
     }
 
     /// Puts back an incident that its senders address by id; before anything runs.
@@ -652,6 +904,12 @@ impl Dedup {
             .is_some_and(|row| row.iid == iid && row.tried.is_none_or(|at| at.elapsed() >= after))
     }
 
+    /// Whatever incident the key has: a question is asked before that is known.
+    fn redelivery_may_be_due(&self, key: StateKey) -> bool {
+        let iid = lock(&self.undelivered).get(&key).map(|row| row.iid);
+        iid.is_some_and(|iid| self.redelivery_is_due(key, iid))
+    }
+
     /// At most one new try of an undelivered trigger in this time, from now on.
     pub fn set_redeliver_after(&self, after: Duration) {
         self.redeliver_after_ms.store(whole_millis(after), Ordering::Relaxed);
@@ -659,10 +917,12 @@ impl Dedup {
 }
 
 impl Ledger for Dedup {
-    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>) {
+    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>, goes: Goes<'_>) {
         // A tombstone of an unknown resolve names no incident.
-        if let Some(scope) = scope.filter(|_| next.generation > 0) {
-            lock(&self.index).insert(ById { scope, number: next.number, iid: next.iid, key });
+        let row = scope.filter(|_| next.generation > 0);
+        let row = row.map(|scope| ById { scope, number: next.number, iid: next.iid, key });
+        if let Some(row) = row {
+            lock(&self.index).insert(row);
         }
         let Some(mut entry) = self.table.get_mut(key) else { return };
         let was_unknown = entry.is_unknown();
@@ -681,22 +941,50 @@ impl Ledger for Dedup {
                 }
             }
         }
-        if next.state == State::Resolved {
-            self.note_resolved(key, next.changed_at.seconds());
+        // Before anybody else here can ask for the key.
+        if let Some(shared) = self.shared().filter(|_| next.generation == claim::REPLAY_GENERATION) {
+            shared.claims.seen(ById { scope: SEEN, number: next.number, iid: next.iid, key });
+        } else if let Some(shared) = self.shared() {
+            let (order, lease) = shared.sides.commit(key, Micros::now());
+            let told = Commit {
+                key,
+                standing: Standing { incident: next, order },
+                creates_once: entry.has(CREATES_ONCE),
+                row,
+            };
+            shared.claims.commit(told, lease, goes);
         }
         // The entry has a state: it stays.
         self.after(key, &mut entry);
+        drop(entry);
+        if next.state == State::Resolved {
+            self.note_ended(key, &next);
+        }
     }
 
     fn release(&self, key: StateKey) {
+        if let Some(shared) = self.shared()
+            && let Some(lease) = shared.sides.release(key)
+        {
+            shared.claims.release(key, lease);
+        }
         if let Slot::Occupied(mut slot) = self.table.entry(key) {
             slot.set(IN_FLIGHT, false);
+            if slot.has(AWAITED) {
+                // It was never taken; its sender is told why.
+                slot.set(AWAITED, false);
+                self.awaited.remove(key);
+            }
             if self.after(key, &mut slot) {
-                slot.remove();
-                self.entries.fetch_sub(1, Ordering::Relaxed);
+                self.forget(slot);
             }
         }
     }
+}
+
+/// Whether an event names no incident at all, neither by a key nor by an id.
+fn names_nothing(event: &Event, rules: Rules) -> bool {
+    event.key.is_none() && event.target.is_none() && rules.addressed.is_none()
 }
 
 #[cfg(test)]

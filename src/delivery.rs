@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::claim::{ById, Position, Scope, Targets};
+use crate::awaited::{Awaited, Awaiting};
+use crate::claim::{ById, Position, Scope, TakenBack, Targets};
 use crate::dedup::{self, Dedup};
-use crate::event::{Content, Event, Incident, Micros, StateKey, Uid, Warning};
-use crate::gate::{Integration, IntegrationConfig, Whom};
+use crate::event::{Content, Event, Incident, Micros, StateKey, Uid};
+use crate::gate::{Fleet, Integration, IntegrationConfig, Whom};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::sink::{self, Reach, Statement, UpstreamConfig};
-use crate::store::{self, LaneKey, Recovered, Store};
+use crate::spans::Spans;
+use crate::store::{self, LaneKey, Learned, Recovered, Store};
 use crate::{dialect, forward};
 
 /// Dead letters take at most this part of the spool (DESIGN 4),
@@ -84,23 +86,26 @@ impl Opened {
         self,
         integrations: &[Arc<Integration>],
         upstreams: Vec<UpstreamConfig>,
+        spans: Spans,
     ) -> Result<Delivery, StartError> {
         let Self { dedup, store, recovered, metrics, dead_letters } = self;
         let integrations = Arc::new(ByName::new(integrations));
+        let awaiting = Arc::<Awaiting>::default();
         let forward = forward::start(forward::Parts {
             log: Arc::clone(&store) as Arc<dyn forward::Log>,
             reader: Arc::new(Rereader),
             states: Arc::new(States(Arc::clone(&dedup))),
+            awaiting: Arc::clone(&awaiting),
             integrations: Arc::clone(&integrations) as Arc<dyn forward::Integrations>,
             metrics,
-            dial: Arc::new(forward::wire::Dialer::new(None).map_err(StartError::Tls)?),
+            dial: Arc::new(forward::wire::Dialer::new(None).map_err(StartError::Tls)?.traced(spans)),
             upstreams: upstreams.into_iter().map(Arc::new).collect(),
             recovered,
             dead_letters,
         })
         .map_err(StartError::Thread)?;
         store.start(Arc::clone(&forward) as Arc<dyn store::Outlet>);
-        Ok(Delivery { dedup, store, forward, integrations })
+        Ok(Delivery { dedup, store, forward, awaiting, integrations })
     }
 }
 
@@ -109,6 +114,8 @@ pub struct Delivery {
     pub dedup: Arc<Dedup>,
     pub store: Arc<Store>,
     pub forward: Arc<forward::Handle>,
+    /// Events whose senders wait for their delivery.
+    pub awaiting: Arc<Awaiting>,
     integrations: Arc<ByName>,
 }
 
@@ -156,12 +163,13 @@ impl Changer {
 }
 
 /// The integrations as they run: with their limits, and the meters of their upstreams. `before`: those that they
-/// replace, whose limits go on where they did not change.
+/// replace, whose limits go on where they did not change. `fleet`: who holds event limits over all replicas.
 pub fn integrations(
     configs: &[IntegrationConfig],
     upstreams: &[UpstreamConfig],
     metrics: &Metrics,
     before: &[Arc<Integration>],
+    fleet: Option<&dyn Fleet>,
 ) -> Vec<Arc<Integration>> {
     let before: HashMap<&str, &Integration> = before.iter().map(|one| (&*one.config.name, &**one)).collect();
     let live = configs.iter().map(|config| {
@@ -169,7 +177,7 @@ pub fn integrations(
         let targets: Vec<_> =
             config.upstreams.iter().filter_map(|name| Some((kind(name)?, metrics.upstream(name)))).collect();
         let whom = Box::new(ByStatement(Reach::new(&targets)));
-        Arc::new(Integration::new(config.clone(), whom, before.get(&*config.name).copied()))
+        Arc::new(Integration::in_fleet(config.clone(), whom, before.get(&*config.name).copied(), fleet))
     });
     live.collect()
 }
@@ -216,6 +224,10 @@ impl store::States for Kept {
 
     fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros) {
         self.0.restore_touched(key, iid, count, last_seen);
+    }
+
+    fn taken_back(&self, taken: &TakenBack) {
+        self.0.restore_taken_back(taken);
     }
 
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position)) {
@@ -272,8 +284,32 @@ impl forward::States for States {
         self.0.delivered(StateKey(lane.0), iid, upstream);
     }
 
+    fn take_back(&self, lane: LaneKey, awaited: &Awaited) -> Option<Option<TakenBack>> {
+        self.0.take_back(StateKey(lane.0), awaited)
+    }
+
+    fn taken_back(&self, key: StateKey) {
+        self.0.taken_back(key);
+    }
+
     fn current(&self, lane: LaneKey) -> Option<Incident> {
         self.0.incident(StateKey(lane.0))
+    }
+
+    fn look(&self, lane: LaneKey, upstream: &Arc<str>, received_at: Micros) -> Option<dedup::Looking> {
+        self.0.look(StateKey(lane.0), upstream, received_at)
+    }
+
+    fn left(&self, lane: LaneKey, upstream: &Arc<str>, sequence: u64, rest: dedup::Rest) {
+        self.0.left(StateKey(lane.0), upstream, sequence, rest);
+    }
+
+    fn learned(&self, learned: &Learned, upstream: &Arc<str>) {
+        self.0.learned(StateKey(learned.lane.0), upstream, learned.iid, &learned.remote);
+    }
+
+    fn waits_until(&self, lane: LaneKey) -> Option<tokio::time::Instant> {
+        self.0.waits_until(StateKey(lane.0))
     }
 
     fn by_number(&self, integration: &str, family: &str, number: u64) -> Option<(LaneKey, Uid)> {
@@ -292,10 +328,13 @@ impl sink::Reader for Rereader {
             // It was accepted, so it must arrive, as well as it can be said.
             None => {
                 let title = event.key.as_ref().map_or("an event that can no longer be read", |key| key.canon());
-                let warnings = vec![Warning { code: "undecodable", path: Cow::Borrowed("") }];
-                let content = Content { title: Some(Cow::Borrowed(title)), warnings, ..Content::default() };
+                let mut content = Content { title: Some(Cow::Borrowed(title)), ..Content::default() };
+                content.warn("undecodable", "");
                 sink::Said { content, extra: Vec::new() }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

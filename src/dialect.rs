@@ -2,6 +2,7 @@
 //! body into what it says, and answers in its sender's own form. It never sees a socket, a key or a clock.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,18 +15,28 @@ use crate::machine::KeyLife;
 use crate::outcome::{Class, Outcome, Refusal};
 
 mod alertmanager;
+mod checkmk;
+mod cloudevents;
+mod datadog;
+mod generic;
+mod hooks;
+mod icinga;
 mod incidentio;
 pub mod json;
+mod nagios;
 mod opsgenie;
 mod pagerduty;
 mod records;
 mod route;
+mod sns;
 mod squadcast;
 mod taskcall;
 mod text;
+mod zabbix;
 
-pub use records::{Record, Records, VIEW_BYTES_MAX, View};
+pub use records::{Named, Record, Records, VIEW_BYTES_MAX, View};
 pub use route::{Args, Credentials, Matched, Miss, Route, Scheme, Takes, keys_in_bodies, route};
+pub use sns::envelope as sns_envelope;
 
 /// Every dialect. A new one is its file, a `mod` line and a line here.
 pub static DIALECTS: &[&dyn Dialect] = &[
@@ -40,7 +51,20 @@ pub static DIALECTS: &[&dyn Dialect] = &[
     &pagerduty::V2,
     &pagerduty::V1,
     &pagerduty::CHANGE,
+    &datadog::Datadog,
+    &sns::Sns,
+    &cloudevents::CloudEvents,
+    &zabbix::Zabbix,
+    &nagios::Nagios,
+    &icinga::Icinga,
+    &checkmk::Checkmk,
+    &generic::Generic,
 ];
+
+/// The id of each (contracts 1).
+pub fn names() -> impl Iterator<Item = &'static str> {
+    DIALECTS.iter().map(|dialect| dialect.name())
+}
 
 /// What a decoder is told beside the body.
 #[derive(Clone, Copy)]
@@ -140,6 +164,12 @@ pub struct Judged {
     pub fills: Option<Bytes>,
     /// What it changes of the incident's view; only of dialects that keep one.
     pub view: Option<Box<View>>,
+    /// The id that its transport repeats with it (contracts 5.7): what comes again within `replay_ttl` is answered, and no more.
+    pub replay: Option<Box<str>>,
+    /// It changes nothing and goes nowhere: so it is counted and answered.
+    pub ends: Option<Outcome>,
+    /// A resolve that is forgotten where nothing of its key is open, whatever the integration does with others.
+    pub drops_unknown: bool,
 }
 
 impl Judged {
@@ -157,6 +187,9 @@ impl Judged {
             other: None,
             fills: None,
             view: None,
+            replay: None,
+            ends: None,
+            drops_unknown: false,
         }
     }
 
@@ -203,11 +236,14 @@ pub struct Ending<'a> {
     pub key: Option<&'a Key>,
     /// The incident's view after it; of dialects that keep one.
     pub view: Option<&'a [u8]>,
+    pub named: Option<&'a Named>,
 }
 
 /// What an answer is made of.
 pub struct Replying<'a> {
     pub endpoint: &'static str,
+    /// Of its route.
+    pub status: StatusCode,
     /// In the order of the events.
     pub endings: &'a [Ending<'a>],
     /// The integration's status where it may choose.
@@ -237,6 +273,14 @@ pub struct Question<'a> {
     pub now: Micros,
 }
 
+/// A question for an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Passed {
+    pub upstream: Arc<str>,
+    /// Below its configured URL.
+    pub path: String,
+}
+
 /// What a sender that is too fast is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Limited<'a> {
@@ -253,10 +297,21 @@ pub struct Limited<'a> {
 pub enum RequestIdForm {
     /// 32 hexadecimal digits.
     Hex,
-    /// The same with hyphens.
+    /// A UUID by chance.
     Uuid,
     /// A UUID that tells how the request ended: [`Dialect::telling_id`].
     Telling,
+}
+
+/// What a body may be, by its label (contracts 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// JSON, also under the labels that are tolerated.
+    Json,
+    /// The same, and under this media type anything.
+    Or(&'static str),
+    /// Anything under any label.
+    Any,
 }
 
 /// A sender's language (DESIGN 3).
@@ -266,8 +321,10 @@ pub trait Dialect: Sync {
 
     fn routes(&self) -> &'static [Route];
 
-    /// Dedup family of contracts 5.1; `args` as in [`Asked`].
-    fn family(&self, args: &[Box<str>]) -> Cow<'static, str>;
+    /// Dedup family of contracts 5.1; `args` as in [`Asked`]. The default: all that the dialect says is one family, of its name.
+    fn family(&self, _args: &[Box<str>]) -> Cow<'static, str> {
+        Cow::Borrowed(self.name())
+    }
 
     /// All that it has for an integration.
     fn families(&self, _settings: &Settings) -> Vec<Cow<'static, str>> {
@@ -278,12 +335,19 @@ pub trait Dialect: Sync {
         KeyLife::OpenUntilResolved
     }
 
-    /// Whether its senders come back after an overload answer (contracts 2.6).
-    fn retries_overload(&self) -> bool;
+    /// Whether its senders come back after an overload answer (contracts 2.6). The default: not one of them does.
+    fn retries_overload(&self) -> bool {
+        false
+    }
 
     /// Its incidents are addressed by `number` or `iid`: they are kept by id too, those without a key as well, and each has
     /// a view ([`Judged::view`]).
     fn has_ids(&self) -> bool {
+        false
+    }
+
+    /// Its answers show where an incident is found at the upstream.
+    fn shows_links(&self) -> bool {
         false
     }
 
@@ -363,7 +427,31 @@ pub trait Dialect: Sync {
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults>;
 
-    /// Whether a batch body is its sender's, where that can be seen by the body alone. The default: its key is enough.
+    /// What its bodies may be beside JSON.
+    fn form(&self, _headers: &HeaderMap) -> Form {
+        Form::Json
+    }
+
+    /// Whether a request of a route that takes batches holds one.
+    fn holds_many(&self, _headers: &HeaderMap) -> bool {
+        true
+    }
+
+    /// The route that a body belongs to where that is another one than it came by; `None`: it stays there.
+    fn belongs_to(&self, _endpoint: &str, _body: &[u8]) -> Option<&'static Route> {
+        None
+    }
+
+    /// A body that is no JSON object, as the one that [`Self::decode`] reads; also of an event that was stored. `None`: as it is.
+    ///
+    /// # Errors
+    /// It is none of the forms that the dialect knows.
+    fn as_json(&self, _asked: &Asked<'_>, _body: &[u8]) -> Result<Option<Vec<u8>>, Faults> {
+        Ok(None)
+    }
+
+    /// Whether a body is its sender's, where that can be seen by the body alone; of routes that want headers. The default: its
+    /// key is enough.
     ///
     /// # Errors
     /// A refusal of class unauthenticated.
@@ -379,8 +467,10 @@ pub trait Dialect: Sync {
         Err(SplitError::Faults(vec!["body: this route takes one event".into()]))
     }
 
-    /// The answer to a request that was accepted.
-    fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes);
+    /// The answer to a request that was accepted. The default: as `/hooks/*` answer.
+    fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes) {
+        hooks::reply(replying)
+    }
 
     /// The answer to a question.
     ///
@@ -388,6 +478,16 @@ pub trait Dialect: Sync {
     /// What is asked for is not known, or the question breaks a rule.
     fn read(&self, _question: &Question<'_>) -> Result<(StatusCode, Bytes), Refusal> {
         Err(Refusal::new(crate::outcome::Reason::NotFound, "nothing is known of this"))
+    }
+
+    /// The path by which a question is put to the integration's own upstream of the vendor, if that is to answer it.
+    fn passes(&self, _asked: &Asked<'_>, _settings: &Settings) -> Option<Passed> {
+        None
+    }
+
+    /// What else stands in the head of the answer to a question.
+    fn read_headers(&self, _question: &Question<'_>) -> HeaderMap {
+        HeaderMap::new()
     }
 
     /// Status of a refusal (contracts 2.1, 2.2, 2.6).
@@ -427,6 +527,7 @@ pub fn usual_status(class: Class) -> StatusCode {
     match class {
         Class::NoRoute | Class::Unauthenticated | Class::NotFound => StatusCode::NOT_FOUND,
         Class::UriTooLong => StatusCode::URI_TOO_LONG,
+        Class::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Class::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Class::Forbidden => StatusCode::FORBIDDEN,
         Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -479,7 +580,8 @@ fn reread_in<'e>(event: &'e Event, envelope: Option<json::Document<'_>>) -> Opti
     let asked = Asked { envelope, ..Asked::at(&event.endpoint, Rules::ACCEPTED) };
     let (mut content, mut names) = (None, Vec::new());
     let body: &[u8] = if event.raw.is_empty() { b"{}" } else { &event.raw };
-    let decoded = json::with_document(body, |document| {
+    let made = dialect.as_json(&asked, &event.raw).ok()?;
+    let decoded = json::with_document(made.as_deref().unwrap_or(body), |document| {
         dialect.decode(&asked, document, &mut |said| {
             content = Some(said.content.into_owned());
             names = said.extra.into_iter().map(Extra::into_owned).collect();
@@ -494,12 +596,18 @@ fn reread_in<'e>(event: &'e Event, envelope: Option<json::Document<'_>>) -> Opti
             let text = std::str::from_utf8(raw).ok()?;
             json::members_as_text(text.strip_prefix('\u{FEFF}').unwrap_or(text))
         };
-        let mut own = members(&event.raw);
+        let mut of_made = made.as_deref().and_then(|made| json::members_as_text(std::str::from_utf8(made).ok()?));
+        let mut own = if made.is_some() { None } else { members(&event.raw) };
         let mut shared = event.envelope.as_deref().and_then(members);
         for name in names {
             let (from, name) = match name {
                 Extra::Made(name, value) => {
                     extra.push((name, Cow::Owned(value)));
+                    continue;
+                }
+                Extra::Member(name) if made.is_some() => {
+                    let taken = of_made.as_mut().and_then(|members| members.remove(&*name));
+                    extra.extend(taken.map(|value| (name, Cow::Owned(value.to_owned()))));
                     continue;
                 }
                 Extra::Member(name) => (&mut own, name),

@@ -5,6 +5,8 @@
 //! event's dialect decodes from that body: once at intake, to judge it, and again when it is forwarded.
 //! So the hot path never builds strings it does not need, and a decoder bug is repaired by replay.
 
+pub mod trace;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +17,12 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-/// Longest canonical key, in bytes (contracts 5.1).
+use self::trace::Trace;
+
+/// Longest canonical key, in bytes (contracts 5.1),
 pub const KEY_BYTES_MAX: usize = 512;
+/// but for PagerDuty's, which are counted in characters: 255.
+pub const LONG_KEY_BYTES_MAX: usize = 255 * 4;
 
 /// Microseconds since the Unix epoch, UTC. Wall time: only for stamps that outlive the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +63,11 @@ impl Serialize for Micros {
 /// A ULID: names one event (`event_uid`) or one incident generation (`iid`). 26 characters of Crockford base 32.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Uid(pub u128);
+
+/// With the marks of a UUID of that version and of its standard in their places: readers check them.
+pub fn as_uuid(id: u128, version: u8) -> u128 {
+    id & !(0xF << 76 | 0b11 << 62) | u128::from(version) << 76 | 0b10 << 62
+}
 
 impl Uid {
     /// A fresh id stamped with `now`; the low 80 bits are random.
@@ -176,7 +187,8 @@ impl KeyKind {
     }
 }
 
-/// A dedup key in canonical form: at most [`KEY_BYTES_MAX`] bytes, not only white space (contracts 5.1).
+/// A dedup key in canonical form: at most [`KEY_BYTES_MAX`] bytes, of PagerDuty's [`LONG_KEY_BYTES_MAX`], not only white
+/// space (contracts 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Shared: the event keeps it and the answer shows it.
@@ -187,7 +199,16 @@ pub struct Key {
 impl Key {
     /// `None` when `canon` is blank or longer than [`KEY_BYTES_MAX`] bytes.
     pub fn parse(canon: &str, kind: KeyKind) -> Option<Self> {
-        let fits = canon.len() <= KEY_BYTES_MAX && !is_blank(canon);
+        Self::within(KEY_BYTES_MAX, canon, kind)
+    }
+
+    /// The same of one whose dialect has looked at its length, or that was stored: at most [`LONG_KEY_BYTES_MAX`] bytes.
+    pub fn parse_long(canon: &str, kind: KeyKind) -> Option<Self> {
+        Self::within(LONG_KEY_BYTES_MAX, canon, kind)
+    }
+
+    fn within(bytes_max: usize, canon: &str, kind: KeyKind) -> Option<Self> {
+        let fits = canon.len() <= bytes_max && !is_blank(canon);
         fits.then(|| Self { canon: canon.into(), kind })
     }
 
@@ -211,6 +232,11 @@ impl Key {
 pub struct StateKey(pub u128);
 
 impl StateKey {
+    /// Where it is kept that a transport's own id was seen (contracts 5.7): apart from all keys.
+    pub fn of_replay(integration: &str, family: &str, id: &str) -> Self {
+        Self::of(integration, &format!("replay\u{1F}{family}"), id)
+    }
+
     pub fn of(integration: &str, family: &str, canon: &str) -> Self {
         // No part reaches 64 KiB, and short lengths keep most triples within one block of the hash.
         let length = |part: &str| u16::try_from(part.len()).unwrap_or(u16::MAX).to_le_bytes();
@@ -268,6 +294,8 @@ pub struct Event {
     /// What the answers of a dialect with ids show of the incident after this event: a JSON object of that dialect's own.
     /// It stands in the incident's last record, so one read finds it.
     pub view: Option<Bytes>,
+    /// The trace that the request which brought it belongs to; the events of a batch share it.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Event {
@@ -409,6 +437,10 @@ pub struct Content<'a> {
     pub params: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning<'a>>,
+    /// Something in the body was read otherwise than it is written, so that its vendor may read it differently (contracts
+    /// 3.4). What was only cut to the model's limits is no such thing.
+    #[serde(skip)]
+    pub tolerated: bool,
 }
 
 /// Most links, and most images, kept for one event (contracts 3.1).
@@ -484,8 +516,15 @@ pub enum Mode {
 }
 
 impl<'a> Content<'a> {
-    /// Notes a warning; past [`WARNINGS_MAX`] they are dropped.
+    /// Notes a tolerance: the body does not go as it came any more. Past [`WARNINGS_MAX`] only that is kept of it.
     pub fn warn(&mut self, code: &'static str, path: impl Into<Cow<'a, str>>) {
+        self.tolerated = true;
+        self.cut(code, path);
+    }
+
+    /// Notes that something is more than the model holds; the body may still go as it came. Past [`WARNINGS_MAX`] it is
+    /// dropped.
+    pub fn cut(&mut self, code: &'static str, path: impl Into<Cow<'a, str>>) {
         if self.warnings.len() < WARNINGS_MAX {
             self.warnings.push(Warning { code, path: path.into() });
         }
@@ -532,6 +571,7 @@ impl Content<'_> {
                 .into_iter()
                 .map(|warning| Warning { code: warning.code, path: Cow::Owned(warning.path.into_owned()) })
                 .collect(),
+            tolerated: self.tolerated,
         }
     }
 }
@@ -585,6 +625,13 @@ pub struct Incident {
     pub changed_at: Micros,
 }
 
+impl Incident {
+    /// Whether it is the same incident in the same state, whenever it was seen.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (self.iid, self.state, self.severity) == (other.iid, other.state, other.severity)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -607,6 +654,7 @@ pub(crate) mod tests {
             raw: Bytes::from(format!(r#"{{"message":"m","description":"d","event_id":"{key}"}}"#)),
             envelope: None,
             view: None,
+            trace: None,
         }
     }
 
@@ -621,6 +669,8 @@ pub(crate) mod tests {
     fn key_takes_512_bytes_and_refuses_513_and_blank() {
         assert!(Key::parse(&"k".repeat(512), KeyKind::String).is_some());
         assert!(Key::parse(&"k".repeat(513), KeyKind::String).is_none());
+        assert!(Key::parse_long(&"\u{1F600}".repeat(255), KeyKind::String).is_some());
+        assert!(Key::parse_long(&"k".repeat(1_021), KeyKind::String).is_none());
         assert!(Key::parse(" \t ", KeyKind::String).is_none());
         assert_eq!(Key::parse(" a ", KeyKind::String).map(|key| key.canon().to_owned()), Some(" a ".to_owned()));
     }

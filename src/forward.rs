@@ -13,7 +13,10 @@
 //! given up after an attempt that failed at that age, or unsent at an upstream that was down all that time.
 
 mod answers;
+mod awaited;
 mod backoff;
+mod begun;
+mod calls;
 mod circuit;
 mod dead;
 mod desk;
@@ -22,6 +25,7 @@ mod lanes;
 mod letters;
 mod lines;
 mod pace;
+mod questions;
 mod remote;
 mod replay;
 mod settle;
@@ -34,12 +38,14 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::claim::Position;
-use crate::event::{Incident, Uid};
+use crate::awaited::{Awaited, Awaiting};
+use crate::claim::{Position, TakenBack};
+use crate::dedup::{Looking, Rest};
+use crate::event::{Incident, Micros, StateKey, Uid};
 use crate::gate::Integration;
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::sink::{Reader, UpstreamConfig};
-use crate::store::{Ending, LaneKey, Learned, Next, ReadError, Recovered, Remote, Settled, Store, Stored};
+use crate::store::{Ending, LaneKey, Learned, Next, ReadError, Recovered, Remote, Settled, Store, Stored, Written};
 
 pub use dead::Refused;
 pub use handle::{DeadRow, Handle, Head, UpstreamStatus};
@@ -56,6 +62,12 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// The record is damaged, or the file cannot be read just now.
     fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError>;
+
+    /// The event at a place that another one's record names. Blocks for one read.
+    ///
+    /// # Errors
+    /// As above, or it is there no more.
+    fn earlier(&self, at: Position) -> Result<Stored, ReadError>;
 
     /// The event with a sequence, and its place. Blocks for one read.
     ///
@@ -91,16 +103,37 @@ pub trait Log: Send + Sync {
         learned: Option<Learned>,
     ) -> Settled;
 
+    /// Ends a refused event whose sender waits; true when that is on disk.
+    fn settle_refused(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        taken: Option<TakenBack>,
+    ) -> Written;
+
     /// What an upstream calls one generation of a lane's key.
     fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>>;
 
     /// What it calls the generation that it was told of last.
     fn last_remote(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>>;
+
+    /// Takes what another replica's answer taught; kept in memory.
+    fn learn(&self, _upstream: &Arc<str>, _learned: Learned) {}
+
+    /// The lane and generation that an upstream calls so.
+    fn by_remote(&self, _upstream: &str, _id: &str) -> Option<(LaneKey, Uid)> {
+        None
+    }
 }
 
 impl Log for Store {
     fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError> {
         Self::read(self, sequence, at)
+    }
+
+    fn earlier(&self, at: Position) -> Result<Stored, ReadError> {
+        Self::earlier(self, at)
     }
 
     fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
@@ -136,12 +169,30 @@ impl Log for Store {
         Self::settle_durably(self, upstream, integration, sequence, ending, learned)
     }
 
+    fn settle_refused(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        taken: Option<TakenBack>,
+    ) -> Written {
+        Self::settle_refused(self, upstream, integration, sequence, taken)
+    }
+
     fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
         Self::remote(self, upstream, lane, iid)
     }
 
     fn last_remote(&self, upstream: &str, lane: LaneKey) -> Option<Arc<Remote>> {
         Self::last_remote(self, upstream, lane)
+    }
+
+    fn learn(&self, upstream: &Arc<str>, learned: Learned) {
+        Self::learn(self, upstream, learned);
+    }
+
+    fn by_remote(&self, upstream: &str, id: &str) -> Option<(LaneKey, Uid)> {
+        Self::by_remote(self, upstream, id)
     }
 }
 
@@ -153,9 +204,34 @@ pub trait States: Send + Sync {
     /// No longer: a trigger of the generation was delivered there, or its dead letters were dropped.
     fn delivered(&self, lane: LaneKey, iid: Uid, upstream: &Arc<UpstreamMeter>);
 
+    /// The upstream refused an awaited event, and its sender may still be told so: what it did to the lane's key is undone,
+    /// and the key held until [`Self::taken_back`]. `None`: it is too late for that. The inner `None`: it changed nothing.
+    fn take_back(&self, _lane: LaneKey, awaited: &Awaited) -> Option<Option<TakenBack>> {
+        awaited.refuse().then_some(None)
+    }
+
+    /// That is on disk.
+    fn taken_back(&self, _key: StateKey) {}
+
     /// The lane's incident as it stands now: tells whether a dead letter from before a restart may be
     /// replayed. `None` where the lane has no key or nothing is known of it.
     fn current(&self, _lane: LaneKey) -> Option<Incident> {
+        None
+    }
+
+    /// What other replicas have waiting before this lane's head at an upstream. `None`: nothing is shared, and it may go.
+    fn look(&self, _lane: LaneKey, _upstream: &Arc<str>, _received_at: Micros) -> Option<Looking> {
+        None
+    }
+
+    /// An event left its upstream's queue. `rest`: what waits there behind it on its lane.
+    fn left(&self, _lane: LaneKey, _upstream: &Arc<str>, _sequence: u64, _rest: Rest) {}
+
+    /// An answer taught what an upstream calls an incident.
+    fn learned(&self, _learned: &Learned, _upstream: &Arc<str>) {}
+
+    /// Until when a duplicate on this lane waits that no replica could confirm (DESIGN 5.4). `None`: it need not.
+    fn waits_until(&self, _lane: LaneKey) -> Option<tokio::time::Instant> {
         None
     }
 
@@ -175,6 +251,8 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     pub reader: Arc<dyn Reader>,
     pub states: Arc<dyn States>,
+    /// Events whose senders wait for their ending.
+    pub awaiting: Arc<Awaiting>,
     pub integrations: Arc<dyn Integrations>,
     pub metrics: Arc<Metrics>,
     pub dial: Arc<dyn wire::Dial>,

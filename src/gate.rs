@@ -2,6 +2,7 @@
 //! two limits of contracts 2.1. Unknown keys create no state.
 
 mod keys;
+mod mapping;
 mod rate;
 mod settings;
 mod signature;
@@ -12,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use keys::Keys;
+pub use mapping::{Fields, Mapping};
 pub use rate::Rate;
-pub use settings::{AlertSource, GroupMode, Settings, SeverityRow, StatusRow};
+pub use settings::{AlarmLevel, AlertSource, GroupMode, Settings, SeverityRow, SnsSettings, StatusRow, ZabbixKey};
 pub use signature::Signature;
 use tokio::time::Instant;
 
@@ -21,6 +23,7 @@ use crate::claim::{Admitted, Claim, Pacing, Targets};
 use crate::event::{Event, Severity};
 use crate::machine::{ForwardDuplicates, Policy};
 use crate::metrics::Ticket;
+use crate::metrics::tally::Tally;
 use crate::outcome::{Outcome, Reason, Refusal};
 use rate::Limiter;
 
@@ -57,7 +60,20 @@ pub struct IntegrationConfig {
     pub require_description: bool,
     /// Squadcast dialect; 202.
     pub success_status: u16,
+    /// `None`: an answer waits for the log alone.
+    pub ack: Option<Ack>,
+    /// Ids that we did not give go to the first-listed upstream as they came; else they are 404.
+    pub passes_ids: bool,
     pub settings: Settings,
+}
+
+/// What answers wait for beside the log (DESIGN 5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// For the first-listed upstream; then the spooled answer is given.
+    pub timeout: Duration,
+    /// Senders get that upstream's answer, and its ids; else ours.
+    pub relays: bool,
 }
 
 /// Whom an integration's events go to. The sinks tell, whom the gate does not know.
@@ -87,27 +103,68 @@ impl Whom for Targets {
     }
 }
 
+/// The event limit of one integration, held by all replicas together. Never waits.
+pub trait SharedLimit: Send + Sync {
+    /// Takes a token, or says how long until there may be one.
+    ///
+    /// # Errors
+    /// That time.
+    fn take(&self, now: Instant) -> Result<(), Duration>;
+}
+
+/// Makes them; `redis` does, which the gate does not know.
+pub trait Fleet: Send + Sync {
+    fn limit(&self, integration: &str, rate: Rate) -> Arc<dyn SharedLimit>;
+}
+
+impl SharedLimit for Limiter {
+    fn take(&self, now: Instant) -> Result<(), Duration> {
+        Limiter::take(self, now)
+    }
+}
+
 /// A configured integration with its live limits; made anew when the configuration changes.
 pub struct Integration {
     pub config: IntegrationConfig,
     whom: Box<dyn Whom>,
     requests: Arc<Limiter>,
-    events: Option<Arc<Limiter>>,
+    events: Option<Arc<dyn SharedLimit>>,
+    /// Goes on over reloads.
+    tally: Arc<Tally>,
 }
 
 impl Integration {
     /// `before`: the same integration in the configuration that this one replaces. Limits that did not change go on
     /// where they stand: a reload is no new burst.
     pub fn new(config: IntegrationConfig, whom: Box<dyn Whom>, before: Option<&Self>) -> Self {
+        Self::in_fleet(config, whom, before, None)
+    }
+
+    /// As [`Integration::new`], with the event limit that a fleet holds together; the request limit is this replica's.
+    pub fn in_fleet(
+        config: IntegrationConfig,
+        whom: Box<dyn Whom>,
+        before: Option<&Self>,
+        fleet: Option<&dyn Fleet>,
+    ) -> Self {
         let requests = match before {
             Some(before) if before.config.request_rate == config.request_rate => Arc::clone(&before.requests),
             _ => Arc::new(Limiter::new(config.request_rate)),
         };
         let events = match before {
             Some(before) if before.config.event_rate == config.event_rate => before.events.clone(),
-            _ => config.event_rate.map(|rate| Arc::new(Limiter::new(rate))),
+            _ => config.event_rate.map(|rate| match fleet {
+                Some(fleet) => fleet.limit(&config.name, rate),
+                None => Arc::new(Limiter::new(rate)) as Arc<dyn SharedLimit>,
+            }),
         };
-        Self { config, whom, requests, events }
+        let tally = before.map_or_else(Arc::default, |before| Arc::clone(&before.tally));
+        Self { config, whom, requests, events, tally }
+    }
+
+    /// What its events came to.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The upstreams that a trigger of a living incident goes to (contracts 5.4, 7).
@@ -163,8 +220,8 @@ impl Integration {
     ///
     /// # Errors
     /// The time until a token is free.
-    pub fn take_event_token(&self, now: Instant) -> Result<(), Duration> {
-        self.events.as_ref().map_or(Ok(()), |events| events.take(now))
+    pub fn take_event_token(&self) -> Result<(), Duration> {
+        self.events.as_ref().map_or(Ok(()), |events| events.take(Instant::now()))
     }
 
     /// Requests and burst a second, for the `RateLimit-Policy` of a 429.
@@ -188,11 +245,10 @@ impl Integration {
         ticket: Ticket,
         retries: bool,
         pacing: Pacing,
-        now: Instant,
     ) -> Result<Admitted, (Refusal, Ticket)> {
         let mut pacing = pacing;
         if claim.outcome == Outcome::Created
-            && let Err(wait) = self.take_event_token(now)
+            && let Err(wait) = self.take_event_token()
         {
             let refuses = match self.config.on_limit {
                 OnLimit::Reject => true,
@@ -262,6 +318,8 @@ pub(crate) mod tests {
             default_severity: None,
             require_description: true,
             success_status: 202,
+            ack: None,
+            passes_ids: false,
             settings: Settings::default(),
         }
     }
@@ -288,7 +346,7 @@ pub(crate) mod tests {
         let admit = |integration: &Integration, outcome, retries| {
             let claim = Claim::new(None, None, outcome, Arc::from([]));
             let event = crate::event::tests::event("k");
-            integration.admit(claim, event, metrics.receive(0), retries, Pacing::default(), Instant::now())
+            integration.admit(claim, event, metrics.receive(0), retries, Pacing::default())
         };
         let mut config = config("a");
         config.event_rate = one_a_second();

@@ -5,18 +5,26 @@ mod accept;
 mod answer;
 mod ask;
 mod batch;
+mod delivery;
 mod event;
+mod foresee;
 mod headers;
 mod keyed;
 mod know;
 mod known;
+mod outside;
+mod passed;
+pub mod plain;
 mod records;
+mod shape;
 mod told;
+mod traced;
 mod wait;
 mod watched;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -25,23 +33,28 @@ use hyper::{HeaderMap, Request, Uri};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use answer::RequestId;
-pub use answer::{Answer, panicked};
+pub use answer::{Answer, RequestId, panicked};
 use batch::Gathered;
 use event::Said;
 use know::{Beside, Found};
+pub use passed::AskUpstream;
+pub use told::Sample;
 use told::{Facts, Told};
-use wait::{On, Underway};
+use wait::{On, Sought, Underway};
 use watched::Watched;
 
+use crate::awaited::Awaiting;
 use crate::body::{self, Budget, CappedBody, Expected, Reserved, Room};
 use crate::claim::Accepted;
 use crate::dedup::Dedup;
 use crate::dialect::{self, Dialect, Ending, Judged, RequestIdForm, Route, Takes};
+use crate::event::trace::Trace;
 use crate::event::{Incident, Key};
 use crate::gate::{Integration, Keys, Rate, UnauthenticatedBucket};
 use crate::metrics::{DialectMeter, Metrics, Ticket};
 use crate::outcome::{Outcome, Reason, Refusal};
+use crate::sns::Amazon;
+use crate::spans::Spans;
 use crate::store::Store;
 use crate::tap::Tap;
 
@@ -61,6 +74,8 @@ pub struct Intake {
     pub store: Arc<Store>,
     pub metrics: Arc<Metrics>,
     pub budget: Arc<Budget>,
+    awaiting: Arc<Awaiting>,
+    questions: passed::Questions,
     /// The part of it for bodies of which nobody knows yet who sends them.
     strangers: Arc<Budget>,
     /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
@@ -69,6 +84,8 @@ pub struct Intake {
     headers: answer::Headers,
     told: Told,
     tap: Arc<Tap>,
+    amazon: Arc<Amazon>,
+    spans: Spans,
 }
 
 /// Asks the forwarder, whom intake does not know.
@@ -86,10 +103,24 @@ struct Ended {
 }
 
 /// Where and when a request came. One value by reference: each argument of each stage would stand in every connection.
-struct Came {
-    worker: usize,
+struct Came<'p> {
+    /// Its number; there are as many as cores.
+    worker: u16,
     source: IpAddr,
     at: Instant,
+    peer: &'p Arc<dyn Peer>,
+}
+
+impl Came<'_> {
+    fn worker(&self) -> usize {
+        usize::from(self.worker)
+    }
+}
+
+/// The connection that a request came on.
+pub trait Peer: Send + Sync {
+    /// Ready when its other side has closed, and may be gone; for a request that waits long. It may be pending for ever.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 /// A request's way so far, for its answer.
@@ -103,12 +134,18 @@ struct Trail {
     refused: Option<Box<(Arc<Integration>, Option<Rate>)>>,
     /// What answers show of the incident of its one event; of dialects with ids, which take no batches.
     view: Option<Box<Bytes>>,
+    /// What is known of the delivery; of integrations whose answers wait for it.
+    delivery: Option<Box<delivery::Known>>,
     /// Body bytes were left unread.
     close: bool,
     /// The sender is to lose its connection.
     leaves: bool,
     /// For those who watch; `None` while nobody does.
     watched: Option<Box<Watched>>,
+    /// The trace that the request belongs to.
+    trace: Option<Arc<Trace>>,
+    /// Template of its path, where it has one.
+    route: Option<&'static Route>,
 }
 
 impl Trail {
@@ -165,13 +202,18 @@ struct Announced<'i> {
 }
 
 impl Intake {
+    #[allow(clippy::too_many_arguments)] // Each is another room.
     pub fn new(
         terms: Terms,
         dedup: Arc<Dedup>,
         store: Arc<Store>,
         metrics: Arc<Metrics>,
+        awaiting: Arc<Awaiting>,
         unknown_line_is_full: UnknownLineIsFull,
+        ask_upstream: AskUpstream,
         tap: Arc<Tap>,
+        amazon: Arc<Amazon>,
+        spans: Spans,
     ) -> Self {
         let meters = dialect::DIALECTS.iter().map(|dialect| metrics.dialect(dialect.name()));
         // Paths of no dialect are counted under a name of their own.
@@ -184,12 +226,16 @@ impl Intake {
             store,
             metrics,
             budget,
+            awaiting,
+            questions: passed::Questions::new(ask_upstream),
             strangers,
             unknown_line_is_full,
             meters,
             headers: answer::Headers::new(),
             told: Told::new(),
             tap,
+            amazon,
+            spans,
         }
     }
 
@@ -206,21 +252,40 @@ impl Intake {
     }
 
     /// Answers one request that came to `worker` from `source`. Never fails: every ending is an answer.
-    pub fn answer<B>(&self, worker: usize, source: IpAddr, request: &mut Request<B>) -> impl Future<Output = Answer>
+    pub fn answer<B>(
+        &self,
+        worker: usize,
+        source: IpAddr,
+        peer: &Arc<dyn Peer>,
+        request: &mut Request<B>,
+    ) -> impl Future<Output = Answer>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let came = Came { worker, source, at: Instant::now() };
+        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
+        // Boxed: with all that a trail has, a request would hold more than it may (`listen/serve.rs`).
+        let came = Came { worker, source, at: Instant::now(), peer };
         // No `async fn`: that would hold its arguments twice, in each connection.
         async move {
-            let mut trail = Trail { watched: Watched::if_wanted(&self.tap), ..Trail::default() };
+            let trace = self.trace_of(request.headers());
+            let mut trail = Trail { watched: Watched::if_wanted(&self.tap), trace, ..Trail::default() };
             let taken = self.take_in(&came, request, &mut trail).await;
             self.respond(&came, trail, taken)
         }
     }
 
+    /// Takes an event of a known sender into the books.
+    fn receive(&self, came: &Came, integration: &Integration) -> Ticket {
+        self.metrics.receive(came.worker()).of(integration.tally().page(came.worker()), came.at)
+    }
+
+    /// What was refused last for each reason.
+    pub fn refusal_samples(&self) -> Vec<(Reason, Sample)> {
+        self.told.samples()
+    }
+
     /// The answer to a request, counted.
-    fn respond(&self, came: &Came, trail: Trail, taken: Result<Taken, Refusal>) -> Answer {
+    fn respond(&self, came: &Came<'_>, mut trail: Trail, taken: Result<Taken, Refusal>) -> Answer {
         let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
         let dialect = dialect::DIALECTS.get(index).copied();
         let form = dialect.map_or(RequestIdForm::Hex, |dialect| dialect.request_id());
@@ -231,7 +296,10 @@ impl Intake {
         };
         let request_id = request_id.as_str();
         let response = match &taken {
-            Ok(Taken::Events(known)) => answer::accepted(&self.headers, known, &trail, request_id),
+            Ok(Taken::Events(known)) => {
+                let named = self.named(known, &trail.ended);
+                answer::accepted(&self.headers, known, &trail, named.as_deref(), request_id)
+            }
             Ok(Taken::Answer(read)) => read.response(request_id),
             Err(refusal) => {
                 let refused = trail.refused.as_deref();
@@ -239,6 +307,10 @@ impl Intake {
                 let limit = refused.and_then(|(_, limit)| *limit);
                 answer::refused(dialect, who, limit, refusal, request_id)
             }
+        };
+        let response = match &trail.delivery {
+            Some(known) => known.told(response),
+            None => response,
         };
         let response = match dialect {
             Some(dialect) if dialect.tells_time() => answer::timed(dialect, response, came.at.elapsed()),
@@ -248,31 +320,41 @@ impl Intake {
         if let Err(refusal) = &taken {
             let facts = Facts {
                 dialect: dialect.map(Dialect::name),
-                integration: trail.refused.as_ref().map(|refused| &*refused.0.config.name),
+                integration: trail.refused.as_ref().map(|refused| &refused.0.config.name),
                 source: came.source,
                 status,
                 request_id,
+                trace: trail.trace.as_deref(),
             };
             self.told.refused(refusal, &facts, came.at, &self.metrics);
         }
-        if let Some(watched) = trail.watched {
-            let reason = taken.err().map(|refusal| refusal.reason);
-            watched.tell(&self.tap, request_id, dialect.map(Dialect::name), reason, status);
+        let refusal = taken.as_ref().err();
+        self.count(came, &mut trail, refusal, status, request_id);
+        Answer { response, close: trail.close, leaves: trail.leaves }
+    }
+
+    /// An answer of this status is about to leave.
+    fn count(&self, came: &Came<'_>, trail: &mut Trail, refusal: Option<&Refusal>, status: u16, request_id: &str) {
+        let index = trail.matched.map_or(self.meters.len() - 1, usize::from);
+        let dialect = dialect::DIALECTS.get(index).map(|dialect| dialect.name());
+        self.record_span(came, trail, dialect, refusal, status);
+        if let Some(watched) = trail.watched.take() {
+            let reason = refusal.map(|refusal| refusal.reason);
+            watched.tell(&self.tap, request_id, dialect, reason, status, trail.trace.as_deref());
         }
         if let Some(meter) = self.meters.get(index) {
             meter.answered(status);
             meter.seconds.observe(came.at.elapsed().as_secs_f64());
         }
-        Answer { response, close: trail.close, leaves: trail.leaves }
     }
 
     /// The way of a request (DESIGN 1). What is in here at an `await`, every connection that waits there holds: what few
     /// requests need is boxed, and stands elsewhere.
-    async fn take_in<B>(&self, came: &Came, request: &mut Request<B>, trail: &mut Trail) -> Result<Taken, Refusal>
+    async fn take_in<B>(&self, came: &Came<'_>, request: &mut Request<B>, trail: &mut Trail) -> Result<Taken, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (known, ticket, announced) = match self.begin(came, request, trail) {
+        let (mut known, ticket, announced) = match self.begin(came, request, trail) {
             Begun::Wanted(known, ticket, announced) => (known, ticket, announced),
             otherwise => return Box::pin(self.otherwise(came, otherwise, request, trail)).await,
         };
@@ -282,6 +364,11 @@ impl Intake {
         let read = body::read(request.body_mut(), &announced.expected).await;
         // A body that was not read to its end leaves the connection unusable.
         trail.close |= read.is_err() && !request.body().is_end_stream();
+        if let Ok(body) = &read
+            && let Some(route) = known.dialect.belongs_to(known.route.endpoint, body.bytes())
+        {
+            known.route = route;
+        }
         let decided = ticket
             .check(read)
             .and_then(|(ticket, body)| self.decide(came, &known, announced.content, body, ticket, trail));
@@ -300,7 +387,7 @@ impl Intake {
     }
 
     /// What the head alone decides: steps 1 to 6.
-    fn begin<'i, B>(&'i self, came: &Came, request: &Request<B>, trail: &mut Trail) -> Begun<'i> {
+    fn begin<'i, B>(&'i self, came: &Came<'_>, request: &Request<B>, trail: &mut Trail) -> Begun<'i> {
         let known = match self.know(request.method(), request.uri(), request.headers(), came.at, trail) {
             Ok(Found::Known(known)) => known,
             Ok(Found::InBody(routed, member)) => return Begun::KeyInBody(routed, member),
@@ -313,7 +400,7 @@ impl Intake {
             return Begun::Question(known);
         }
         // The sender is known: from here on what is refused is counted.
-        let ticket = self.metrics.receive(came.worker);
+        let ticket = self.receive(came, &known.integration);
         match ticket.check(self.announced(came, &known, request.headers())) {
             Ok((ticket, announced)) => Begun::Wanted(known, ticket, announced),
             Err(refusal) => {
@@ -326,7 +413,7 @@ impl Intake {
     /// What is no event of a known sender.
     async fn otherwise<B>(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         begun: Begun<'_>,
         request: &mut Request<B>,
         trail: &mut Trail,
@@ -345,15 +432,22 @@ impl Intake {
     /// Waits for what was decided, if there is anything to wait for.
     async fn end(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: Known,
         decided: Result<Option<Underway>, Refusal>,
         trail: &mut Trail,
     ) -> Result<Taken, Refusal> {
         let taken = match decided {
             Ok(None) => Ok(()),
+            Ok(Some(Underway { on: On::DryRun(unread), _reserved })) => {
+                let foreseen = self.foresee(&known, *unread).await;
+                return foreseen.inspect_err(|refusal| trail.refused_for(&known.integration, refusal));
+            }
             Ok(Some(Underway { on: On::Batch(batch), _reserved })) => {
                 self.take_batch(came, &known, *batch, trail).await
+            }
+            Ok(Some(Underway { on: On::Outside(unread), _reserved })) => {
+                self.prove(came, &known, *unread, _reserved, trail).await
             }
             Ok(Some(Underway { on, _reserved })) => self.wait_for(came, &known, on, trail).await,
             Err(refusal) => Err(refusal),
@@ -368,7 +462,7 @@ impl Intake {
     }
 
     /// Steps 4 to 6: what the head says of the body, and the request limit.
-    fn announced(&self, came: &Came, known: &Known, headers: &HeaderMap) -> Result<Announced<'_>, Refusal> {
+    fn announced(&self, came: &Came<'_>, known: &Known, headers: &HeaderMap) -> Result<Announced<'_>, Refusal> {
         let integration = &known.integration;
         let limits = self.terms.load().limits;
         let cap = known.body_bytes_max(&limits);
@@ -378,7 +472,7 @@ impl Intake {
         let content = match known.route.takes {
             Takes::Nothing => headers::Content::NONE,
             Takes::Perhaps if said.is_empty() => headers::Content::NONE,
-            _ => said.content(limits.gzip)?,
+            _ => said.content(limits.gzip, known.dialect.form(headers))?,
         };
         integration.take_request(came.at)?;
         Ok(Announced::new(said.length, content, cap, self))
@@ -387,7 +481,7 @@ impl Intake {
     /// Steps 8 to 12, as far as there is nothing to wait for.
     fn decide(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         content: headers::Content,
         body: CappedBody,
@@ -396,6 +490,16 @@ impl Intake {
     ) -> Result<Option<Underway>, Refusal> {
         let (ticket, ()) = ticket.check(known.verify(body.bytes()))?;
         let (ticket, tolerated) = ticket.check(content.tolerate(body.bytes()))?;
+        if known.is_dry_run() {
+            let (raw, reserved) = body.into_parts();
+            let on = On::DryRun(Box::new(outside::Unread { raw, tolerated, ticket }));
+            return Ok(Some(Underway { on, _reserved: reserved }));
+        }
+        if outside::asks(known, body.bytes()) {
+            let (raw, reserved) = body.into_parts();
+            let on = On::Outside(Box::new(outside::Unread { raw, tolerated, ticket }));
+            return Ok(Some(Underway { on, _reserved: reserved }));
+        }
         if known.takes_batch() {
             let (bytes, reserved) = body.into_parts();
             let on = On::Batch(Box::new(Gathered { bytes, tolerated, ticket }));
@@ -409,7 +513,7 @@ impl Intake {
     /// Steps 10 to 12 for what was heard of a body.
     fn act(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         heard: Option<Judged>,
         (body, reserved): (Said, Reserved),
@@ -422,6 +526,11 @@ impl Intake {
             trail.end(Ended { outcome: Some(Outcome::Ignored), incident: None, key: None }, false);
             return Ok(None);
         };
+        let names = self.names_elsewhere(known, &heard);
+        if !names.is_empty() {
+            let on = On::Elsewhere(Box::new(Sought { names, body, heard, ticket }));
+            return Ok(Some(Underway { on, _reserved: reserved }));
+        }
         let on = self.accept(came, known, body, heard, ticket, trail)?;
         Ok(on.map(|on| Underway { on, _reserved: reserved }))
     }
@@ -465,6 +574,6 @@ impl Ended {
     }
 
     fn ending<'a>(&'a self, view: Option<&'a [u8]>) -> Ending<'a> {
-        Ending { outcome: self.outcome, incident: self.incident.as_ref(), key: self.key.as_ref(), view }
+        Ending { outcome: self.outcome, incident: self.incident.as_ref(), key: self.key.as_ref(), view, named: None }
     }
 }

@@ -21,6 +21,8 @@
 //! one at a time; at the upstream's pace; said in the upstream's dialect by a [`sink`]; again under the same id
 //! where an answer was lost. It ends as delivered, dropped or a dead letter, and [`metrics`]' books say which.
 //!
+//! Several replicas behave as one through [`redis`], an accelerator that may be away at any time.
+//!
 //! After a crash the log tells everything again: states, queues, numbers. [`delivery`] joins the rooms behind the
 //! answer and [`app`] all of them, [`config`] says how they are meant, [`admin`] shows how they do and, through [`tap`],
 //! each decision as it is made, [`spool`] works on the log of a process that is gone, [`client`] asks one that runs,
@@ -41,9 +43,12 @@ pub mod octets;
 pub mod outcome;
 pub mod spelling;
 pub mod vendor;
+pub mod words;
 
+pub mod awaited;
 pub mod claim;
 pub mod metrics;
+pub mod spans;
 pub mod tap;
 
 pub mod body;
@@ -53,6 +58,9 @@ pub mod store;
 
 pub mod dedup;
 pub mod sink;
+
+pub mod redis;
+pub mod sns;
 
 pub mod forward;
 pub mod intake;
@@ -65,12 +73,16 @@ pub mod config;
 pub mod delivery;
 
 pub mod logging;
+pub mod systemd;
 
 pub mod app;
 pub mod client;
 pub mod demo;
+#[cfg(feature = "otel")]
+pub mod otlp;
 pub mod preflight;
 pub mod spool;
+pub mod translate;
 
 pub mod cli;
 

@@ -6,6 +6,7 @@ mod connection;
 mod frames;
 pub mod framing;
 mod holder;
+mod plain;
 mod refused;
 mod serve;
 mod source;

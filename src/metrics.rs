@@ -8,6 +8,8 @@
 
 mod books;
 mod page;
+mod shared;
+pub mod tally;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -18,6 +20,7 @@ use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, I
 use crate::outcome::{Outcome, Reason};
 
 pub use books::{IntakeBook, Ticket, UpstreamBook, UpstreamMeter};
+pub use shared::RedisMeter;
 
 /// Where elements of batches are kept that were rejected alone: a name that no upstream may have. Outside the identity of
 /// INTERFACE 6, so its book has dead letters alone.
@@ -35,6 +38,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     requests_in_flight: IntGauge,
+    pub unauthenticated: IntCounter,
     in_work: Vec<InWork>,
     pub connections: IntGauge,
     pub connections_refused: IntCounter,
@@ -50,15 +54,24 @@ pub struct Metrics {
     pub spool_bytes: IntGauge,
     pub spool_orphaned_events: IntGauge,
     pub spool_damaged_records: IntCounter,
+    pub spool_write_failures: IntCounter,
+    pub spool_needed_bytes: IntGauge,
+    pub spool_capacity_bytes: IntGauge,
     pub dedup_entries: IntGauge,
     pub dedup_untracked: IntCounter,
     pub dedup_expired: IntCounter,
+    pub dedup_unconfirmed: IntCounter,
+    pub order_given_up: IntCounter,
     pub unknown_absorbed: IntCounter,
     pub truncated_alerts: IntCounter,
+    pub sns_unconfirmed: IntCounter,
+    pub sns_unsubscribed: IntCounter,
     pub idempotency_body_mismatch: IntCounter,
     pub config_last_reload_successful: IntGauge,
     pub log_lines_suppressed: IntCounter,
     pub log_lines_dropped: IntCounter,
+    pub rate_limit_fallback: IntGauge,
+    redis: shared::RedisFamilies,
 }
 
 /// Requests in work on one thread, which alone writes it; in lines of its own, or threads would wait for each other.
@@ -109,6 +122,8 @@ impl Metrics {
                 &["dialect"],
             )?,
             requests_in_flight: page.gauge("http_requests_in_flight", "Requests being worked on.")?,
+            unauthenticated: page
+                .counter("http_unauthenticated_requests_total", "Requests whose key is missing or wrong.")?,
             connections: page.gauge("http_connections", "Open ingest connections.")?,
             connections_refused: page.counter(
                 "http_connections_refused_total",
@@ -155,14 +170,39 @@ impl Metrics {
                 .gauge("spool_orphaned_events", "Events that wait for an upstream no longer configured.")?,
             spool_damaged_records: page
                 .counter("spool_damaged_records_total", "Records that could not be read and were set aside.")?,
+            spool_write_failures: page.counter(
+                "spool_write_failures_total",
+                "Writes or syncs of the log that failed; until one succeeds new events are refused.",
+            )?,
+            spool_needed_bytes: page.gauge(
+                "spool_needed_bytes",
+                "Bytes of the spool that cannot be let go: what waits, dead letters, what is being written.",
+            )?,
+            spool_capacity_bytes: page.gauge(
+                "spool_capacity_bytes",
+                "Bytes the spool can come to: spool.max_bytes, or what its disk has room for.",
+            )?,
             dedup_entries: page.gauge("dedup_entries", "Keys whose state is held.")?,
             dedup_untracked: page.counter(
                 "dedup_untracked_total",
                 "Events forwarded without deduplication because the table was full.",
             )?,
             dedup_expired: page.counter("dedup_expired_total", "Open incidents forgotten after open_ttl.")?,
+            dedup_unconfirmed: page.counter(
+                "dedup_unconfirmed_total",
+                "Duplicates forwarded again because no replica could confirm their incident.",
+            )?,
+            order_given_up: page.counter(
+                "order_given_up_total",
+                "Events that went on although an earlier one on their key waits, or may wait, at a replica that is gone.",
+            )?,
             truncated_alerts: page
                 .counter("truncated_alerts_total", "Alerts that an Alertmanager left out of its groups.")?,
+            sns_unconfirmed: page.counter(
+                "sns_unconfirmed_total",
+                "Subscriptions of Amazon SNS that were asked for and not confirmed.",
+            )?,
+            sns_unsubscribed: page.counter("sns_unsubscribed_total", "Subscriptions of Amazon SNS that ended.")?,
             unknown_absorbed: page
                 .counter("unknown_absorbed_total", "Unknown resolves absorbed because their paced line was full.")?,
             idempotency_body_mismatch: page.counter(
@@ -174,6 +214,11 @@ impl Metrics {
             log_lines_suppressed: page.counter("log_lines_suppressed_total", "Log lines left out by sampling.")?,
             log_lines_dropped: page
                 .counter("log_lines_dropped_total", "Log lines lost because nobody took them fast enough.")?,
+            rate_limit_fallback: page.gauge(
+                "rate_limit_fallback",
+                "1 while this replica holds event limits by its share alone because Redis is away.",
+            )?,
+            redis: shared::RedisFamilies::new(&page)?,
             registry: registry.clone(),
         });
         let build = page.gauges("build_info", "Constant 1, labelled by version.", &["version"])?;
@@ -193,12 +238,23 @@ impl Metrics {
         }
     }
 
+    /// Metrics of the way to Redis; shown from then on.
+    pub fn redis(&self) -> RedisMeter {
+        self.redis.meter()
+    }
+
     /// When the certificate in use expires, in seconds since 1970; `None`: there is none.
     pub fn tls_certificate_expires(&self, at: Option<i64>) {
         match at {
             Some(seconds) => self.tls_expiry.with_label_values::<&str>(&[]).set(seconds as f64),
             None => self.tls_expiry.reset(),
         }
+    }
+
+    /// What [`Metrics::tls_certificate_expires`] was told last.
+    pub fn tls_certificate_expiry(&self) -> Option<i64> {
+        let families = prometheus::core::Collector::collect(&self.tls_expiry);
+        families.first()?.get_metric().first().map(|metric| metric.get_gauge().get_value() as i64)
     }
 
     /// The meter of an upstream; made on first use. Names come from the configuration and the log alone.

@@ -76,6 +76,8 @@ pub enum Class {
     NoRoute,
     /// The path and query are longer than a head may hold.
     UriTooLong,
+    /// Its head is larger than a head may be.
+    HeadTooLarge,
     WrongMethod,
     /// Key missing, unknown or malformed: all alike to the sender.
     Unauthenticated,
@@ -106,9 +108,13 @@ pub enum Class {
 pub enum Reason {
     NoRoute,
     UriTooLong,
+    HeadTooLarge,
+    InvalidHead,
     WrongMethod,
     UnknownKey,
     InvalidSignature,
+    NotSigned,
+    SignatureUnchecked,
     AmbiguousCredentials,
     CredentialsDisagree,
     IntegrationDisabled,
@@ -133,6 +139,8 @@ pub enum Reason {
     SpoolFull,
     SpoolFailed,
     Stopping,
+    UpstreamRefused,
+    UpstreamUnusable,
     Internal,
 }
 
@@ -150,7 +158,7 @@ const fn row(reason: Reason, class: Class, label: &'static str, loud: bool, abou
     Row { reason, class, label, loud, about }
 }
 
-const ROWS: [Row; 30] = [
+const ROWS: [Row; 36] = [
     row(Reason::NoRoute, Class::NoRoute, "no_route", false, "No dialect has such a path: look at the URL."),
     row(
         Reason::UriTooLong,
@@ -158,6 +166,20 @@ const ROWS: [Row; 30] = [
         "uri_too_long",
         false,
         "Path and query are longer than `limits.uri_bytes`.",
+    ),
+    row(
+        Reason::HeadTooLarge,
+        Class::HeadTooLarge,
+        "head_too_large",
+        false,
+        "The head is larger than `limits.header_bytes`, or has more than `limits.headers` fields. Nobody knows yet whose it is.",
+    ),
+    row(
+        Reason::InvalidHead,
+        Class::Malformed,
+        "invalid_head",
+        false,
+        "The head is not one of HTTP/1.1, or two readers could disagree on where the request ends; `message` says which.",
     ),
     row(Reason::WrongMethod, Class::WrongMethod, "wrong_method", false, "`Allow` says which method the path takes."),
     row(
@@ -173,6 +195,20 @@ const ROWS: [Row; 30] = [
         "invalid_signature",
         false,
         "The integration's `grafana_hmac` is set, and the body's signature is missing, wrong, or older than 5 minutes.",
+    ),
+    row(
+        Reason::NotSigned,
+        Class::Forbidden,
+        "not_signed",
+        false,
+        "The integration's `sns.verify` is true, and Amazon SNS did not sign the body.",
+    ),
+    row(
+        Reason::SignatureUnchecked,
+        Class::Unavailable,
+        "signature_unchecked",
+        true,
+        "The integration's `sns.verify` is true, and Amazon's certificate cannot be fetched from here.",
     ),
     row(
         Reason::AmbiguousCredentials,
@@ -331,6 +367,20 @@ const ROWS: [Row; 30] = [
     ),
     row(Reason::Stopping, Class::Unavailable, "stopping", false, "The process is being stopped."),
     row(
+        Reason::UpstreamRefused,
+        Class::Invalid,
+        "upstream_refused",
+        false,
+        "The integration's `ack` is `delivered`, and its upstream refused the event for good: a corrected one is new.",
+    ),
+    row(
+        Reason::UpstreamUnusable,
+        Class::Unavailable,
+        "upstream_unusable",
+        true,
+        "The upstream that is waited for, or asked, refused us or does not answer: look at its credential and URL.",
+    ),
+    row(
         Reason::Internal,
         Class::Internal,
         "internal",
@@ -387,8 +437,12 @@ pub struct Why {
     pub retry_after_s: Option<u32>,
     /// The methods that the path takes; of a wrong one.
     pub allow: Option<String>,
+    /// What a refused body looked like, its values masked: for those who run it, of a few (`intake`).
+    pub shape: Option<Box<str>>,
     /// Credentials beside the path are missing or wrong: 401 also where a wrong path is 404 (contracts 2.2).
     pub challenges: bool,
+    /// Its key stands in the path: what is unknown is not found, whatever the dialect's other routes answer.
+    pub conceals: bool,
 }
 
 impl Refusal {
@@ -403,12 +457,26 @@ impl Refusal {
             errors: Vec::new(),
             retry_after_s,
             allow: None,
+            shape: None,
             challenges: reason == Reason::InvalidSignature,
+            conceals: false,
         }))
     }
 
     pub fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.0.errors = errors;
+        self
+    }
+
+    #[must_use]
+    pub fn concealing(mut self) -> Self {
+        self.0.conceals = true;
+        self
+    }
+
+    #[must_use]
+    pub fn with_shape(mut self, shape: Option<Box<str>>) -> Self {
+        self.0.shape = shape;
         self
     }
 
@@ -535,11 +603,13 @@ pub enum DropReason {
     DeadLetterSpace = 4,
     /// It needs an id that the upstream never told, or that nobody remembers (contracts 5.5).
     Unresolvable = 5,
+    /// The upstream refused it while its sender waited, who was told so (DESIGN 5.7).
+    Refused = 6,
 }
 
 impl DropReason {
-    pub const ALL: [Self; 5] =
-        [Self::Superseded, Self::Operator, Self::Reassigned, Self::DeadLetterSpace, Self::Unresolvable];
+    pub const ALL: [Self; 6] =
+        [Self::Superseded, Self::Operator, Self::Reassigned, Self::DeadLetterSpace, Self::Unresolvable, Self::Refused];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -548,6 +618,7 @@ impl DropReason {
             Self::Reassigned => "reassigned",
             Self::DeadLetterSpace => "dead_letter_space",
             Self::Unresolvable => "unresolvable",
+            Self::Refused => "refused",
         }
     }
 

@@ -7,6 +7,7 @@ mod certificates;
 mod machine;
 mod ports;
 mod secrets;
+mod shared;
 mod spool;
 mod upstreams;
 
@@ -35,6 +36,7 @@ pub async fn check(config: &Config, places: &Places) -> Report {
     secrets::check(&mut book);
     machine::check(config, &spool, &mut book);
     upstreams::check(config, &mut book).await;
+    shared::check(config, &mut book).await;
     book.report
 }
 

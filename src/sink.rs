@@ -5,6 +5,7 @@
 
 pub mod alertmanager;
 pub mod answer;
+pub mod cloudevents;
 mod container;
 pub mod incidentio;
 pub mod incidentio_alert;
@@ -35,6 +36,7 @@ pub use masked::{masked, masked_text};
 pub use reach::Reach;
 pub use vendor_config::{Field, FieldValue, IncidentApi, PathStyle, Responder, VendorConfig};
 
+use crate::event::trace::Trace;
 use crate::event::{Action, Content, Event, Micros, Uid};
 use crate::store::{Remote, Stored};
 
@@ -49,6 +51,7 @@ pub static SINKS: &[&dyn Sink] = &[
     &incidentio::IncidentIo,
     &incidentio_alert::IncidentIoAlert,
     &opsgenie::Opsgenie,
+    &cloudevents::CloudEvents,
 ];
 
 /// The sink of an upstream's kind; `None`: it comes with a later version, and no configuration names it.
@@ -78,10 +81,21 @@ pub trait Sink: Send + Sync {
     /// What an answer means (contracts 7.1); `now` resolves a date in `Retry-After`.
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict;
 
+    /// A question of the vendor's own API, by its path; of kinds whose senders ask such.
+    fn question(&self, _path: &str, _upstream: &UpstreamConfig) -> Option<Parcel> {
+        None
+    }
+
     /// Whether a trigger of a living incident raises it there. False: it may be a second incident, so that only an integration
     /// with `forward_duplicates: all` sends it (contracts 7).
     fn raises(&self) -> bool {
         true
+    }
+
+    /// Whether a resolve says there again what it ends, as its trigger did: what a resolve itself leaves out is then
+    /// looked up (contracts 3.3).
+    fn repeats(&self) -> bool {
+        false
     }
 
     /// Whether the upstream may take a create for a key that is open there without saying its id: then the id that is
@@ -157,11 +171,13 @@ pub struct Encoded {
     pub once: bool,
     /// Members that were cut to the upstream's limits.
     pub cut: Vec<&'static str>,
+    /// The trace that the event belongs to.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Encoded {
     pub fn new(event_uid: Uid, call: Parcel) -> Self {
-        Self { event_uid, call, then: Vec::new(), once: false, cut: Vec::new() }
+        Self { event_uid, call, then: Vec::new(), once: false, cut: Vec::new(), trace: None }
     }
 
     /// How many requests it takes.
@@ -184,11 +200,13 @@ pub struct Parcel {
     pub path: Option<String>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The traces of the events in it: the request is a child of the first.
+    pub traces: Vec<Arc<Trace>>,
 }
 
 impl Default for Parcel {
     fn default() -> Self {
-        Self { method: Method::POST, path: None, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { method: Method::POST, path: None, headers: HeaderMap::new(), body: Bytes::new(), traces: Vec::new() }
     }
 }
 
@@ -247,6 +265,33 @@ pub struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
+    /// Takes what the incident is from an earlier trigger or update of it, where that is not said here: title, class and
+    /// tags, whence it came, and since when.
+    pub fn fill_in(&mut self, event: &Event, earlier: &Said<'_>) {
+        let (own, theirs) = (&mut self.content, &earlier.content);
+        let (title, severity) = match event.action {
+            // By the name that it went under, and the severity.
+            Action::Trigger => (Some(earlier.title_of(event)), event.severity),
+            _ => (theirs.title.as_deref().filter(|title| !title.trim().is_empty()).map(Cow::Borrowed), None),
+        };
+        let fill = |own: &mut Option<Cow<'a, str>>, theirs: Option<&str>| {
+            if own.as_deref().is_none_or(|text| text.trim().is_empty()) {
+                *own = theirs.map(|text| Cow::Owned(text.to_owned())).or(own.take());
+            }
+        };
+        fill(&mut own.title, title.as_deref());
+        fill(&mut own.class, theirs.class.as_deref());
+        fill(&mut own.source, theirs.source.as_deref());
+        fill(&mut own.component, theirs.component.as_deref());
+        fill(&mut own.group, theirs.group.as_deref());
+        fill(&mut own.service, theirs.service.as_deref());
+        own.severity = own.severity.or(severity).or(theirs.severity);
+        own.started_at = own.started_at.or(theirs.started_at);
+        if own.tags.is_empty() {
+            own.tags = theirs.clone().into_owned().tags;
+        }
+    }
+
     /// The title; of an event without one the first line of its description, else what it is (contracts 6).
     pub fn title_of(&'a self, event: &Event) -> Cow<'a, str> {
         let is_said = |text: &&str| !text.trim().is_empty();
@@ -268,10 +313,11 @@ pub enum Kind {
     PagerDuty,
     Opsgenie,
     Alertmanager,
+    CloudEvents,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Webhook,
         Self::Squadcast,
         Self::Stdout,
@@ -281,6 +327,7 @@ impl Kind {
         Self::PagerDuty,
         Self::Opsgenie,
         Self::Alertmanager,
+        Self::CloudEvents,
     ];
 
     /// As it stands in the configuration.
@@ -295,6 +342,20 @@ impl Kind {
             Self::PagerDuty => "pagerduty",
             Self::Opsgenie => "opsgenie",
             Self::Alertmanager => "alertmanager",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+
+    /// The dialects that the upstream itself speaks and answers one event in: whose senders it may answer.
+    pub const fn dialects(self) -> &'static [&'static str] {
+        match self {
+            Self::Webhook | Self::Stdout | Self::Alertmanager | Self::CloudEvents => &[],
+            Self::Squadcast => &["squadcast"],
+            Self::IncidentIo => &["incidentio_v1", "incidentio_v2"],
+            Self::IncidentIoAlert => &["incidentio_alert"],
+            Self::TaskCall => &["taskcall"],
+            Self::PagerDuty => &["pagerduty_v2"],
+            Self::Opsgenie => &["opsgenie"],
         }
     }
 
@@ -303,7 +364,7 @@ impl Kind {
     pub fn pace(self) -> Option<Pace> {
         let a_minute = |requests| Some(Pace { requests, per: Duration::from_secs(60), burst: requests });
         match self {
-            Self::Webhook | Self::Stdout | Self::Alertmanager => None,
+            Self::Webhook | Self::Stdout | Self::Alertmanager | Self::CloudEvents => None,
             // The free plan.
             Self::Squadcast => a_minute(15),
             Self::IncidentIo => a_minute(1_200),

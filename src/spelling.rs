@@ -1,10 +1,12 @@
 //! What was most likely meant by a mistyped word: for messages about keys, names and words that are not known. Called by
 //! `config` and `admin`.
 
-/// The nearest of `names` to a mistyped `word`: at most a third of it changed.
+/// The nearest of `names` to a mistyped `word`: at most a third of it changed. Of a longer list its first 1,000 names are
+/// looked at: each message of a hostile file would cost a walk through all.
 pub fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// A longer word is no slip of the fingers.
     const CHARS_MAX: usize = 64;
+    const NAMES_MAX: usize = 1000;
     if word.chars().count() > CHARS_MAX {
         return None;
     }
@@ -13,7 +15,7 @@ pub fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Opti
         let swapped = distance(word, name);
         (swapped <= allowed).then_some((swapped, name))
     };
-    names.into_iter().filter_map(near).min_by_key(|(steps, _)| *steps).map(|(_, name)| name)
+    names.into_iter().take(NAMES_MAX).filter_map(near).min_by_key(|(steps, _)| *steps).map(|(_, name)| name)
 }
 
 /// Insertions, removals, changes and swaps of neighbours, in characters.
@@ -62,5 +64,8 @@ mod tests {
         let long = "x".repeat(65);
         assert_eq!(nearest(&long, [&long[1..]]), None);
         assert!(nearest(&long[1..], [long.as_str()]).is_some());
+        let others = || std::iter::repeat_n("keys", 999);
+        assert_eq!(nearest("upstream", others().chain(["upstreams"])), Some("upstreams"));
+        assert_eq!(nearest("upstream", others().chain(["keys", "upstreams"])), None);
     }
 }

@@ -25,7 +25,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::config::{self, Config};
 use crate::delivery::{self, Opened};
 use crate::metrics::Metrics;
-use crate::store::{Durability, OpenError, Outlet, Presence, Queued, Store};
+use crate::store::{Durability, OpenError, Outlet, Presence, Queued, Store, Unreadable};
 use crate::{dedup, store};
 
 /// Exit codes of INTERFACE 2.
@@ -239,6 +239,7 @@ fn unusable(directory: &Path, error: &OpenError) -> Failure {
         OpenError::NoSpool(_) if directory.join("lock").exists() => {
             "this is the inside of one: name its parent".to_owned()
         }
+        OpenError::Unreadable { .. } | OpenError::Unsynced { .. } => error.hint().unwrap_or_default(),
         _ => "name the directory that `spool.directory` says, with --directory or --config".to_owned(),
     };
     Failure::text(error.to_string(), next)
@@ -275,12 +276,16 @@ struct Held {
 impl Held {
     /// As a start opens it, and with its writer at work; nothing is sent.
     fn open(place: Place, instead: &str) -> Result<Self, Failure> {
+        Self::open_past(place, Unreadable::FailsOpen, instead)
+    }
+
+    fn open_past(place: Place, unreadable: Unreadable, instead: &str) -> Result<Self, Failure> {
         let Place { directory, config } = place;
         let (spool, dedup) = match config {
             Some(config) => (config.spool, config.dedup),
             None => unconfigured(directory.clone()),
         };
-        let opened = open(spool, dedup, instead)?;
+        let opened = open(store::Config { unreadable, ..spool }, dedup, instead)?;
         opened.opened.store.start(Arc::new(Nowhere));
         Ok(opened)
     }
@@ -336,6 +341,7 @@ fn unconfigured(directory: PathBuf) -> (store::Config, dedup::Config) {
         segment_bytes: SEGMENT_BYTES,
         retain: FOREVER,
         index_bytes: u64::MAX,
+        unreadable: Unreadable::FailsOpen,
     };
     let dedup = dedup::Config {
         open_ttl: FOREVER,
@@ -345,6 +351,7 @@ fn unconfigured(directory: PathBuf) -> (store::Config, dedup::Config) {
         max_keys: usize::MAX,
         redeliver_after: Duration::ZERO,
         replica_id: 0,
+        is_shared: false,
     };
     (spool, dedup)
 }

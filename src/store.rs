@@ -9,7 +9,7 @@
 //!   spool/lock               held by the one process that owns the directory
 //!   spool/0000000001.log     a segment, 0600; the highest one or two may be blank, made ahead of time
 //!   spool/0000000001.checkpoint  the log up to a place, summed up; the last two are kept
-//!   spool/0000000001.draft   one that is being written; removed at a start
+//!   spool/0000000001.draft   one that is being written, or a segment that is copied; removed at a start
 //!   quarantine/              copies of damaged bytes, at most 64 MiB; looked at by people alone
 //!
 //! segment  := head (8 KiB: two copies in two pages) frame* zero*
@@ -68,10 +68,14 @@
 //! | between write and sync, or sync and answer | the events: delivered, and again if their senders retry |
 //! | between a failed write and the void's sync | as above: the refused events, beside their retries |
 //! | within 50 ms of a settlement | the event still waiting: delivered again under the same uid |
+//! | between an upstream's refusal and its record | the event still waiting, its sender without an answer: sent again, and then a dead letter |
 //! | writing a checkpoint | a draft: removed; the two before it count |
 //! | between a checkpoint's name and the older one's end | three of them: the newest counts |
 //! | copying events | copies of events that stand in their places as well: one of the two is read |
 //! | removing segments | some of what may go: it goes later |
+//!
+//! Bytes that are not as they were written never fail a start. Bytes that the disk does not give, and a sync that it refuses,
+//! do: nothing is given up for them but by hand ([`Unreadable`]).
 
 // The log's writer is a thread of its own: no runtime runs there, and no test pauses its clock.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
@@ -82,6 +86,7 @@ mod files;
 mod frame;
 mod history;
 mod keeper;
+mod left;
 mod linger;
 mod look;
 mod pending;
@@ -91,8 +96,10 @@ mod recent;
 mod record;
 mod recovery;
 mod remotes;
+mod room;
 mod scan;
 mod search;
+mod sequences;
 mod shelf;
 mod snapshots;
 mod standing;
@@ -129,16 +136,18 @@ use self::remotes::Remotes;
 use self::shelf::Shelf;
 use self::standing::Cut;
 use self::writer::Writer;
-use crate::claim::{Accepted, Admitted, ById, Pacing, Position, Targets};
+use crate::claim::{Accepted, Admitted, ById, Pacing, Position, TakenBack, Targets};
 use crate::event::{Action, Event, Incident, Key, Micros, StateKey, Uid};
 use crate::metrics::{INTAKE, Metrics, Ticket, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason, Outcome, Reason, Unfit};
 
 pub use check::{Checked, FileRow, Finding, Lost, Wrong};
 pub use history::{Bounds, Happened, Sought, Stand, Trace, Traced, What};
+pub use left::{Left, LeftEvent};
 pub use look::{Look, Presence, QueueRow};
 pub use record::DeadNote;
 pub use remotes::{Learned, REMOTE_ID_BYTES_MAX, REMOTE_URL_BYTES_MAX, Remote};
+pub use room::Room;
 
 /// What an answer waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,10 +171,25 @@ pub struct Config {
     pub retain: Duration,
     /// Memory for knowing what waits and where it stands; past it new events are refused.
     pub index_bytes: u64,
+    pub unreadable: Unreadable,
+}
+
+/// What an open makes of bytes that the disk cannot read, tried twice. They may be as good as ever, and what is behind
+/// them, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It fails and gives nothing up: who starts the process tries again.
+    #[default]
+    FailsOpen,
+    /// It goes on without them, as over damage: somebody said so.
+    IsDamage,
 }
 
 /// Resolves when what was settled is on disk.
 pub type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The same; false where the log was closed before.
+pub type Written = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// What holds the states: implemented over `dedup`. A start puts them back, a checkpoint writes them down.
 pub trait States: Send + Sync {
@@ -173,6 +197,8 @@ pub trait States: Send + Sync {
     fn restore(&self, key: StateKey, incident: Incident, at: Position);
     /// The incident `iid` of a key was seen again; nothing where it is another one by now.
     fn touched(&self, key: StateKey, iid: Uid, count: u32, last_seen: Micros);
+    /// What an event did to a key never was, in log order.
+    fn taken_back(&self, _taken: &TakenBack) {}
     /// Every key's state as last committed. Keys that change meanwhile may be given as before or after.
     fn each(&self, visit: &mut dyn FnMut(StateKey, Incident, Position));
     /// An incident that is addressed by id, in log order; its state comes beside it.
@@ -243,6 +269,9 @@ pub struct Stored {
     pub event: Event,
     /// The incident as it stood after the event.
     pub incident: Option<Incident>,
+    /// Where the record stands that the incident's state was last written with before; it may be gone with its segment.
+    /// `None`: the event began it, or that is not known.
+    pub before: Option<Position>,
     pub outcome: Outcome,
     pub pacing: Pacing,
 }
@@ -372,6 +401,10 @@ pub enum OpenError {
     NoSpool(PathBuf),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{path} cannot be read: {source}")]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{path} cannot be made durable: {source}")]
+    Unsynced { path: PathBuf, source: std::io::Error },
 }
 
 impl OpenError {
@@ -388,6 +421,11 @@ impl OpenError {
                 Some(format!("{who}stop it, or give this one a spool.directory of its own"))
             }
             Self::NoSpool(_) => None,
+            Self::Unreadable { .. } => Some(
+                "nothing was given up: mend the disk, or go on without what cannot be read by `surgegate spool repair`"
+                    .to_owned(),
+            ),
+            Self::Unsynced { .. } => Some("events there may not survive a loss of power: mend the disk".to_owned()),
             Self::Io { source, .. } => Some(match source.kind() {
                 ErrorKind::PermissionDenied => format!("let the user that this runs as write there, {change}"),
                 ErrorKind::ReadOnlyFilesystem => format!("mount it to be written to, {change}"),
@@ -719,7 +757,7 @@ impl Core {
             }
             // Under the lock: the writer must not hand it on before the books and the state know it.
             (Durability::Memory, Owed::Event(placed, shows)) => {
-                let (accepted, left) = placed.accept(reader::with_view(at, shows));
+                let (accepted, left) = placed.accept(sequence, reader::with_view(at, shows));
                 pending.batch.queued.extend(pending::queued(left, sequence, at, lane));
                 Append::Ended(Ok(accepted))
             }
@@ -799,7 +837,8 @@ impl Store {
     /// never fails it.
     ///
     /// # Errors
-    /// Another process owns the directory, or it cannot be used at all.
+    /// Another process owns the directory, or the disk does not let it be used: not all of the log can be read, or not
+    /// made durable ([`Unreadable`]).
     pub fn open(
         config: Config,
         metrics: &Arc<Metrics>,
@@ -819,7 +858,7 @@ impl Store {
         states: Arc<dyn States>,
     ) -> Result<(Arc<Self>, Recovered), OpenError> {
         let disk = Disk::open(files, &config.directory, metrics)?;
-        let (recovered, mut resume) = recovery::recover(&disk, metrics, &*states)?;
+        let (recovered, mut resume) = recovery::recover(&disk, metrics, &*states, config.unreadable)?;
         let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(4096);
         let written = config.durability == Durability::Fsync;
         let first = resume.next_segment;
@@ -1027,9 +1066,38 @@ impl Store {
         Box::pin(async move { drop(settled.await) })
     }
 
+    /// Ends an event that its upstream refused while its sender waits: dropped, and what it did to its key taken back. The
+    /// sender is told when it is on disk, so that a crash does not bring back what its retry is told apart from.
+    pub fn settle_refused(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        taken: Option<TakenBack>,
+    ) -> Written {
+        let at = Micros::now();
+        let (told, settled) = oneshot::channel();
+        self.core.tell(|pending| {
+            if pending.place_refused(upstream, integration, sequence, taken.as_ref(), at) {
+                pending.batch.told.push(told);
+            }
+        });
+        Box::pin(async move { settled.await.is_ok() })
+    }
+
     /// What an upstream calls one generation of a key.
     pub fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
         self.core.remotes.get(upstream, lane, iid)
+    }
+
+    /// Takes what another replica's upstream answered: known until the process ends, and asked for again then.
+    pub fn learn(&self, upstream: &Arc<str>, learned: Learned) {
+        self.core.remotes.learn(upstream, Micros::now(), learned);
+    }
+
+    /// The lane and generation that an upstream calls so.
+    pub fn by_remote(&self, upstream: &str, id: &str) -> Option<(LaneKey, Uid)> {
+        self.core.remotes.by_id(upstream, id)
     }
 
     /// What an upstream calls the generation of a key that it was told of last.
@@ -1066,6 +1134,15 @@ impl Store {
             Err(ReadError::Damaged(_)) if moved(at) != at => self.reader.event(&self.core.disk, moved(at)),
             read => read,
         }
+    }
+
+    /// The event at a place that another one's record names, far from what is read else: mostly one call to the disk.
+    ///
+    /// # Errors
+    /// It is not there any more, damaged, or cannot be read.
+    pub fn earlier(&self, at: Position) -> Result<Stored, ReadError> {
+        let at = reader::bare(at);
+        self.core.recent.event(at).map_or_else(|| self.reader.alone(&self.core.disk, at), Ok)
     }
 
     /// By this a state's position is before another's in the log.

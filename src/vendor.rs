@@ -11,6 +11,10 @@ pub const CREATE_ONCE_FAMILY: &str = "incidentio_incident";
 pub const EDIT_ENDPOINT: &str = "v2/incidents/actions/edit";
 /// Endpoint of alert events in incident.io's own form.
 pub const ALERT_HTTP_ENDPOINT: &str = "v2/alert_events/http";
+/// Endpoint of alert sources whose bodies are Alertmanager's.
+pub const ALERT_GROUP_ENDPOINT: &str = "v2/alert_events/alertmanager";
+/// Alert events of any shape, read by a mapping.
+pub const ALERT_CUSTOM_ENDPOINT: &str = "v2/alert_events/http_custom";
 /// Endpoint of kinds of alert sources that are not served.
 pub const ALERT_OTHER_ENDPOINT: &str = "v2/alert_events";
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "../fuzz/targets/config.rs"]
 mod config;
+#[path = "../fuzz/targets/decode_dialects.rs"]
+mod decode_dialects;
 #[path = "../fuzz/targets/decode_squadcast.rs"]
 mod decode_squadcast;
 #[path = "../fuzz/targets/route_and_head.rs"]
@@ -57,7 +59,8 @@ fn seeds(places: &[&str]) -> Vec<Vec<u8>> {
     for place in places {
         let place = root().join(place);
         if place.is_dir() {
-            files.extend(fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
+            let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
+            files.extend(entries.filter(|path| path.is_file()));
         } else {
             files.push(place);
         }
@@ -125,6 +128,28 @@ fn smoke(name: &str, places: &[&str], usual: usize, run: impl Fn(&[u8]) -> bool)
 #[test]
 fn any_body_is_read_as_the_rules_say_and_can_be_answered() {
     smoke("decode_squadcast", &["fuzz/seeds/decode_squadcast"], 5_000, decode_squadcast::run);
+}
+
+#[test]
+fn any_body_of_any_dialect_is_read_the_same_each_time() {
+    smoke("decode_dialects", &["fuzz/seeds/decode_dialects"], 2_000, decode_dialects::run);
+}
+
+/// By their names, and by what they say: some of them are read by the dialect, and some are not.
+#[test]
+fn every_dialect_has_seeds_that_it_reads_and_seeds_that_it_refuses() {
+    for dialect in surgegate::dialect::DIALECTS {
+        let name = dialect.name();
+        let folder = if name == "squadcast" { "decode_squadcast" } else { "decode_dialects" };
+        let entries = fs::read_dir(root().join("fuzz/seeds").join(folder)).unwrap().map(|entry| entry.unwrap());
+        let own = entries.filter(|entry| {
+            folder == "decode_squadcast" || entry.file_name().to_string_lossy().starts_with(&format!("{name}-"))
+        });
+        let is_read: Vec<bool> =
+            own.map(|entry| decode_dialects::is_read(*dialect, &fs::read(entry.path()).unwrap())).collect();
+        assert!(is_read.contains(&true), "{name} reads none of its {} seeds", is_read.len());
+        assert!(is_read.contains(&false), "{name} reads all of its {} seeds", is_read.len());
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn page() -> String {
     pager.answered("200");
     metrics.dialect("squadcast").answered(202);
     metrics.tls_certificate_expires(Some(0));
+    metrics.redis();
     metrics.text().unwrap()
 }
 

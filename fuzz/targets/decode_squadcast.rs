@@ -145,8 +145,9 @@ fn replies(dialect: &dyn Dialect, key: Option<&Key>) {
         changed_at: now,
     };
     for incident in [None, Some(&incident)] {
-        let ending = Ending { outcome: Some(Outcome::Created), incident, key, view: None };
+        let ending = Ending { outcome: Some(Outcome::Created), incident, key, view: None, named: None };
         let (status, body) = dialect.reply(&Replying {
+            status: StatusCode::OK,
             endpoint: "v2/incidents/api",
             endings: &[ending],
             success: StatusCode::ACCEPTED,
@@ -187,6 +188,7 @@ fn rereads(endpoint: &'static str, body: &[u8], read: &Read) {
         target: None,
         envelope: None,
         view: None,
+        trace: None,
         tolerated: Tolerated::default(),
         raw: Bytes::copy_from_slice(body),
     };

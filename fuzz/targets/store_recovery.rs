@@ -16,7 +16,7 @@ use surgegate::claim::{Admitted, Claim, Pacing, Targets};
 use surgegate::event::{Action, Event, Incident, Key, KeyKind, Micros, State, Tolerated, Uid};
 use surgegate::metrics::Metrics;
 use surgegate::outcome::Outcome;
-use surgegate::store::{Config, Durability, Ending, Next, NoStates, Recovered, Store};
+use surgegate::store::{Config, Durability, Ending, Next, NoStates, Recovered, Store, Unreadable};
 
 /// The layout as the head of `src/store.rs` tells it.
 const HEAD_SPAN: usize = 8192;
@@ -94,6 +94,7 @@ fn open(directory: &Path) -> (Arc<Store>, Recovered) {
         segment_bytes: 64 << 10,
         retain: Duration::from_secs(3600),
         index_bytes: 16 << 20,
+        unreadable: Unreadable::default(),
     };
     match Store::open(config, &metrics, 1, Arc::new(NoStates)) {
         Ok(opened) => opened,
@@ -118,6 +119,7 @@ fn append(store: &Store, number: u32) -> Uid {
         target: None,
         envelope: None,
         view: None,
+        trace: None,
         tolerated: Tolerated::default(),
         raw: Bytes::from_static(br#"{"message":"m","description":"d"}"#),
     };

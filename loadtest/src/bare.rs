@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::pin::Pin;
 
@@ -58,6 +59,8 @@ fn current_thread_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Round robin: connections are long, so an even count is an even load.
 async fn accept(address: SocketAddr, threads: &[mpsc::Sender<StdTcpStream>]) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    // With port 0 this is the only place that tells the port.
+    let _ = writeln!(std::io::stderr(), "bare listens on {}", listener.local_addr()?);
     for thread in threads.iter().cycle() {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         stream.set_nodelay(true).context("TCP_NODELAY")?;

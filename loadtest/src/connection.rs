@@ -6,9 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::response::{self, Head, Malformed};
+use crate::stream::Stream;
 
 /// Room for an usual answer; it grows up to the parser's bounds.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -45,32 +45,39 @@ impl From<io::Error> for Failure {
 /// An open connection between two exchanges.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
+    /// Over a stream that is open.
+    #[must_use]
+    pub fn over(stream: Stream) -> Self {
+        Self { stream, buffer: vec![0; BUFFER_BYTES] }
+    }
+
     /// Opens a connection, with TCP_NODELAY: a request is one write and must leave at once.
     ///
     /// # Errors
     /// Those of the system.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; BUFFER_BYTES] })
+        Stream::plain(address).await.map(Self::over)
     }
 
     /// Whether the server has closed (or spoken) while nothing was asked of it: such a connection
     /// must be replaced, which is no failure of any request. Costs one read of the kernel.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        match self.stream.try_read(&mut [0]) {
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-            Ok(_) => true,
-        }
+        self.stream.is_stale()
     }
 
-    /// Sends `request` and reads the whole answer; its body is thrown away.
+    /// The answer that [`Connection::exchange`] read last: its head, and behind `head.body_at` its body.
+    #[must_use]
+    pub fn answer(&self, head: &Head) -> &[u8] {
+        &self.buffer[..head.total_bytes]
+    }
+
+    /// Sends `request` and reads the whole answer.
     ///
     /// # Errors
     /// See [`Failure`].

@@ -32,6 +32,20 @@ pub fn cpu_time(process: Process) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks.saturating_mul(1000 / TICKS_A_SECOND)))
 }
 
+/// Resident memory of a process.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Open descriptors of a process.
+#[must_use]
+pub fn descriptors(pid: u32) -> Option<u64> {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|entries| entries.count() as u64)
+}
+
 /// What a thread asked of the machine since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {

@@ -1,5 +1,6 @@
 //! Repeatable pseudo-random numbers: the n-th draw depends on the seed and n alone, so a run can
-//! be repeated. Called by [`crate::run`] for its duplicates and by the faults for their `rate`.
+//! be repeated. Called by everything that chooses: arrivals, the
+//! mix, duplicates, and the faults for their `rate`.
 
 /// The `index`-th draw of the sequence `seed` (splitmix64's finalizer: enough to spread load,
 /// useless as a secret).
@@ -11,12 +12,18 @@ pub fn draw(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The `index`-th draw as a fraction: 0 or more, below 1.
+#[must_use]
+pub fn unit(seed: u64, index: u64) -> f64 {
+    // 53 bits are what an f64 holds exactly: the quotient is below 1.
+    const SPAN: f64 = (1_u64 << 53) as f64;
+    ((draw(seed, index) >> 11) as f64) / SPAN
+}
+
 /// Whether the `index`-th draw falls into a fraction of 0 (never) to 1 (always).
 #[must_use]
 pub fn falls_into(seed: u64, index: u64, fraction: f64) -> bool {
-    // 53 bits are what an f64 holds exactly: the quotient is below 1.
-    const SPAN: f64 = (1_u64 << 53) as f64;
-    ((draw(seed, index) >> 11) as f64) / SPAN < fraction
+    unit(seed, index) < fraction
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub const LARGEST_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
+    /// Where the body begins.
+    pub body_at: usize,
     /// Bytes of head and body together.
     pub total_bytes: usize,
     /// The server ends the connection after this answer.
@@ -77,7 +79,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
     if at > LARGEST_HEAD_BYTES || body_bytes > LARGEST_BODY_BYTES {
         return Err(Malformed::TooLarge);
     }
-    Ok(Some(Head { status, total_bytes: at + body_bytes, close }))
+    Ok(Some(Head { status, body_at: at, total_bytes: at + body_bytes, close }))
 }
 
 /// The line that starts at `from`, without its CRLF, and where the next one starts.
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn status_and_length_are_read() {
         let head = parse_head(ANSWER).expect("well formed").expect("whole");
-        assert_eq!(head, Head { status: 202, total_bytes: ANSWER.len(), close: false });
+        assert_eq!(head, Head { status: 202, body_at: ANSWER.len() - 5, total_bytes: ANSWER.len(), close: false });
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod answer;
 mod books;
 pub mod fault;
+pub mod own;
 mod received;
 mod script;
 mod serve;
@@ -74,6 +75,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         books: RefCell::new(Books::open(arguments.log.as_deref(), arguments.print)?),
         stand: RefCell::new(stand),
         latency: arguments.latency,
+        witness: None,
     });
     runtime.block_on(async {
         let listener = TcpListener::bind(arguments.listen)

@@ -13,16 +13,12 @@ use hyper::{Method, Request, StatusCode};
 use super::pulse::Pulse;
 use super::query::{Values, decoded};
 use super::routes::{ROUTES, Route, Verb};
-use super::status::Status;
 use super::{Answered, Desk, error, page, text};
-use crate::forward::Filter;
 
 /// Largest body of a request that changes something.
 const BODY_BYTES_MAX: usize = 4096;
 /// Of an answer, in the audit.
 const RESULT_CHARS_MAX: usize = 512;
-/// Dead letters the page shows; the API gives more.
-const PAGE_ROWS: usize = 20;
 
 /// A request that may be answered.
 pub(super) struct Call<'a> {
@@ -54,7 +50,11 @@ pub(super) async fn answer(desk: &Desk, peer: SocketAddr, pulse: &Arc<Pulse>, re
     }
     match (request.uri().path(), reads) {
         ("/" | "", true) => return front_page(desk).await,
-        ("/style.css", true) => return text(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
+        (path, true) => {
+            if let Some(file) = page::file(path) {
+                return file;
+            }
+        }
         _ => {}
     }
     let (route, in_path) = match found {
@@ -124,8 +124,7 @@ impl Drop for Told {
 }
 
 async fn front_page(desk: &Desk) -> Answered {
-    let dead = desk.forward.dead_letters(Filter::default(), None, PAGE_ROWS).await;
-    text(StatusCode::OK, "text/html; charset=utf-8", page::render(&Status::of(desk).await, &dead))
+    text(StatusCode::OK, "text/html; charset=utf-8", page::render(&desk.live.now(desk).await))
 }
 
 type Found = (&'static Route, Vec<(&'static str, String)>);
@@ -150,7 +149,7 @@ fn find(path: &str, method: &Method) -> Result<Found, Box<Answered>> {
         }
         here.push(route.verb);
     }
-    if matches!(parts.as_slice(), [one] if one.is_empty() || one == "style.css") {
+    if matches!(parts.as_slice(), [one] if one.is_empty() || page::file(&format!("/{one}")).is_some()) {
         here.push(Verb::Get);
     }
     if here.is_empty() {

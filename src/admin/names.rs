@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::query::Values;
 use super::{Answered, Desk, error};
+use crate::metrics::INTAKE;
 use crate::spelling::nearest;
 
 /// Names listed where none is near.
@@ -14,7 +15,8 @@ const NAMES_SHOWN: usize = 10;
 
 /// What is wrong with the names in a filter that matched nothing; `None`: there are such.
 pub(super) fn unknown(desk: &Desk, values: &Values) -> Option<Answered> {
-    let upstream = values.text("upstream").and_then(|name| {
+    // There, also before anything is kept under it.
+    let upstream = values.text("upstream").filter(|name| *name != INTAKE).and_then(|name| {
         // Those that are gone from the configuration and have events in the books, too.
         not_among("upstream", name, desk.metrics.upstreams().iter().map(|meter| meter.name.to_string()).collect())
     });

@@ -22,7 +22,14 @@ pub(super) fn answer(desk: &Desk, request: &Request<Incoming>) -> Answered {
 fn ready(desk: &Desk) -> Answered {
     let durability = durability(desk.durability);
     match desk.ready() {
-        Ok(()) => json(StatusCode::OK, &serde_json::json!({ "ready": true, "durability": durability })),
+        Ok(()) => {
+            let mut body = serde_json::json!({ "ready": true, "durability": durability });
+            if desk.redis.as_ref().is_some_and(|(_, replica)| replica.is_taken()) {
+                // It serves on: two that both went down for it would serve nothing.
+                body["replica_id_taken"] = true.into();
+            }
+            json(StatusCode::OK, &body)
+        }
         Err(reason) => {
             let body = serde_json::json!({ "ready": false, "durability": durability, "reason": reason.label() });
             json(StatusCode::SERVICE_UNAVAILABLE, &body)

@@ -51,8 +51,8 @@ fn operation(route: &Route) -> Value {
     let answers: Map<String, Value> = answers
         .into_iter()
         .map(|(status, schema)| {
-            // Each event of a stream is one decision.
-            let kind = if schema == "Decision" { "text/event-stream" } else { "application/json" };
+            // Each event of a stream is one decision, or one part of the page.
+            let kind = if matches!(schema, "Decision" | "Part") { "text/event-stream" } else { "application/json" };
             let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
             (status.to_string(), json!({ "description": about(status), "content": { kind: { "schema": schema } } }))
         })

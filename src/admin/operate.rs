@@ -81,6 +81,20 @@ pub struct Reload {
     pub findings: Vec<serde_json::Value>,
 }
 
+impl Reload {
+    /// What was read is in force.
+    pub(super) fn is_taken(&self) -> bool {
+        self.status == ReloadStatus::Reloaded
+    }
+}
+
+#[cfg(test)]
+impl Default for Reload {
+    fn default() -> Self {
+        Self { status: ReloadStatus::Reloaded, trigger: Trigger::Start, at: Micros(0), message: None, findings: vec![] }
+    }
+}
+
 pub(super) async fn reload(call: Call<'_>) -> Answered {
     let reload = Arc::clone(&call.desk.operator).reload(Trigger::Api).await;
     let status = match reload.status {

@@ -1,171 +1,142 @@
-//! The status page: plain HTML without script, refreshed by the browser. Everything shown is escaped.
+//! The status page: plain HTML, made here as a whole and, for those who watch, part by part (`live`). It reads without a
+//! script; with one its parts are renewed in place, and what an operator may do is done through the admin API. Its files
+//! are in `page/`: HTML around the parts, style, script.
 
+mod delivery;
+mod flow;
+mod markup;
+mod senders;
+mod system;
+
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::status::{Status, Upstream};
-use crate::forward::{DeadRow, UpstreamStatus};
+use hyper::StatusCode;
 
-pub(super) const STYLE: &str = "\
-:root{color-scheme:light dark;--good:#1a7f37;--bad:#b42318;--line:#8884}\n\
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\n\
-h1{font-size:1.2rem}h2{font-size:1rem;margin-top:2rem}\n\
-.headline{font-size:1.3rem;font-weight:600;padding:.6rem 1rem;border-left:.4rem solid var(--good)}\n\
-.headline.bad{border-color:var(--bad)}\n\
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}\n\
-th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}\n\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\n\
-@media(prefers-color-scheme:dark){:root{--good:#3fb950;--bad:#ff7b72}}\n";
+use super::status::Status;
+use super::{Answered, Desk, text};
+use crate::event::Micros;
+use crate::forward::{DeadRow, Filter};
+use crate::outcome::{DeadReason, Outcome, Reason};
 
-/// Text as HTML shows it.
-fn escaped(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, character| {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
+const HTML: &str = include_str!("page/index.html");
+
+/// Beside the page itself: path, content type, text.
+const FILES: [(&str, &str, &str); 3] = [
+    ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+];
+
+/// Integrations and upstreams that the page lists; the API gives all.
+const ROWS_MAX: usize = 200;
+/// Findings of the last reload.
+const FINDINGS_MAX: usize = 10;
+/// Groups of dead letters, and letters shown of each.
+const GROUPS_MAX: usize = 20;
+const LETTERS_MAX: usize = 5;
+
+/// One of the page's own files.
+pub(super) fn file(path: &str) -> Option<Answered> {
+    let name = path.strip_prefix('/')?;
+    let (_, kind, body) = FILES.iter().find(|(known, ..)| *known == name)?;
+    Some(text(StatusCode::OK, kind, *body))
+}
+
+/// Dead letters of one upstream and reason, with the first of them.
+pub(super) struct Group {
+    upstream: String,
+    reason: &'static str,
+    statuses: Vec<String>,
+    count: usize,
+    oldest: Micros,
+    rows: Vec<DeadRow>,
+}
+
+impl Group {
+    /// All there are now, the largest first.
+    pub(super) async fn all(desk: &Desk) -> Vec<Self> {
+        let mut groups = BTreeMap::<(String, &'static str), Self>::new();
+        for row in desk.forward.dead_letter_groups(Filter::default()).await {
+            let key = (row.upstream.clone(), row.reason);
+            let group = groups.entry(key).or_insert_with(|| Self {
+                upstream: row.upstream,
+                reason: row.reason,
+                statuses: vec![],
+                count: 0,
+                oldest: row.oldest_at,
+                rows: vec![],
+            });
+            group.count += row.count;
+            group.oldest = group.oldest.min(row.oldest_at);
+            group.statuses.extend(row.status.map(|status| status.to_string()));
         }
-        out
-    })
+        let mut groups: Vec<Self> = groups.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        groups.truncate(GROUPS_MAX);
+        for group in &mut groups {
+            let reason = DeadReason::ALL.into_iter().find(|reason| reason.name() == group.reason);
+            let filter = Filter { upstream: Some(group.upstream.clone()), reason, ..Filter::default() };
+            group.rows = desk.forward.dead_letters(filter, None, LETTERS_MAX).await;
+        }
+        groups
+    }
 }
 
-/// A table of names and counts.
-fn counts(out: &mut String, title: &str, rows: &[(&str, u64)]) {
-    if rows.is_empty() {
-        return;
-    }
-    // Writing to a string cannot fail.
-    let _ = write!(out, "<h2>{}</h2><div class=\"scroll\"><table>", escaped(title));
-    for (name, count) in rows {
-        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td class=\"n\">{count}</td></tr>", escaped(name));
-    }
-    out.push_str("</table></div>");
+/// The parts in which the page is renewed, by their ids.
+pub(super) type Parts = Vec<(&'static str, String)>;
+
+pub(super) fn parts(status: &Status, dead: &[Group], line: &[[f32; 2]]) -> Parts {
+    vec![
+        ("headline", flow::headline(status)),
+        ("asof", flow::as_of(status)),
+        ("flow", flow::flow(status, line)),
+        ("upstreams", delivery::upstreams(status)),
+        ("integrations", senders::integrations(status)),
+        ("refusals", senders::refusals(status)),
+        ("dead", delivery::dead_letters(dead)),
+        ("spool", delivery::spool(status)),
+        ("system", system::system(status)),
+    ]
 }
 
-/// What an upstream fails with, and when it is tried again.
-fn failing(now: &UpstreamStatus) -> String {
-    let why = now.last_error.as_deref().unwrap_or("no answer");
-    let next = now.next_try_in_s.map_or_else(|| "being tried".to_owned(), |s| format!("next try in {s:.0} s"));
-    format!("failing, {next}: {why}")
-}
-
-fn upstream_row(out: &mut String, upstream: &Upstream) {
-    let state = upstream.now.as_ref().map_or_else(
-        || "not configured".to_owned(),
-        |now| match (now.configured, now.down, now.held_for_s) {
-            (false, _, _) => "removed: its events are kept".to_owned(),
-            (_, true, _) => failing(now),
-            (_, _, Some(seconds)) => format!("held for {seconds:.0} s by its own limit"),
-            _ => "fine".to_owned(),
-        },
-    );
-    let age = upstream
-        .now
-        .as_ref()
-        .and_then(|now| now.oldest_event_age_s)
-        .map_or_else(|| "–".to_owned(), |s| format!("{s:.0} s"));
-    let _ = write!(
-        out,
-        "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-        escaped(&upstream.name),
-        escaped(&state),
-        upstream.delivered,
-        upstream.spool_events,
-        age,
-        upstream.dead_letters,
-        upstream.dropped,
-    );
-}
-
-fn dead_letters(out: &mut String, rows: &[DeadRow]) {
-    if rows.is_empty() {
-        return;
+/// The whole page.
+pub(super) fn render(parts: &Parts) -> String {
+    // Everything is between markers of the form `{{name}}`.
+    let mut out = String::with_capacity(32 * 1024);
+    for (at, piece) in HTML.split("{{").enumerate() {
+        if at == 0 {
+            out.push_str(piece);
+            continue;
+        }
+        let (name, rest) = piece.split_once("}}").unwrap_or(("", piece));
+        match (name, parts.iter().find(|(id, _)| *id == name)) {
+            (_, Some((_, part))) => out.push_str(part),
+            ("decisions", _) => out.push_str(&decisions()),
+            _ => {}
+        }
+        out.push_str(rest);
     }
-    out.push_str(
-        "<h2>Dead letters</h2><p>Replay with <code>POST /api/v1/dead-letters/ID/replay</code>, drop with \
-         <code>DELETE /api/v1/dead-letters/ID</code>.</p><div class=\"scroll\"><table><tr><th>id</th><th>reason</th>\
-         <th>status</th><th class=\"n\">attempts</th><th>integration</th><th>key</th><th>since</th></tr>",
-    );
-    for row in rows {
-        let status = row.status.map_or_else(|| "–".to_owned(), |status| status.to_string());
-        let _ = write!(
-            out,
-            "<tr><td>{}</td><td>{}</td><td>{status}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escaped(&row.id),
-            escaped(row.reason),
-            row.attempts,
-            escaped(&row.integration),
-            escaped(row.key.as_deref().unwrap_or("–")),
-            row.at,
-        );
-    }
-    out.push_str("</table></div>");
-}
-
-pub(super) fn render(status: &Status, dead: &[DeadRow]) -> String {
-    let (good, headline) = status.headline();
-    let mut out = String::with_capacity(8192);
-    let _ = write!(
-        out,
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Surgegate</title>\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta http-equiv=\"refresh\" content=\"5\">\
-         <link rel=\"stylesheet\" href=\"/style.css\"></head><body><main><h1>Surgegate {}</h1>\
-         <p class=\"headline{}\">{}</p>",
-        status.version,
-        if good { "" } else { " bad" },
-        escaped(&headline),
-    );
-    for warning in &status.warnings {
-        let _ = write!(out, "<p>Warning: {}</p>", escaped(warning));
-    }
-    let events = &status.events;
-    let delivered: u64 = status.upstreams.iter().map(|upstream| upstream.delivered).sum();
-    counts(
-        &mut out,
-        "Events",
-        &[
-            ("received", events.received),
-            ("accepted", events.accepted),
-            ("delivered", delivered),
-            ("in flight", events.in_flight),
-        ],
-    );
-    out.push_str(
-        "<h2>Upstreams</h2><div class=\"scroll\"><table><tr><th>name</th><th>state</th><th class=\"n\">delivered</th>\
-         <th class=\"n\">waiting</th><th class=\"n\">oldest</th><th class=\"n\">dead letters</th><th class=\"n\">dropped</th></tr>",
-    );
-    for upstream in &status.upstreams {
-        upstream_row(&mut out, upstream);
-    }
-    out.push_str("</table></div>");
-    dead_letters(&mut out, dead);
-    counts(&mut out, "Absorbed, by outcome", &events.absorbed);
-    counts(&mut out, "Refused, by reason", &events.rejected);
-    let gauge = |count: i64| u64::try_from(count).unwrap_or(0);
-    counts(
-        &mut out,
-        "Process",
-        &[
-            ("seconds up", gauge(status.uptime_s)),
-            ("connections", gauge(status.connections)),
-            ("keys held", status.dedup_entries as u64),
-            ("spool bytes", gauge(status.spool_bytes)),
-            ("damaged records", status.spool_damaged_records),
-        ],
-    );
-    let _ = write!(out, "<p>Durability: {}.</p></main></body></html>", escaped(status.durability));
     out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The words by which decisions can be filtered.
+fn decisions() -> String {
+    let options = |kind: &str, label: &str, words: &mut dyn Iterator<Item = &'static str>| {
+        let words: String = words.map(|word| format!("<option value=\"{kind}={word}\">{word}</option>")).collect();
+        format!("<optgroup label=\"{label}\">{words}</optgroup>")
+    };
+    options("outcome", "accepted as", &mut Outcome::ALL.iter().map(|outcome| outcome.name()))
+        + &options("reason", "refused for", &mut Reason::all().map(Reason::label))
+}
 
-    #[test]
-    fn markup_in_names_is_shown_and_not_obeyed() {
-        assert_eq!(escaped("<b a='1'>&\"x\""), "&lt;b a=&#39;1&#39;&gt;&amp;&quot;x&quot;");
+/// What a list leaves out.
+fn more(out: &mut String, all: usize) {
+    if all > ROWS_MAX {
+        let hidden = all - ROWS_MAX;
+        let _ = write!(out, "<p>And {hidden} more: <a href=\"/api/v1/status\">/api/v1/status</a> has all.</p>");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::event::{KEY_BYTES_MAX, Micros, Uid};
+use crate::event::{LONG_KEY_BYTES_MAX, Micros, Uid};
 use crate::outcome::{DeadReason, Outcome, Reason};
 
 /// What a parameter may be.
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 /// Longest name of an integration or upstream, and of a dead letter's id.
 const NAME_BYTES_MAX: usize = 128;
 
-pub(super) const KEY: Kind = Kind::Text(KEY_BYTES_MAX);
+pub(super) const KEY: Kind = Kind::Text(LONG_KEY_BYTES_MAX);
 
 impl Kind {
     fn words(self) -> Vec<&'static str> {
@@ -289,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(parse(query).unwrap_err(), wrong, "{query}");
         }
-        assert!(parse(&format!("key={}", "a".repeat(512))).is_ok());
-        assert!(parse(&format!("key={}", "a".repeat(513))).is_err());
+        assert!(parse(&format!("key={}", "a".repeat(1_020))).is_ok());
+        assert!(parse(&format!("key={}", "a".repeat(1_021))).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use super::dispatch::Call;
 use super::query::{KEY, Kind, Parameter};
-use super::{Answered, dead_letters, events, openapi, operate, status, tap};
+use super::{Answered, dead_letters, events, ingest, live, openapi, operate, status, tap};
 
 /// What an operation does with what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,14 @@ const LETTERS: &[Parameter] = &[
 const LETTER_ID: &[Parameter] = &[required("id", Kind::Name, "The dead letter's id.")];
 const DRY_RUN: Parameter = optional("dry_run", Kind::Flag, "Tell what would be done, do nothing.");
 
+/// Which decisions are meant.
+const DECISIONS: &[Parameter] = &[
+    optional("integration", Kind::Name, "Of this integration."),
+    optional("outcome", Kind::Outcome, "Accepted with this outcome."),
+    optional("reason", Kind::Reason, "Refused for this reason."),
+    optional("key", KEY, "On this key, the whole of it."),
+];
+
 /// Most rows in one answer.
 const ROWS_MAX: u32 = 1000;
 const EVENTS_MAX: u32 = 100;
@@ -81,7 +89,8 @@ pub(super) static ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/api/v1/status",
         id: "status",
-        summary: "How the proxy does: whether it accepts, its books, its upstreams, what warns.",
+        summary: "How the proxy does: the facts in sentences, the worst first; its books and rates, integrations, refusals, \
+                  upstreams, spool, configuration.",
         parameters: &[],
         body: None,
         answers: &[(200, "Status")],
@@ -207,15 +216,21 @@ pub(super) static ROUTES: &[Route] = &[
         id: "tap",
         summary: "Decisions as they are made, as server-sent events: `decision`, and `lost` with a count where the reader is \
                   too slow. A comment line every 15 s. At most 8 watch at once.",
-        parameters: &[&[
-            optional("integration", Kind::Name, "Of this integration."),
-            optional("outcome", Kind::Outcome, "Accepted with this outcome."),
-            optional("reason", Kind::Reason, "Refused for this reason."),
-            optional("key", KEY, "On this key, the whole of it."),
-        ]],
+        parameters: &[DECISIONS],
         body: None,
         answers: &[(200, "Decision"), (503, "Error")],
         run: |call| Box::pin(tap::watch(call)),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/live",
+        id: "live",
+        summary: "The status page as server-sent events: `part`, with a part's id and HTML, when it changes; with `tap` also \
+                  `decision` and `lost` as the tap tells them. Something comes every second. At most 32 read at once.",
+        parameters: &[&[optional("tap", Kind::Flag, "Decisions, too; the other parameters say which.")], DECISIONS],
+        body: None,
+        answers: &[(200, "Part"), (503, "Error")],
+        run: |call| Box::pin(live::answer(call)),
     },
     Route {
         verb: Verb::Post,
@@ -257,5 +272,15 @@ pub(super) static ROUTES: &[Route] = &[
         body: None,
         answers: &[(200, "Document")],
         run: |_| Box::pin(async { openapi::answer() }),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/ingest-openapi.json",
+        id: "ingestOpenapi",
+        summary: "The same for what senders send: every route of the ingest listener, made from the dialects.",
+        parameters: &[],
+        body: None,
+        answers: &[(200, "Document")],
+        run: |_| Box::pin(async { ingest::answer() }),
     },
 ];

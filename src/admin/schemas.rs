@@ -1,5 +1,6 @@
 //! What the admin API answers, as JSON Schema: for its document, and held to by the tests against the running proxy.
 
+use super::facts::{self, Level};
 use super::operate;
 use serde_json::{Map, Value, json};
 
@@ -67,6 +68,7 @@ fn plain() -> Map<String, Value> {
     put("Time", json!({ "type": "string", "format": "date-time" }));
     put("Error", object(&[("status", json!({ "const": "error" })), ("message", text())]));
     put("Document", json!({ "type": "object", "required": ["openapi", "paths"] }));
+    put("Part", object(&[("id", text()), ("html", text())]));
     let outcome = words(Outcome::ALL.iter().map(|outcome| outcome.name()));
     put(
         "Decision",
@@ -212,6 +214,57 @@ fn events() -> Vec<(&'static str, Value)> {
     ]
 }
 
+const PER_SECOND: [&str; 5] = ["received", "accepted", "absorbed", "rejected", "delivered"];
+
+fn levels() -> Value {
+    words(Level::ALL.map(Level::name))
+}
+
+fn refused() -> Value {
+    let sample = object(&[
+        ("at", named("Time")),
+        ("integration?", text()),
+        ("dialect?", text()),
+        ("source", text()),
+        ("status", count()),
+        ("request_id", text()),
+        ("message", text()),
+        ("errors", list(text())),
+        ("body?", text()),
+    ]);
+    object(&[
+        ("reason", words(Reason::all().map(Reason::label))),
+        ("count", count()),
+        ("about", text()),
+        ("instead?", text()),
+        ("sample?", sample),
+    ])
+}
+
+fn spool() -> Value {
+    object(&[
+        ("events", count()),
+        ("oldest_event_age_s?", number()),
+        ("bytes", count()),
+        ("max_bytes", count()),
+        ("free_bytes", count()),
+        ("empty_in_s?", number()),
+        ("full_in_s?", number()),
+    ])
+}
+
+fn redis() -> Value {
+    object(&[
+        ("servers", text()),
+        ("up", flag()),
+        ("scope", words(["mirror", "shared"])),
+        ("outages", count()),
+        ("limiter_fallback", flag()),
+        ("replica_id", count()),
+        ("replica_id_taken", flag()),
+    ])
+}
+
 fn status() -> Vec<(&'static str, Value)> {
     let now = object(&[
         ("name", text()),
@@ -222,6 +275,8 @@ fn status() -> Vec<(&'static str, Value)> {
         ("held_for_s?", number()),
         ("down", flag()),
         ("circuit", words(["closed", "half_open", "open"])),
+        ("down_for_s?", number()),
+        ("answer_s?", number()),
         ("next_try_in_s?", number()),
         ("last_error?", text()),
         ("last_status?", count()),
@@ -229,19 +284,32 @@ fn status() -> Vec<(&'static str, Value)> {
     ]);
     let upstream = object(&[
         ("name", text()),
+        ("state", words(["fine", "failing", "held", "probing", "circuit open", "removed", "unknown"])),
+        ("level", levels()),
         ("enqueued", count()),
         ("delivered", count()),
         ("dropped", count()),
         ("dead_letters", count()),
+        ("dead_lettered_lately", count()),
         ("spool_events", count()),
+        ("delivered_per_second", number()),
+        ("empty_in_s?", number()),
         ("now?", now),
     ]);
+    let last_refusal = object(&[("ago_s", number()), ("reason", words(Reason::all().map(Reason::label)))]);
     let integration = object(&[
         ("name", text()),
         ("enabled", flag()),
         ("keys", count()),
         ("upstreams", list(text())),
         ("dialects?", list(text())),
+        ("events_per_second", number()),
+        ("accepted", count()),
+        ("absorbed", count()),
+        ("rejected", count()),
+        ("limited", count()),
+        ("last_event_ago_s?", number()),
+        ("last_refusal?", last_refusal),
     ]);
     let books = object(&[
         ("received", count()),
@@ -261,25 +329,47 @@ fn status() -> Vec<(&'static str, Value)> {
     vec![
         ("Reload", reload),
         ("LogLevel", level),
+        ("Fact", object(&[("level", levels()), ("code", words(facts::codes())), ("text", text())])),
+        ("Refusals", list(refused())),
         (
             "Status",
             object(&[
                 ("version", text()),
+                ("build", object(&[("commit?", text()), ("rustc", text()), ("target", text())])),
+                ("facts", list(named("Fact"))),
                 ("uptime_s", count()),
                 ("ready", flag()),
                 ("not_ready?", text()),
                 ("durability", words(["fsync", "memory"])),
                 ("events", books),
+                ("per_second", object(&PER_SECOND.map(|name| (name, number())))),
+                (
+                    "losses",
+                    object(&[
+                        ("unaccounted", count()),
+                        ("damaged_records", count()),
+                        ("dropped", counted()),
+                        ("dead_letters", count()),
+                    ]),
+                ),
+                ("integrations", list(integration)),
+                ("refusals", named("Refusals")),
                 ("upstreams", list(upstream)),
+                ("spool", spool()),
                 ("dedup_entries", count()),
                 ("connections", count()),
                 ("spool_bytes", count()),
                 ("spool_damaged_records", count()),
                 ("warnings", list(text())),
-                ("integrations", list(integration)),
                 ("configuration", named("Reload")),
+                (
+                    "certificate?",
+                    object(&[("expires_at", named("Time")), ("expires_in_s", json!({ "type": "integer" }))]),
+                ),
+                ("redis?", redis()),
                 ("descriptors?", object(&[("open", count()), ("limit", count())])),
                 ("tap_listeners", count()),
+                ("page_readers", count()),
             ]),
         ),
     ]

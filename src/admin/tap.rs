@@ -13,7 +13,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::dispatch::Call;
 use super::pulse::Pulse;
-use super::{Answered, error, names};
+use super::query::Values;
+use super::{Answered, Desk, error, names};
 use crate::tap::{Filter, Heard, Listener};
 
 /// A line that says nothing, so that both sides see that the other is there.
@@ -28,21 +29,47 @@ struct Watching {
     pulse: Arc<Pulse>,
 }
 
-pub(super) async fn watch(call: Call<'_>) -> Answered {
-    let Call { desk, values, pulse, .. } = call;
+/// Listens with the filter of a query.
+#[allow(clippy::result_large_err)] // One answer for one request of an operator.
+pub(super) fn listen(desk: &Desk, values: &Values) -> Result<Listener, Answered> {
     let filter = Filter {
         integration: values.owned("integration"),
         outcome: values.outcome("outcome"),
         reason: values.reason("reason"),
         key: values.owned("key"),
     };
-    if let Some(wrong) = names::unknown(desk, &values) {
-        return wrong;
+    if let Some(wrong) = names::unknown(desk, values) {
+        return Err(wrong);
     }
-    let Some(listener) = desk.tap.listen(filter) else {
+    desk.tap.listen(filter).ok_or_else(|| {
         let mut full = error(StatusCode::SERVICE_UNAVAILABLE, "as many as may watch do already: try again");
         full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return full;
+        full
+    })
+}
+
+/// What a listener hears next, as text of the stream, with what has gathered behind it. Never ends where there is no
+/// listener; `None`: the tap is closed.
+pub(super) async fn heard(listener: &mut Option<Listener>) -> Option<String> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let mut text = String::new();
+    write(&mut text, &listener.next().await?);
+    gathered(&mut text, listener);
+    Some(text)
+}
+
+fn gathered(text: &mut String, listener: &mut Listener) {
+    for _ in 1..TOGETHER_MAX {
+        let Some(heard) = listener.try_next() else { break };
+        write(text, &heard);
+    }
+}
+
+pub(super) async fn watch(call: Call<'_>) -> Answered {
+    let Call { desk, values, pulse, .. } = call;
+    let listener = match listen(desk, &values) {
+        Ok(listener) => listener,
+        Err(refused) => return refused,
     };
     let mut beat = interval(HEARTBEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,10 +93,7 @@ impl Watching {
             _ = self.beat.tick() => text.push_str(": here\n\n"),
             heard = self.listener.next() => write(&mut text, &heard?),
         }
-        for _ in 1..TOGETHER_MAX {
-            let Some(heard) = self.listener.try_next() else { break };
-            write(&mut text, &heard);
-        }
+        gathered(&mut text, &mut self.listener);
         Some((Ok(Frame::data(Bytes::from(text))), self))
     }
 }

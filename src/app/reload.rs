@@ -19,12 +19,13 @@ use crate::config::{self, Config, Finding};
 use crate::delivery::Changer;
 use crate::event::Micros;
 use crate::file::{self, Progress};
-use crate::gate::{Integration, IntegrationConfig, Keys, UnauthenticatedBucket};
+use crate::gate::{Fleet, Integration, IntegrationConfig, Keys, UnauthenticatedBucket};
 use crate::intake::{Intake, Terms};
 use crate::listen::{self, tls};
 use crate::logging::Control;
 use crate::metrics::Metrics;
 use crate::store::Durability;
+use crate::systemd::ServiceManager;
 
 /// A reading takes no longer: a file system that does not answer must not hold up the readings after it. More than
 /// `file` gives a pipe.
@@ -42,6 +43,7 @@ pub struct Again {
     /// `None`: the configuration came from no file.
     pub load: Option<Load>,
     pub log: Option<Control>,
+    pub manager: ServiceManager,
 }
 
 /// Takes changed configurations, one at a time.
@@ -52,6 +54,7 @@ pub(super) struct Reloader {
     fixed: Fixed,
     metrics: Arc<Metrics>,
     log: Option<Control>,
+    manager: ServiceManager,
     last: Mutex<Reload>,
     /// Every file the configuration in force was read from, and how each looked when it was last read.
     seen: Mutex<Looks>,
@@ -72,6 +75,8 @@ pub(super) struct Rooms {
     pub(super) listener: Arc<listen::Controls>,
     pub(super) delivery: Changer,
     pub(super) settings: Arc<ArcSwap<Settings>>,
+    /// `None`: this replica stands alone.
+    pub(super) fleet: Option<Arc<dyn Fleet>>,
 }
 
 /// What is in force and what the next configuration is compared with.
@@ -103,6 +108,14 @@ impl Fixed {
             ("spool.max_bytes", spool.max_bytes.to_string()),
             ("spool.retain", format!("{:?}", spool.retain)),
             ("spool.index_bytes", spool.index_bytes.to_string()),
+            (
+                "redis",
+                format!(
+                    "{:?} {}",
+                    config.redis,
+                    config.redis.as_ref().map_or_else(String::new, crate::redis::Config::fingerprint)
+                ),
+            ),
             ("log.format", format!("{:?}", config.log.format)),
         ])
     }
@@ -197,6 +210,7 @@ impl Reloader {
             fixed: Fixed::of(config),
             metrics,
             log: again.log,
+            manager: again.manager,
             last: Mutex::new(last),
             seen: Mutex::new(looks_read(&config.files, &Looks::new(), config.read_at)),
             readings: Arc::default(),
@@ -226,6 +240,7 @@ impl Reloader {
             return Reload { trigger, ..self.last_reload() };
         }
         current.wishes_met = self.wishes.load(Ordering::SeqCst);
+        self.manager.reloading();
         let (status, message, findings) = self.read_and_take(&mut current).await;
         let reload = Reload { status, trigger, at: Micros::now(), message, findings };
         self.tell(&reload);
@@ -299,6 +314,7 @@ impl Reloader {
             &config.upstreams,
             &self.metrics,
             &current.integrations,
+            self.rooms.fleet.as_deref(),
         );
         let terms = terms(&config, &integrations);
         self.rooms.delivery.change(&integrations, config.upstreams, config.dedup.redeliver_after).await;
@@ -320,6 +336,10 @@ impl Reloader {
     fn tell(&self, reload: &Reload) {
         self.metrics.config_last_reload_successful.set(i64::from(reload.status == ReloadStatus::Reloaded));
         let (trigger, findings) = (reload.trigger.name(), reload.findings.len());
+        self.manager.ready(match &reload.message {
+            None => "accepting events".to_owned(),
+            Some(why) => format!("accepting events; the changed configuration was not taken: {why}"),
+        });
         match &reload.message {
             None => tracing::info!(trigger, findings, "the configuration was read again and is in force"),
             Some(why) => {

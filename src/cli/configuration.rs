@@ -1,17 +1,19 @@
 //! `surgegate config show | schema | init`: what a configuration means, what it may be, and how one begins.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod init;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{FAILED, Files, complain, environment, invalid, print};
+use super::{Files, complain, environment, invalid, print};
 use crate::config;
+use init::Init;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
+  surgegate config init                            four questions, and a file that works
   surgegate config init --output surgegate.yaml    a commented file to begin with
   surgegate config show --origin                   what is meant, and where each value comes from
   surgegate config schema > surgegate.schema.json  for editors")]
@@ -38,11 +40,16 @@ Example:
   surgegate config schema > surgegate.schema.json
 A first line `# yaml-language-server: $schema=surgegate.schema.json` makes many editors check and complete the file.")]
     Schema,
-    /// Print a commented configuration to begin with.
+    /// Write a configuration to begin with: one that works from four answers, or a commented example.
     #[command(after_long_help = "\
-Names, keys and addresses in it are examples. Keys that have defaults stand in comments.
+On a terminal, without flags, it asks who sends, where incidents go, to which address, and where the spool may stand, and
+writes ./surgegate.yaml. The same answers as flags ask nothing. The senders' key is made and shown once; its hash is what
+is written. Without a terminal and without answers it prints a commented example: names, keys and addresses in it are
+examples, and keys that have defaults stand in comments.
 
 Examples:
+  surgegate config init                                  four questions
+  surgegate config init --kind webhook --url https://incidents.example.com/hook --output surgegate.yaml
   surgegate config init --output surgegate.yaml
   surgegate config init --minimal > surgegate.yaml")]
     Init(Init),
@@ -57,27 +64,11 @@ struct Show {
     origin: bool,
 }
 
-#[derive(clap::Args)]
-struct Init {
-    /// Only what must be written.
-    #[arg(long)]
-    minimal: bool,
-    /// Write to this file, which must not exist yet, instead of standard output.
-    #[arg(long, short, value_name = "FILE")]
-    output: Option<PathBuf>,
-}
-
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.verb {
         Verb::Show(arguments) => show(arguments),
         Verb::Schema => print(config::schema().as_bytes()),
-        Verb::Init(arguments) => {
-            let text = config::starting_file(arguments.minimal);
-            match &arguments.output {
-                Some(path) => create(path, &text),
-                None => print(text.as_bytes()),
-            }
-        }
+        Verb::Init(arguments) => init::run(arguments),
     }
 }
 
@@ -92,27 +83,5 @@ fn show(arguments: &Show) -> ExitCode {
             print(text.as_bytes())
         }
         Err(errors) => invalid(&errors),
-    }
-}
-
-/// A new file; an old one may hold what somebody wrote.
-fn create(path: &Path, text: &str) -> ExitCode {
-    let written = std::fs::File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    match written {
-        Ok(()) => {
-            complain(&format!(
-                "{} is written; `surgegate validate --config {0}` says what is left to do",
-                path.display()
-            ));
-            ExitCode::SUCCESS
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            complain(&format!("surgegate: {} exists already and stays as it is: name another file", path.display()));
-            ExitCode::from(FAILED)
-        }
-        Err(error) => {
-            complain(&format!("surgegate: {}: {error}", path.display()));
-            ExitCode::from(FAILED)
-        }
     }
 }

@@ -79,16 +79,32 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// A key, and what the configuration may hold in its place.
+pub(super) struct NewKey {
+    pub(super) key: String,
+    pub(super) hash: String,
+}
+
+/// # Errors
+/// This machine gives no randomness.
+pub(super) fn new_key() -> Result<NewKey, getrandom::Error> {
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes)?;
+    let key = hex(&bytes);
+    let hash = hex(&Sha256::digest(key.as_bytes()));
+    Ok(NewKey { key, hash })
+}
+
 fn generate(count: u16) -> ExitCode {
     let mut text = String::new();
     for index in 0..count {
-        let mut bytes = [0; KEY_BYTES];
-        if let Err(error) = getrandom::fill(&mut bytes) {
-            super::complain(&format!("surgegate keys generate: this machine gives no randomness: {error}"));
-            return ExitCode::from(FAILED);
-        }
-        let key = hex(&bytes);
-        let hash = hex(&Sha256::digest(key.as_bytes()));
+        let NewKey { key, hash } = match new_key() {
+            Ok(key) => key,
+            Err(error) => {
+                super::complain(&format!("surgegate keys generate: this machine gives no randomness: {error}"));
+                return ExitCode::from(FAILED);
+            }
+        };
         let gap = if index == 0 { "" } else { "\n" };
         text +=
             &format!("{gap}key         {key}\nkey_sha256  {hash}\npaste       keys: [{{ key_sha256: \"{hash}\" }}]\n");

@@ -8,6 +8,7 @@ use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::event::Micros;
+pub(super) use crate::words::{count, span, thousands};
 
 /// Where a verb writes. A reader that went away ends the verb, not the process's good name.
 pub(super) type Out<'a> = &'a mut dyn Write;
@@ -177,34 +178,6 @@ pub(super) fn ago(at: &Value, now: Micros) -> String {
     stamp.map_or_else(|| plain(at), |stamp| span((now.0 - stamp.as_microsecond()) as f64 / 1e6))
 }
 
-/// Seconds for a reader.
-pub(super) fn span(seconds: f64) -> String {
-    match seconds.max(0.0) {
-        s if s < 100.0 => format!("{s:.0} s"),
-        s if s < 100.0 * 60.0 => format!("{:.0} min", s / 60.0),
-        s if s < 48.0 * 3600.0 => format!("{:.0} h", s / 3600.0),
-        s => format!("{:.0} d", s / 86_400.0),
-    }
-}
-
-/// `1 event`, `2 events`; large numbers with their thousands apart.
-pub(super) fn count(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
-}
-
-/// `48,211`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -240,14 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn ages_and_numbers_read_well() {
+    fn ages_read_well() {
         let now = Micros(1_800_000_000_000_000);
         let at = |seconds: i64| json!(Micros(now.0 - seconds * 1_000_000));
         for (seconds, shown) in [(-5, "0 s"), (99, "99 s"), (100, "2 min"), (7200, "2 h"), (172_800, "2 d")] {
             assert_eq!(ago(&at(seconds), now), shown);
         }
         assert_eq!([ago(&json!("soon"), now), ago(&Value::Null, now)], ["soon", "-"]);
-        assert_eq!([0, 999, 1000, 48_211, 1_234_567].map(thousands), ["0", "999", "1,000", "48,211", "1,234,567"]);
-        assert_eq!([count(1, "event"), count(2000, "event")], ["1 event", "2,000 events"]);
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{FAILED, Files, INVALID_CONFIGURATION};
-use crate::app::{Again, App, Load, StartError};
+use super::{FAILED, Files, INVALID_CONFIGURATION, UNREACHED};
+use crate::app::{Again, App, Load};
 use crate::config::{self, Config};
 use crate::logging;
+use crate::systemd::ServiceManager;
 
 pub(super) const HELP: &str = "\
 Reads ./surgegate.yaml, or /etc/surgegate/surgegate.yaml, where no file is named. A variable SURGEGATE__SECTION__KEY
@@ -62,7 +63,8 @@ pub(super) fn serve(
     greeting: Option<String>,
 ) -> ExitCode {
     let logging = logging::start(config.log);
-    let again = Again { load, log: Some(logging.control.clone()) };
+    let manager = ServiceManager::find();
+    let again = Again { load, log: Some(logging.control.clone()), manager: manager.clone() };
     let json = logging::is_json(config.log);
     let failed = |error: &dyn std::fmt::Display, hint: Option<String>| {
         // Once: as a line of the log where machines read it, else for people.
@@ -85,6 +87,7 @@ pub(super) fn serve(
         };
         let started = tokio::select! {
             started = App::start(config, again) => started,
+            never = manager.starting() => match never {},
             () = signals.end() => {
                 tracing::info!("stopped before it listened");
                 return ExitCode::SUCCESS;
@@ -95,7 +98,11 @@ pub(super) fn serve(
             Err(error) => {
                 let code = failed(&error, error.hint());
                 // What the configuration names is not what it should be.
-                return if matches!(error, StartError::Tls(_)) { ExitCode::from(INVALID_CONFIGURATION) } else { code };
+                return match error {
+                    error if error.is_of_configuration() => ExitCode::from(INVALID_CONFIGURATION),
+                    error if error.is_unreached() => ExitCode::from(UNREACHED),
+                    _ => code,
+                };
             }
         };
         let addresses = app.addresses;
@@ -103,7 +110,9 @@ pub(super) fn serve(
         if let Some(text) = greeting {
             super::print_line(&text);
         }
-        until_told(app, signals).await;
+        manager.ready("accepting events".to_owned());
+        tokio::spawn(manager.clone().alive());
+        until_told(app, signals, &manager).await;
         ExitCode::SUCCESS
     });
     runtime.shutdown_background();
@@ -131,7 +140,7 @@ impl Signals {
 }
 
 /// TERM drains and stops; INT on a terminal skips the drain; a second one stops at once.
-async fn until_told(app: App, mut signals: Signals) {
+async fn until_told(app: App, mut signals: Signals, manager: &ServiceManager) {
     let skip_drain = loop {
         tokio::select! {
             _ = signals.terminate.recv() => break false,
@@ -141,6 +150,7 @@ async fn until_told(app: App, mut signals: Signals) {
     };
     let drain = if skip_drain { Duration::ZERO } else { app.drain_time() };
     tracing::info!(drain_s = drain.as_secs_f64(), "stopping");
+    manager.stopping(drain);
     app.begin_drain();
     let stop = async {
         tokio::time::sleep(drain).await;

@@ -26,8 +26,8 @@ const PLAIN_WIDTH: usize = 1000;
 
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The worst fact first, then the flow with its rates, the upstreams, the spool and the dead letters. q, Esc or Ctrl-C
-ends.
+The worst fact first, in the sentences of the status page, then the flow with its rates, the upstreams, the integrations,
+what was lost, and the spool. q, Esc or Ctrl-C ends.
 
 Examples:
   surgegate top

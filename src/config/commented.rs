@@ -3,6 +3,7 @@
 
 use super::keys::{self, Fallback, Row, Shape};
 use super::units::{show_duration, show_size};
+use crate::dialect;
 
 /// Longest line of a comment, its mark not counted.
 const COMMENT_CHARS_MAX: usize = 100;
@@ -43,7 +44,7 @@ pub(super) fn file(extent: Extent) -> String {
         ),
     };
     let mut text = head;
-    for (_, row) in keys::of_section("").filter(|(_, row)| row.shape.is_some()) {
+    for (_, row) in keys::of_section("") {
         let lines = lines(row, extent);
         if !lines.is_empty() {
             text.push_str(&format!("\n{}\n", lines.join("\n")));
@@ -64,18 +65,14 @@ fn lines(row: &Row, extent: Extent) -> Vec<String> {
         Extent::Starting if !is_live => Extent::Reference,
         extent => extent,
     };
-    let extent = if row.shape.is_some_and(|shape| matches!(shape, Shape::Section)) && keys::is_off(row) {
-        Extent::Everything
-    } else {
-        extent
-    };
+    let extent = if matches!(row.shape, Shape::Section) && keys::is_off(row) { Extent::Everything } else { extent };
     let name = row.name();
     let mut key = match row.shape {
-        Some(Shape::Section) => {
+        Shape::Section => {
             let inner = inner(row.path, extent);
             std::iter::once(format!("{name}:")).chain(inner.iter().map(|line| format!("  {line}"))).collect()
         }
-        Some(Shape::Sections(..)) => std::iter::once(format!("{name}:")).chain(items(row, extent)).collect(),
+        Shape::Sections(..) => std::iter::once(format!("{name}:")).chain(items(row, extent)).collect(),
         _ => vec![format!("{name}: {}", value(row))],
     };
     if !is_live {
@@ -85,7 +82,7 @@ fn lines(row: &Row, extent: Extent) -> Vec<String> {
 }
 
 fn inner(path: &str, extent: Extent) -> Vec<String> {
-    keys::of_section(path).filter(|(_, row)| row.shape.is_some()).flat_map(|(_, row)| lines(row, extent)).collect()
+    keys::of_section(path).flat_map(|(_, row)| lines(row, extent)).collect()
 }
 
 /// One entry; or, of keys that exclude each other, one entry each, all but the first in comments.
@@ -119,11 +116,13 @@ fn are_alternatives(path: &str) -> bool {
 fn is_live(row: &Row, extent: Extent) -> bool {
     let is_needed = row.default == Fallback::Required || row.path == "upstreams[].url";
     match extent {
-        // Beside `secret` it would be one too many.
-        Extent::Everything => row.path != "integrations[].grafana_hmac.secret_file",
+        // Beside `secret` it would be one too many; and the URL of the example names no Sentinels.
+        Extent::Everything => {
+            row.path != "integrations[].grafana_hmac.secret_file" && !row.path.starts_with("redis.sentinel_")
+        }
         Extent::Minimal | Extent::Starting => is_needed,
         Extent::Reference => match row.shape {
-            Some(Shape::Section) => !keys::is_off(row),
+            Shape::Section => !keys::is_off(row),
             _ => is_needed || row.default != Fallback::Absent,
         },
     }
@@ -132,7 +131,7 @@ fn is_live(row: &Row, extent: Extent) -> bool {
 /// What the key means, and the words it takes where the meaning does not name them.
 fn comment(row: &Row) -> Vec<String> {
     let mut text = row.about.to_owned();
-    if let Some(Shape::Choice(words, _)) = row.shape
+    if let Shape::Choice(words) = row.shape
         && words.len() > 1
         && words.iter().any(|word| !row.about.contains(word))
     {
@@ -187,6 +186,8 @@ fn value(row: &Row) -> String {
         "upstreams[].field_map[].tag" => "team",
         "upstreams[].service_ref_id" => "SRV-1",
         "upstreams[].policy_ref_id" => "[EP-1]",
+        "redis.sentinel_user" => "surgegate",
+        "redis.ca_file" => "/etc/surgegate/redis-ca.pem",
         "upstreams[].users" => "[jdoe]",
         "upstreams[].responders[].name" => "storage",
         "upstreams[].responders[].username" => "jdoe@example.com",
@@ -201,23 +202,25 @@ fn value(row: &Row) -> String {
 fn by_shape(row: &Row) -> String {
     let name = row.name();
     match row.shape {
-        Some(Shape::Switch) => "true".to_owned(),
-        Some(Shape::Count(least, _)) => least.to_string(),
-        Some(Shape::Rate(least, _)) => least.div_ceil(1000).to_string(),
-        Some(Shape::Size(least, _)) => show_size(least),
-        Some(Shape::Duration(least, _)) => show_duration(std::time::Duration::from_millis(least)),
-        Some(Shape::Choice(words, _)) => words.first().map_or(String::new(), |word| (*word).to_owned()),
-        Some(Shape::Choices(words, _)) => format!("[{}]", words.join(", ")),
-        Some(Shape::Address) => "127.0.0.1:8080".to_owned(),
-        Some(Shape::Name) => "name".to_owned(),
-        Some(Shape::Names) => "[name]".to_owned(),
-        Some(Shape::Networks) => "[10.0.0.0/8]".to_owned(),
-        Some(Shape::Url) => "https://example.com".to_owned(),
-        Some(Shape::Secret) => format!("${{{}}}", name.to_uppercase()),
-        Some(Shape::Digest) => "0".repeat(64),
-        Some(Shape::File) => format!("/etc/surgegate/{name}"),
-        Some(Shape::Text) => "01JZ6M3Q4W8RN2V5T7Y9B1C3D5".to_owned(),
-        Some(Shape::Texts) => "[name]".to_owned(),
-        Some(Shape::Section | Shape::Sections(..)) | None => String::new(),
+        Shape::Switch => "true".to_owned(),
+        Shape::Count(least, _) => least.to_string(),
+        Shape::Rate(least, _) => least.div_ceil(1000).to_string(),
+        Shape::Size(least, _) => show_size(least),
+        Shape::Duration(least, _) => show_duration(std::time::Duration::from_millis(least)),
+        Shape::Choice(words) => words.first().map_or(String::new(), |word| (*word).to_owned()),
+        Shape::Dialects => format!("[{}]", dialect::names().collect::<Vec<_>>().join(", ")),
+        Shape::Address => "127.0.0.1:8080".to_owned(),
+        Shape::Name => "name".to_owned(),
+        Shape::Names => "[name]".to_owned(),
+        Shape::Networks => "[10.0.0.0/8]".to_owned(),
+        Shape::Url => "https://example.com".to_owned(),
+        Shape::Secret => format!("${{{}}}", name.to_uppercase()),
+        Shape::Digest => "0".repeat(64),
+        Shape::File => format!("/etc/surgegate/{name}"),
+        Shape::Text => "01JZ6M3Q4W8RN2V5T7Y9B1C3D5".to_owned(),
+        Shape::Texts => "[name]".to_owned(),
+        Shape::Links => "redis://127.0.0.1:6379".to_owned(),
+        Shape::Pointers => "[/name]".to_owned(),
+        Shape::Section | Shape::Sections(..) => String::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! The section `integrations`: who may send, with which keys, and where it goes.
 
+mod hooks;
 mod settings;
 
 use std::collections::{HashMap, HashSet};
@@ -14,20 +15,24 @@ use super::reader::Section;
 use super::report::{Place, Wrong, nearest, quote};
 use super::upstreams::Names;
 use crate::event::Severity;
-use crate::gate::{IntegrationConfig, OnLimit, Rate};
+use crate::gate::{Ack, IntegrationConfig, OnLimit, Rate};
 use crate::machine::{ForwardDuplicates, Policy, UnknownResolve};
-use crate::sink::UpstreamConfig;
+use crate::sink::{Kind, UpstreamConfig};
 
 /// Keys the proxy issues (contracts 2.2): lower-case hex, this many characters on a path or for PagerDuty.
 const KEY_LENGTHS: [usize; 2] = [40, 32];
 
-pub(super) fn read(root: &Section, upstreams: &Names) -> Vec<IntegrationConfig> {
+/// The integrations, each beside its section.
+pub(super) fn read<'t>(root: &Section<'t>, upstreams: &Names) -> (Vec<IntegrationConfig>, Vec<Section<'t>>) {
     let mut names = Taken::default();
     let mut keys = Taken::default();
     let mut sources = Taken::default();
-    let sections = root.sections("integrations");
-    let read = |section: &Section<'_>| integration(section, upstreams, &mut names, &mut keys, &mut sources);
-    sections.iter().filter_map(read).collect()
+    let sections = root.sections("integrations").into_iter();
+    let read = |section: Section<'t>| {
+        let config = integration(&section, upstreams, &mut names, &mut keys, &mut sources);
+        config.map(|config| (config, section))
+    };
+    sections.filter_map(read).unzip()
 }
 
 /// What the dialects must know of an integration's upstreams.
@@ -36,7 +41,22 @@ pub(super) fn learn(integrations: &mut [IntegrationConfig], upstreams: &[Upstrea
         let upstream = upstreams.iter().find(|upstream| upstream.name == *name)?;
         upstream.vendor.closed_status_id.clone()
     };
+    let first = |integration: &IntegrationConfig, kind: Kind| {
+        let is_of = |name: &&Arc<str>| upstreams.iter().any(|one| one.name == **name && one.kind == kind);
+        integration.upstreams.iter().find(is_of).cloned()
+    };
+    let has_any = |kind: Kind| upstreams.iter().any(|upstream| upstream.kind == kind);
+    let (has_incidentio, has_taskcall) = (has_any(Kind::IncidentIo), has_any(Kind::TaskCall));
     for integration in integrations {
+        if has_incidentio {
+            integration.settings.incidentio_upstream = first(integration, Kind::IncidentIo);
+        }
+        if has_taskcall {
+            integration.settings.taskcall_upstream = first(integration, Kind::TaskCall);
+        }
+        if integration.ack.is_some_and(|ack| ack.relays) {
+            integration.settings.opsgenie_upstream = first(integration, Kind::Opsgenie);
+        }
         integration.settings.closed_status_ids = integration.upstreams.iter().filter_map(closing).collect();
     }
 }
@@ -78,15 +98,12 @@ fn integration(
     }
     let key_hashes = section.sections("keys").iter().filter_map(|entry| key(entry, keys)).collect();
     let (event_rate, request_rate) = rates(&section.section("rate_limit"));
-    // Words that have one meaning so far are read for their errors.
-    section.choice("ack");
-    section.choice("respond");
     let config = IntegrationConfig {
         // The name was reported; the rest is read for its errors.
         name: Arc::from(name.clone().unwrap_or_default()),
         key_hashes,
         enabled: section.switch("enabled"),
-        dialects: section.choices("dialects").map(|list| list.into_iter().map(|(_, word)| word.to_owned()).collect()),
+        dialects: section.dialects("dialects").map(|list| list.into_iter().map(|(_, word)| word.to_owned()).collect()),
         source_networks: section.networks("source_networks").map(|list| list.into_iter().map(|(_, net)| net).collect()),
         upstreams: targets(section, upstreams),
         event_rate,
@@ -112,9 +129,53 @@ fn integration(
         default_severity: level(section, "default_severity"),
         require_description: section.switch("require_description"),
         success_status: section.count("success_status").and_then(|status| u16::try_from(status).ok()).unwrap_or(202),
+        ack: ack(section),
+        passes_ids: passes_ids(section),
         settings: settings::read(section, sources),
     };
     name.map(|_| config)
+}
+
+fn passes_ids(section: &Section) -> bool {
+    let passes = section.has("id_passthrough") && section.switch("id_passthrough");
+    if passes && section.choice("respond") != Some("upstream") {
+        let wrong = Wrong::value("nobody but the upstream can answer for such an id").code("conflict");
+        section.error("id_passthrough", wrong.hint("add respond: upstream, or remove it"));
+    }
+    passes
+}
+
+fn ack(section: &Section) -> Option<Ack> {
+    let relays = section.choice("respond") == Some("upstream");
+    let waits = section.choice("ack") == Some("delivered") || relays;
+    // Read for its errors too, and of ten thousand that do not wait only where it is written.
+    let timeout = (waits || section.has("ack_timeout")).then(|| section.duration("ack_timeout"));
+    timeout.filter(|_| waits).map(|timeout| Ack { timeout, relays })
+}
+
+/// Whether each integration that gives its upstream's answers speaks what that speaks; one that does not say what it
+/// speaks is held to that.
+pub(super) fn relay(sections: &[Section], integrations: &mut [IntegrationConfig], upstreams: &[UpstreamConfig]) {
+    let relays = |one: &IntegrationConfig| one.ack.is_some_and(|ack| ack.relays);
+    for (integration, section) in integrations.iter_mut().zip(sections).filter(|(one, _)| relays(one)) {
+        let first = integration.upstreams.first();
+        let Some(upstream) = upstreams.iter().find(|upstream| Some(&upstream.name) == first) else { continue };
+        let own = upstream.kind.dialects();
+        let fault = match &integration.dialects {
+            _ if own.is_empty() => Some(format!("upstreams of kind {} answer in no dialect", upstream.kind.name())),
+            Some(all) => all.iter().find(|dialect| !own.contains(&dialect.as_str())).map(|dialect| {
+                format!("{} is not what upstreams of kind {} speak", quote(dialect), upstream.kind.name())
+            }),
+            None => {
+                integration.dialects = Some(own.iter().map(|dialect| (*dialect).to_owned()).collect());
+                None
+            }
+        };
+        if let Some(fault) = fault {
+            let wrong = Wrong::value(fault).code("conflict");
+            section.error("respond", wrong.hint("an answer is relayed to senders of the same dialect alone"));
+        }
+    }
 }
 
 fn level(section: &Section, key: &str) -> Option<Severity> {

@@ -1,7 +1,7 @@
 //! Every key of the configuration, once: its type, bounds, default and meaning.
 //!
 //! The reader takes defaults and bounds from here, refuses what is not here, and the tests hold the
-//! commented reference file to it. A key of a later version is named, so that it is not called unknown.
+//! commented reference file to it.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -22,10 +22,10 @@ pub(super) enum Shape {
     Size(u64, u64),
     /// Within bounds, in milliseconds.
     Duration(u64, u64),
-    /// One of these words; the second list comes with a later version.
-    Choice(&'static [&'static str], &'static [&'static str]),
-    /// A list of such words.
-    Choices(&'static [&'static str], &'static [&'static str]),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of dialects' ids.
+    Dialects,
     Address,
     /// `[a-z0-9][a-z0-9-]{0,63}`
     Name,
@@ -42,6 +42,10 @@ pub(super) enum Shape {
     Text,
     /// A list of texts.
     Texts,
+    /// A URL of Redis, or a list of them; each may hold a password.
+    Links,
+    /// A list of JSON pointers.
+    Pointers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +60,7 @@ pub(super) enum Fallback {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) path: &'static str,
-    /// `None`: comes with a later version.
-    pub(super) shape: Option<Shape>,
+    pub(super) shape: Shape,
     pub(super) default: Fallback,
     pub(super) about: &'static str,
 }
@@ -65,12 +68,12 @@ pub(super) struct Row {
 impl Row {
     /// Whether it has keys of its own.
     pub(super) fn is_opened(&self) -> bool {
-        matches!(self.shape, Some(Shape::Section | Shape::Sections(..)))
+        matches!(self.shape, Shape::Section | Shape::Sections(..))
     }
 
     /// Whether it is a list of single values.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self.shape, Some(Shape::Choices(..) | Shape::Names | Shape::Networks | Shape::Texts))
+        matches!(self.shape, Shape::Dialects | Shape::Names | Shape::Networks | Shape::Texts | Shape::Pointers)
     }
 
     /// The last word of its path.
@@ -80,11 +83,7 @@ impl Row {
 }
 
 const fn row(path: &'static str, shape: Shape, default: Fallback, about: &'static str) -> Row {
-    Row { path, shape: Some(shape), default, about }
-}
-
-const fn later(path: &'static str, about: &'static str) -> Row {
-    Row { path, shape: None, default: Fallback::Absent, about }
+    Row { path, shape, default, about }
 }
 
 const SECOND: u64 = 1000;
@@ -99,21 +98,6 @@ pub(super) const EVENT_BYTES_MAX: u64 = 512 * KIB;
 /// Smallest spool: four segments of eight maximal events.
 const SPOOL_BYTES_MIN: u64 = 16 * MIB;
 
-/// Dialect ids of contracts 1.
-const DIALECTS: &[&str] = &[
-    "squadcast",
-    "incidentio_v1",
-    "incidentio_v2",
-    "incidentio_alert",
-    "taskcall",
-    "alertmanager",
-    "grafana",
-    "opsgenie",
-    "pagerduty_v2",
-    "pagerduty_v1",
-    "pagerduty_change",
-];
-const DIALECTS_LATER: &[&str] = &["datadog", "sns", "cloudevents", "zabbix", "nagios", "icinga", "checkmk", "generic"];
 /// Categories of incident.io's statuses (contracts/incident-io.md 3).
 const CATEGORIES: &[&str] = &["triage", "declined", "merged", "canceled", "live", "learning", "paused", "closed"];
 /// Kinds of upstreams whose sink is there; a test holds them to the sinks.
@@ -127,14 +111,13 @@ pub(super) const KINDS: &[&str] = &[
     "incidentio_alert",
     "alertmanager",
     "opsgenie",
+    "cloudevents",
 ];
-/// Those whose sink is still to come: a sink moves its word from here to there.
-const KINDS_LATER: &[&str] = &["cloudevents"];
 
 use Fallback::{Absent, Required, Text};
 use Shape::{
-    Address, Choice, Choices, Count, Digest, Duration, File, Name, Names, Networks, Rate, Secret, Section, Sections,
-    Size, Switch, Texts, Url,
+    Address, Choice, Count, Dialects, Digest, Duration, File, Links, Name, Names, Networks, Pointers, Rate, Secret,
+    Section, Sections, Size, Switch, Texts, Url,
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -228,7 +211,7 @@ pub(super) const ROWS: &[Row] = &[
     row("integrations[].keys[].key_file", File, Absent, "A file that holds it."),
     row("integrations[].keys[].key_sha256", Digest, Absent, "The SHA-256 of it, in hex."),
     row("integrations[].enabled", Switch, Text("true"), "false: its events are answered 403."),
-    row("integrations[].dialects", Choices(DIALECTS, DIALECTS_LATER), Absent, "Dialects it may speak; all by default."),
+    row("integrations[].dialects", Dialects, Absent, "Dialects it may speak; all by default."),
     row("integrations[].source_networks", Networks, Absent, "Networks it may send from; any by default."),
     row("integrations[].upstreams", Names, Required, "Upstreams its events go to, in order."),
     row("integrations[].rate_limit", Section, Absent, "How much it may send."),
@@ -252,13 +235,34 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "integrations[].on_limit",
-        Choice(&["auto", "reject", "spool"], &[]),
+        Choice(&["auto", "reject", "spool"]),
         Text("auto"),
         "Above the event limit: reject, spool (accepted, forwarded at the limit's pace), or auto: reject only senders that try again.",
     ),
-    row("integrations[].ack", Choice(&["spooled"], &["delivered"]), Text("spooled"), "What an answer waits for."),
-    later("integrations[].ack_timeout", "How long an answer waits for the upstream."),
-    row("integrations[].respond", Choice(&["proxy"], &["upstream"]), Text("proxy"), "Whose answer the sender gets."),
+    row(
+        "integrations[].ack",
+        Choice(&["spooled", "delivered"]),
+        Text("spooled"),
+        "What an answer waits for: the log, or the first upstream too, which may then refuse the event.",
+    ),
+    row(
+        "integrations[].ack_timeout",
+        Duration(1, HOUR),
+        Text("10s"),
+        "How long an answer waits for the upstream; then it is that of spooled.",
+    ),
+    row(
+        "integrations[].respond",
+        Choice(&["proxy", "upstream"]),
+        Text("proxy"),
+        "Whose answer senders get, with whose ids; upstream waits as ack: delivered, and takes that vendor's dialect alone.",
+    ),
+    row(
+        "integrations[].id_passthrough",
+        Switch,
+        Text("false"),
+        "With respond: upstream: an id that neither has given here goes upstream as it came; else it is 404.",
+    ),
     row(
         "integrations[].body_bytes",
         Size(1, EVENT_BYTES_MAX),
@@ -267,13 +271,13 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "integrations[].forward_duplicates",
-        Choice(&["none", "severity_increase", "all"], &[]),
+        Choice(&["none", "severity_increase", "all"]),
         Text("severity_increase"),
         "Which duplicates of an open incident go upstream.",
     ),
     row(
         "integrations[].unknown_resolve",
-        Choice(&["forward_if_keyed", "drop", "reject"], &[]),
+        Choice(&["forward_if_keyed", "drop", "reject"]),
         Text("forward_if_keyed"),
         "What becomes of a resolve or acknowledge of an incident the proxy does not know.",
     ),
@@ -319,7 +323,7 @@ pub(super) const ROWS: &[Row] = &[
     row("integrations[].incident_statuses[].name", Shape::Text, Required, "Its name."),
     row(
         "integrations[].incident_statuses[].category",
-        Choice(CATEGORIES, &[]),
+        Choice(CATEGORIES),
         Required,
         "What it means: closed, declined, canceled, merged and learning end an incident; triage, live and paused do not.",
     ),
@@ -343,9 +347,9 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "integrations[].alert_sources[].kind",
-        Choice(&["http", "alertmanager", "http_custom"], &[]),
+        Choice(&["http", "alertmanager", "http_custom"]),
         Text("http"),
-        "The form of its bodies, the word before the id in its URL. Only http is served so far; the others are answered 404.",
+        "The form of its bodies, the word before the id in its URL. http_custom: any JSON, read as generic says, else by a guess.",
     ),
     row(
         "integrations[].alert_sources[].secret",
@@ -362,7 +366,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "integrations[].group_mode",
-        Choice(&["alert", "group"], &[]),
+        Choice(&["alert", "group"]),
         Text("alert"),
         "alertmanager and grafana: an incident for each alert, or one for each group.",
     ),
@@ -392,6 +396,96 @@ pub(super) const ROWS: &[Row] = &[
         Absent,
         "The header with the time that is signed too; more than 5 minutes off it is refused. None by default.",
     ),
+    row("integrations[].grafana", Section, Absent, "grafana: what rules of versions before 9 mean."),
+    row(
+        "integrations[].grafana.no_data",
+        Choice(&["trigger", "ignore"]),
+        Text("trigger"),
+        "A rule that has no data: an incident, or nothing.",
+    ),
+    row("integrations[].sns", Section, Absent, "sns: what is believed, and what CloudWatch's alarms mean."),
+    row(
+        "integrations[].sns.verify",
+        Switch,
+        Text("false"),
+        "Bodies must be signed by Amazon SNS. The certificate is fetched from there: the proxy must reach it.",
+    ),
+    row(
+        "integrations[].sns.auto_confirm",
+        Switch,
+        Text("false"),
+        "Confirm subscriptions of the topics below by visiting Amazon's URL. By default somebody does that by hand.",
+    ),
+    row("integrations[].sns.topics", Texts, Absent, "ARNs of topics whose subscriptions are confirmed."),
+    row(
+        "integrations[].sns.insufficient_data",
+        Choice(&["ignore", "trigger"]),
+        Text("ignore"),
+        "An alarm that lacks data: nothing, or an incident.",
+    ),
+    row(
+        "integrations[].sns.severities",
+        Sections(1, 1_000),
+        Absent,
+        "Levels of alarms, which name none; the first entry that fits counts.",
+    ),
+    row("integrations[].sns.severities[].topic", Shape::Text, Absent, "ARN of the topic; * stands for any text."),
+    row("integrations[].sns.severities[].alarm", Shape::Text, Absent, "Name of the alarm; * stands for any text."),
+    row("integrations[].sns.severities[].severity", Count(1, 5), Required, "1 (lowest) to 5 (critical)."),
+    row("integrations[].zabbix", Section, Absent, "zabbix: what its events mean."),
+    row(
+        "integrations[].zabbix.key",
+        Choice(&["event_id", "trigger_id"]),
+        Text("event_id"),
+        "What an incident is known by: the problem's id, or its trigger's, so that a trigger has one incident at a time.",
+    ),
+    row(
+        "integrations[].generic",
+        Section,
+        Absent,
+        "generic, and JSON of other shapes that SNS brings: where in a body things stand. Without it that is guessed.",
+    ),
+    row("integrations[].generic.title", Pointers, Absent, "JSON pointers; the first that leads to something counts."),
+    row("integrations[].generic.description", Pointers, Absent, "The same; and so for all that follow."),
+    row("integrations[].generic.action", Pointers, Absent, "To a word that says whether it begins or ends."),
+    row("integrations[].generic.key", Pointers, Absent, "To what the incident is known by."),
+    row("integrations[].generic.severity", Pointers, Absent, "To a word for its level."),
+    row("integrations[].generic.source", Pointers, Absent, "To what it is about, a host say."),
+    row("integrations[].generic.component", Pointers, Absent, "To the part of it."),
+    row("integrations[].generic.group", Pointers, Absent, "To what it belongs to."),
+    row("integrations[].generic.class", Pointers, Absent, "To what kind of alert it is."),
+    row("integrations[].generic.service", Pointers, Absent, "To the service."),
+    row("integrations[].generic.link", Pointers, Absent, "To a URL."),
+    row(
+        "integrations[].generic.tags",
+        Pointers,
+        Absent,
+        "To an object, a list of words, or words with commas between.",
+    ),
+    row("integrations[].generic.started_at", Pointers, Absent, "To a time: RFC 3339, Unix seconds or milliseconds."),
+    row(
+        "integrations[].generic.actions",
+        Sections(1, 100),
+        Absent,
+        "Words, in any case, beside the usual ones (firing, alerting, open, problem; resolved, ok, closed, recovered; acknowledged).",
+    ),
+    row("integrations[].generic.actions[].word", Shape::Text, Required, "The sender's word."),
+    row(
+        "integrations[].generic.actions[].action",
+        Choice(&["trigger", "acknowledge", "resolve"]),
+        Required,
+        "What it means.",
+    ),
+    row("integrations[].generic.severities", Sections(1, 100), Absent, "Words for levels, beside the usual ones."),
+    row("integrations[].generic.severities[].word", Shape::Text, Required, "The sender's word, in any case."),
+    row("integrations[].generic.severities[].severity", Count(1, 5), Required, "1 (lowest) to 5 (critical)."),
+    row("integrations[].generic.default_title", Shape::Text, Absent, "Title of an event that has none."),
+    row(
+        "integrations[].generic.default_action",
+        Choice(&["trigger", "acknowledge", "resolve"]),
+        Absent,
+        "What an event means that has no word or an unknown one; without it the former is a trigger, and the latter is refused where actions are configured.",
+    ),
     row(
         "integrations[].assignment",
         Section,
@@ -405,7 +499,7 @@ pub(super) const ROWS: &[Row] = &[
     row("upstreams[].name", Name, Required, "Unique. Queued events are kept under it."),
     row(
         "upstreams[].kind",
-        Choice(KINDS, KINDS_LATER),
+        Choice(KINDS),
         Required,
         "What it speaks: webhook (the normalized event), stdout (the same, one a line), or a vendor's API.",
     ),
@@ -413,7 +507,7 @@ pub(super) const ROWS: &[Row] = &[
         "upstreams[].url",
         Url,
         Absent,
-        "Absolute http or https URL. webhook, alertmanager: the whole, required. squadcast: the whole, or the address to which /v2/incidents/api/ and the credential are added; required. Others: the address below which the vendor's paths stand; the vendor's own by default.",
+        "Absolute http or https URL. webhook, alertmanager, cloudevents: the whole, required. squadcast: the whole, or the address to which /v2/incidents/api/ and the credential are added; required. Others: the address below which the vendor's paths stand; the vendor's own by default.",
     ),
     row(
         "upstreams[].credential",
@@ -424,7 +518,7 @@ pub(super) const ROWS: &[Row] = &[
     row("upstreams[].credential_file", File, Absent, "A file that holds it."),
     row(
         "upstreams[].mode",
-        Choice(&["verbatim", "normalized"], &[]),
+        Choice(&["verbatim", "normalized"]),
         Absent,
         "verbatim (the body as received, where the sender speaks the vendor's own dialect) or normalized; verbatim by default for vendors, normalized for webhook and stdout.",
     ),
@@ -470,19 +564,14 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "upstreams[].region",
-        Choice(&["eu", "us"], &[]),
+        Choice(&["eu", "us"]),
         Absent,
         "taskcall, opsgenie and pagerduty: where the vendor keeps the account's data; us by default for pagerduty.",
     ),
-    row(
-        "upstreams[].api",
-        Choice(&["v2", "v1"], &[]),
-        Absent,
-        "incidentio: which of its incident APIs; v2 by default.",
-    ),
+    row("upstreams[].api", Choice(&["v2", "v1"]), Absent, "incidentio: which of its incident APIs; v2 by default."),
     row(
         "upstreams[].visibility",
-        Choice(&["public", "private"], &[]),
+        Choice(&["public", "private"]),
         Absent,
         "incidentio: of incidents whose event says none; required there.",
     ),
@@ -515,7 +604,7 @@ pub(super) const ROWS: &[Row] = &[
     row("upstreams[].field_map[].custom_field_id", Shape::Text, Required, "Id of the custom field."),
     row(
         "upstreams[].field_map[].value",
-        Choice(&["text", "link", "numeric", "option_id", "catalog_entry_id"], &[]),
+        Choice(&["text", "link", "numeric", "option_id", "catalog_entry_id"]),
         Text("text"),
         "What the tag's value is to the field.",
     ),
@@ -529,7 +618,7 @@ pub(super) const ROWS: &[Row] = &[
     row("upstreams[].users", Texts, Absent, "taskcall: the users of such incidents, by preferred user name."),
     row(
         "upstreams[].path_style",
-        Choice(&["root", "incidents"], &[]),
+        Choice(&["root", "incidents"]),
         Absent,
         "taskcall: paths like /create (root, the default) or /incidents/create (incidents).",
     ),
@@ -545,12 +634,7 @@ pub(super) const ROWS: &[Row] = &[
         Absent,
         "opsgenie: who is called for alerts whose event names nobody.",
     ),
-    row(
-        "upstreams[].responders[].type",
-        Choice(&["team", "user", "escalation", "schedule"], &[]),
-        Required,
-        "What it is.",
-    ),
+    row("upstreams[].responders[].type", Choice(&["team", "user", "escalation", "schedule"]), Required, "What it is."),
     row(
         "upstreams[].responders[].id",
         Shape::Text,
@@ -563,9 +647,14 @@ pub(super) const ROWS: &[Row] = &[
         "upstreams[].source",
         Shape::Text,
         Absent,
-        "pagerduty: the source of alerts whose event names none; the integration's name by default.",
+        "pagerduty: the source of alerts whose event names none; the integration's name by default. cloudevents: the source of all events; /surgegate/ and the integration's name by default.",
     ),
-    later("upstreams[].type_prefix", "CloudEvents."),
+    row(
+        "upstreams[].type_prefix",
+        Shape::Text,
+        Absent,
+        "cloudevents: what stands before the action in an event's type; io.surgegate.incident by default.",
+    ),
     row("dedup", Section, Absent, "How long incidents are remembered."),
     row("dedup.open_ttl", Duration(SECOND, 3650 * DAY), Text("30d"), "An open incident, from its last event."),
     row(
@@ -586,7 +675,7 @@ pub(super) const ROWS: &[Row] = &[
     row("spool.directory", File, Text("./data"), "Made when missing."),
     row(
         "spool.durability",
-        Choice(&["fsync", "memory"], &[]),
+        Choice(&["fsync", "memory"]),
         Text("fsync"),
         "fsync: an answered event survives a crash. memory: it may not.",
     ),
@@ -608,19 +697,52 @@ pub(super) const ROWS: &[Row] = &[
         Text("64MiB"),
         "Memory for knowing what waits and where it stands; when full, new events are refused.",
     ),
-    later("redis", "State shared between replicas."),
+    row("redis", Section, Absent, "State shared between replicas; without it each replica stands alone."),
+    row(
+        "redis.url",
+        Links,
+        Required,
+        "redis://user:password@host:6379/0, rediss:// with TLS, or redis+sentinel://host1,host2/master; several of the first two are a Cluster.",
+    ),
+    row(
+        "redis.scope",
+        Choice(&["mirror", "shared"]),
+        Text("shared"),
+        "shared: a key is claimed in Redis before its event is logged; mirror: states are copied to it behind the answer.",
+    ),
+    row(
+        "redis.timeout",
+        Duration(1, 10 * SECOND),
+        Text("5ms"),
+        "Longest wait of a request for Redis; after it the replica decides alone.",
+    ),
+    row(
+        "redis.key_prefix",
+        Name,
+        Text("surgegate"),
+        "Every key begins with it: one for each installation on a server.",
+    ),
+    row(
+        "redis.replica_id",
+        Count(0, 1023),
+        Absent,
+        "Makes incident numbers unique; by default the host name's ordinal (pod-3), else the lowest free one, leased in Redis.",
+    ),
+    row("redis.sentinel_user", Shape::Text, Absent, "The user whom the Sentinels let in, where they have users."),
+    row("redis.sentinel_password", Secret, Absent, "The Sentinels' own password; the URL's is the servers'."),
+    row("redis.ca_file", File, Absent, "PEM: authorities that sign the servers' certificates; the web's by default."),
     row("shutdown", Section, Absent, "How the process stops."),
     row("shutdown.drain", Duration(0, HOUR), Text("20s"), "How long the listener goes on while readiness is down."),
     row("log", Section, Absent, "The process's own log, on standard error."),
     row(
         "log.format",
-        Choice(&["auto", "text", "json"], &[]),
+        Choice(&["auto", "text", "json"]),
         Text("auto"),
         "auto: text on a terminal, JSON lines elsewhere.",
     ),
     row(
         "log.level",
-        Choice(&["error", "warn", "info", "debug", "trace"], &[]),
+        Choice(&["error", "warn", "info", "debug", "trace"]),
         Text("info"),
         "Least severe level that is logged.",
     ),
@@ -668,7 +790,7 @@ pub(super) fn find(path: &str) -> Option<&'static Row> {
 /// Whether a section does something by standing there: left out is not the same as empty. So is each section whose
 /// keys have no defaults, or that needs one of them.
 pub(super) fn is_off(section: &Row) -> bool {
-    let mut keys = of_section(section.path).map(|(_, row)| row).filter(|row| row.shape.is_some()).peekable();
+    let mut keys = of_section(section.path).map(|(_, row)| row).peekable();
     section.path == "upstreams[].batch"
         || keys.peek().is_some() && {
             let keys: Vec<_> = keys.collect();

@@ -129,8 +129,10 @@ pub(super) fn lay_flags_over(root: &mut Node, report: &mut Report, flags: &[Flag
 /// The node at this path, in a tree of its own.
 fn under(path: &str, mut node: Node) -> Node {
     let place = node.place;
+    // Names are shown, by where they begin: the value must not begin there, for it may be a secret.
+    let named = Place { start: place.end, ..place };
     for key in path.rsplit('.') {
-        node = Node { place, value: Value::Map(vec![Entry { key: key.to_owned(), place, value: node }]) };
+        node = Node { place, value: Value::Map(vec![Entry { key: key.to_owned(), place: named, value: node }]) };
     }
     node
 }

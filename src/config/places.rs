@@ -71,7 +71,7 @@ fn named_files(name: String, path: &str, node: &Node, found: &mut Vec<(String, P
         }
         Value::Scalar(Scalar { text, .. }) => {
             let row = keys::ROWS.iter().find(|row| row.path == path);
-            if row.is_some_and(|row| matches!(row.shape, Some(Shape::File))) {
+            if row.is_some_and(|row| matches!(row.shape, Shape::File)) {
                 found.push((name, PathBuf::from(text)));
             }
         }

@@ -1,4 +1,4 @@
-//! The sections that are about the process as a whole: `listen`, `limits`, `dedup`, `spool`, `shutdown`, `log`.
+//! The sections that are about the process as a whole: `listen`, `limits`, `dedup`, `spool`, `redis`, `shutdown`, `log`.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::reader::Section;
 use super::report::{Place, Wrong};
 use super::{Admin, Log, LogFormat, files};
+use crate::redis::{Config as RedisConfig, Scope, Servers, servers::WrongUrl};
 use crate::{body, dedup, listen, store};
 
 /// Preallocated at once; large enough that a busy proxy opens a new one every few seconds only.
@@ -131,6 +132,7 @@ pub(super) fn dedup(root: &Section, redeliver_after: Duration) -> dedup::Config 
         max_keys: whole(dedup.count("max_keys")),
         redeliver_after,
         replica_id: 0,
+        is_shared: root.section("redis").is_given(),
     }
 }
 
@@ -148,7 +150,41 @@ pub(super) fn spool(root: &Section) -> store::Config {
         segment_bytes: whole32(SEGMENT_BYTES.min(max_bytes / 16)),
         retain: spool.duration("retain"),
         index_bytes: spool.size("index_bytes").unwrap_or_default(),
+        unreadable: store::Unreadable::default(),
     }
+}
+
+/// `None`: this replica stands alone.
+pub(super) fn redis(root: &Section) -> Option<RedisConfig> {
+    let redis = root.section("redis");
+    if !redis.is_given() {
+        return None;
+    }
+    let wrong = |wrong: WrongUrl| Wrong::value(wrong.to_string()).hint(wrong.hint());
+    let urls = redis.links("url", |url| Servers::one(url).map(drop).map_err(wrong));
+    let scope = match redis.choice("scope") {
+        Some("mirror") => Scope::Mirror,
+        _ => Scope::Shared,
+    };
+    let timeout = redis.duration("timeout");
+    let key_prefix = redis.name("key_prefix").unwrap_or_default();
+    let replica_id = redis.count("replica_id").and_then(|id| u16::try_from(id).ok());
+    let ca_file = redis.file("ca_file").inspect(|path| redis.note_read(path));
+    let login = (redis.text("sentinel_user"), redis.text("sentinel_password"));
+    let servers = Servers::parse(&urls).map_err(|error| {
+        // What is wrong with one of them alone was told, and so was that there is none.
+        if urls.len() > 1 {
+            redis.error("url", wrong(error).code("conflict"));
+        }
+    });
+    let mut servers = servers.ok()?;
+    for (key, given) in [("sentinel_user", login.0.is_some()), ("sentinel_password", login.1.is_some())] {
+        if given && !servers.asks_sentinels() {
+            redis.error(key, Wrong::value("redis.url names no Sentinels").code("conflict"));
+        }
+    }
+    servers.let_in_at_sentinels(login);
+    Some(RedisConfig { servers, scope, timeout, key_prefix, replica_id, ca_file })
 }
 
 pub(super) fn log(root: &Section) -> Log {

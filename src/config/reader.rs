@@ -10,9 +10,10 @@ use super::keys::{self, Fallback, Row, Shape};
 use super::report::{Place, Report, Wrong, nearest, quote};
 use super::tree::{Entry, Format, Node, Origin, Scalar, Value};
 use super::units;
+use crate::dialect;
 
 /// What a key that the table does not know reads as; a test keeps this from happening.
-static UNLISTED: Row = Row { path: "", shape: None, default: Fallback::Absent, about: "" };
+static UNLISTED: Row = Row { path: "", shape: Shape::Section, default: Fallback::Absent, about: "" };
 
 /// A longer unknown key may be a secret that was pasted in the wrong place.
 const UNKNOWN_KEY_CHARS_MAX: usize = 24;
@@ -62,8 +63,10 @@ impl<'t> Section<'t> {
                 let what = if section.label.is_empty() { "the configuration" } else { &section.label };
                 let wrong = Wrong::value(format!("{what}: expected a mapping, found {}", node.noun())).code("type");
                 let example = report.format(place.source).mapping();
-                let names = section.rows.iter().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| *name);
-                let hint = format!("{example}; its keys: {}", names.collect::<Vec<_>>().join(", "));
+                let names = section.rows.iter().map(|(name, _)| *name);
+                let glued = matches!(&node.value, Value::Scalar(scalar) if scalar.plain && scalar.text.contains(':'));
+                let colon = if glued { "a colon needs a space behind it: " } else { "" };
+                let hint = format!("{colon}{example}; its keys: {}", names.collect::<Vec<_>>().join(", "));
                 report.error(place, wrong.hint(hint));
             }
         }
@@ -72,21 +75,16 @@ impl<'t> Section<'t> {
 
     fn take(&mut self, entry: &'t Entry) {
         let named = || self.rows.iter().copied().find(|(name, _)| *name == entry.key);
-        if let Some((_, row)) = named() {
+        if named().is_some() {
             self.report.show(entry.place);
-            if row.shape.is_some() {
-                self.entries.insert(&entry.key, entry);
-            } else {
-                let message = format!("{} comes with a later version", quote(&self.name_of(&entry.key)));
-                self.report.error(entry.place, Wrong::value(message).code("later_version").hint("remove it for now"));
-            }
+            self.entries.insert(&entry.key, entry);
             return;
         }
         if self.report.is_full() {
             self.report.error(entry.place, Wrong::value(""));
             return;
         }
-        let known = || self.rows.iter().copied().filter(|(_, row)| row.shape.is_some()).map(|(name, _)| name);
+        let known = || self.rows.iter().copied().map(|(name, _)| name);
         let meant = nearest(&entry.key, self.rows.iter().copied().map(|(name, _)| name));
         let hint = match (keys::home_of(&entry.key), meant) {
             (Some(""), _) => "it stands at the top of the file, not here".to_owned(),
@@ -192,7 +190,7 @@ impl<'t> Section<'t> {
             return Vec::new();
         };
         let Some(items) = self.items(key, node, "mappings", Format::mappings) else { return Vec::new() };
-        if let Some(Shape::Sections(least, most)) = row.shape
+        if let Shape::Sections(least, most) = row.shape
             && (items.len() < least || items.len() > most)
         {
             let message = format!("{} entries, expected {least} to {most}", items.len());
@@ -268,7 +266,7 @@ impl<'t> Section<'t> {
         if scalar.origin == Origin::Broken {
             return None;
         }
-        let is_secret = matches!(row.shape, Some(Shape::Secret | Shape::Digest | Shape::Url));
+        let is_secret = matches!(row.shape, Shape::Secret | Shape::Digest | Shape::Url | Shape::Links);
         if !is_secret {
             self.report.show(node.place);
         }
@@ -286,10 +284,12 @@ impl<'t> Section<'t> {
             Err(mut wrong) => {
                 let hidden = is_secret || scalar.origin == Origin::Environment;
                 let value = if hidden { "***".to_owned() } else { quote(&scalar.text) };
-                wrong.message = format!("{}: {value}", wrong.message);
+                if !scalar.text.is_empty() {
+                    wrong.message = format!("{}: {value}", wrong.message);
+                }
                 if hidden {
                     // A hint may repeat the value in another spelling.
-                    wrong.hint = wrong.hint.filter(|_| scalar.origin != Origin::Environment);
+                    wrong.hint = wrong.hint.filter(|_| scalar.origin != Origin::Environment || scalar.text.is_empty());
                 }
                 self.error_at(node.place, key, wrong);
                 None
@@ -299,7 +299,11 @@ impl<'t> Section<'t> {
 
     pub(super) fn text(&self, key: &str) -> Option<String> {
         self.value(key, "a text", |scalar, _| {
-            if scalar.text.is_empty() { Err(Wrong::value("empty")) } else { Ok(scalar.text.clone()) }
+            if scalar.text.is_empty() {
+                Err(Wrong::value("empty").hint("a text stands here; a variable that is set may be empty"))
+            } else {
+                Ok(scalar.text.clone())
+            }
         })
     }
 
@@ -319,7 +323,7 @@ impl<'t> Section<'t> {
     pub(super) fn count(&self, key: &str) -> Option<u64> {
         self.value(key, "a number", |scalar, row| {
             let number = bare(scalar, units::count)?;
-            let bounds = if let Some(Shape::Count(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            let bounds = if let Shape::Count(least, most) = row.shape { (least, most) } else { (0, u64::MAX) };
             within(number, bounds, |number| number.to_string())
         })
     }
@@ -328,21 +332,21 @@ impl<'t> Section<'t> {
     pub(super) fn rate(&self, key: &str) -> Option<u64> {
         self.value(key, "a number", |scalar, row| {
             let number = bare(scalar, units::thousandths)?;
-            let bounds = if let Some(Shape::Rate(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            let bounds = if let Shape::Rate(least, most) = row.shape { (least, most) } else { (0, u64::MAX) };
             within(number, bounds, |number| format!("{}.{:03}", number / 1000, number % 1000))
         })
     }
 
     pub(super) fn size(&self, key: &str) -> Option<u64> {
         self.value(key, "a size", |scalar, row| {
-            let bounds = if let Some(Shape::Size(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            let bounds = if let Shape::Size(least, most) = row.shape { (least, most) } else { (0, u64::MAX) };
             within(units::size(&scalar.text)?, bounds, units::show_size)
         })
     }
 
     pub(super) fn duration(&self, key: &str) -> Duration {
         let parse = |scalar: &Scalar, row: &Row| {
-            let bounds = if let Some(Shape::Duration(least, most)) = row.shape { (least, most) } else { (0, u64::MAX) };
+            let bounds = if let Shape::Duration(least, most) = row.shape { (least, most) } else { (0, u64::MAX) };
             let bounds = (Duration::from_millis(bounds.0), Duration::from_millis(bounds.1));
             within(units::duration(&scalar.text)?, bounds, units::show_duration)
         };
@@ -352,7 +356,7 @@ impl<'t> Section<'t> {
     /// One of the row's words; empty after an error on a key without default.
     pub(super) fn choice(&self, key: &str) -> Option<&'static str> {
         self.value(key, "a word", |scalar, row| match row.shape {
-            Some(Shape::Choice(now, later)) => word(&scalar.text, now, later),
+            Shape::Choice(words) => word(&scalar.text, words),
             _ => Err(Wrong::value("not a choice")),
         })
     }
@@ -363,6 +367,15 @@ impl<'t> Section<'t> {
 
     pub(super) fn url(&self, key: &str) -> Option<hyper::Uri> {
         self.value(key, "a URL", |scalar, _| units::url(&scalar.text))
+    }
+
+    /// One URL or a list of them, each for itself found to be one by `parse`; empty after an error.
+    pub(super) fn links(&self, key: &str, parse: impl Fn(&str) -> Result<(), Wrong>) -> Vec<String> {
+        let read = |scalar: &Scalar, _: &Row| parse(&scalar.text).map(|()| scalar.text.clone());
+        if self.node(key).is_some_and(|node| matches!(node.value, Value::List(_))) {
+            return self.list(key, read).unwrap_or_default().into_iter().map(|(_, url)| url).collect();
+        }
+        self.value(key, "a URL, or a list of them", read).into_iter().collect()
     }
 
     pub(super) fn digest(&self, key: &str) -> Option<[u8; 32]> {
@@ -415,16 +428,18 @@ impl<'t> Section<'t> {
     /// A list of texts; empty when absent.
     pub(super) fn texts(&self, key: &str) -> Vec<String> {
         let text = |scalar: &Scalar, _: &Row| {
-            if scalar.text.is_empty() { Err(Wrong::value("empty")) } else { Ok(scalar.text.clone()) }
+            if scalar.text.is_empty() {
+                Err(Wrong::value("empty").hint("a text stands here; a variable that is set may be empty"))
+            } else {
+                Ok(scalar.text.clone())
+            }
         };
         self.list(key, text).unwrap_or_default().into_iter().map(|(_, text)| text).collect()
     }
 
-    pub(super) fn choices(&self, key: &str) -> Option<Vec<(Place, &'static str)>> {
-        self.list(key, |scalar, row| match row.shape {
-            Some(Shape::Choices(now, later)) => word(&scalar.text, now, later),
-            _ => Err(Wrong::value("not a choice")),
-        })
+    pub(super) fn dialects(&self, key: &str) -> Option<Vec<(Place, &'static str)>> {
+        let known: Vec<&str> = dialect::names().collect();
+        self.list(key, |scalar, _| word(&scalar.text, &known))
     }
 
     pub(super) fn networks(&self, key: &str) -> Option<Vec<(Place, (IpAddr, u8))>> {
@@ -453,18 +468,13 @@ fn within<T: PartialOrd + Copy>(value: T, (least, most): (T, T), show: impl Fn(T
     Err(Wrong::value("out of bounds").hint(hint))
 }
 
-fn word(text: &str, now: &[&'static str], later: &[&'static str]) -> Result<&'static str, Wrong> {
-    if let Some(word) = now.iter().find(|word| **word == text) {
+fn word(text: &str, words: &[&'static str]) -> Result<&'static str, Wrong> {
+    if let Some(word) = words.iter().find(|word| **word == text) {
         return Ok(word);
     }
-    let all = now.join(", ");
-    if later.contains(&text) {
-        let wrong = Wrong::value("comes with a later version").code("later_version");
-        return Err(wrong.hint(format!("use one of: {all}")));
-    }
-    let hint = match nearest(text, now.iter().chain(later).copied()) {
+    let hint = match nearest(text, words.iter().copied()) {
         Some(word) => format!("did you mean {}?", quote(word)),
-        None => format!("use one of: {all}"),
+        None => format!("use one of: {}", words.join(", ")),
     };
     Err(Wrong::value("not one of the known words").hint(hint))
 }

@@ -40,7 +40,7 @@ variables.
 /// The reference for users.
 pub(super) fn reference() -> String {
     let mut text = HEAD.to_owned();
-    for (name, row) in keys::of_section("").filter(|(_, row)| row.shape.is_some()) {
+    for (name, row) in keys::of_section("") {
         // A string takes any text.
         let _ = write!(
             text,
@@ -49,7 +49,7 @@ pub(super) fn reference() -> String {
         );
         let below = |row: &&Row| row.path.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
         for row in ROWS.iter().filter(below) {
-            let Some(kind) = &row.shape else { continue };
+            let kind = &row.shape;
             let kind =
                 if row.is_opened() && tell::shape(kind).is_empty() { "section".to_owned() } else { tell::shape(kind) };
             let default = match row.default {
@@ -60,18 +60,5 @@ pub(super) fn reference() -> String {
             let _ = writeln!(text, "| `{}` | {kind} | {default} | {} |", row.path, row.about.replace('|', "\\|"));
         }
     }
-    text.push_str(&later());
     text
-}
-
-/// The keys that are known and refused.
-fn later() -> String {
-    let names: Vec<_> = ROWS.iter().filter(|row| row.shape.is_none()).map(|row| format!("`{}`", row.path)).collect();
-    if names.is_empty() {
-        return String::new();
-    }
-    format!(
-        "\n## Later\n\nKeys of features that come with a later version; until then they are refused: {}.\n",
-        names.join(", ")
-    )
 }

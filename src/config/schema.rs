@@ -7,16 +7,19 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Fallback, Row, Shape};
 use super::{tell, vendors};
+use crate::dialect;
 use crate::sink::Kind;
 
 /// A text that holds a variable can become anything.
 const VARIABLE: &str = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:[-?][^}]*)?\}";
+const POINTER: &str = "^(/([^~]|~[01])*)+$";
 const NAME: &str = "^[a-z0-9][a-z0-9-]{0,63}$";
 const DURATION: &str = "^[0-9]+ *(ms|s|m|h|d)$";
 const SIZE: &str = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)?$";
 const ADDRESS: &str = r"^(\[[0-9A-Fa-f:.]+\]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+|localhost):[0-9]{1,5}$";
 const NETWORK: &str = "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$";
 const URL: &str = r"^https?://[^/?#@\s]+([/?][^#\s]*)?$";
+const REDIS: &str = r"^(rediss?|valkeys?|rediss?\+sentinel)://[^/?#\s]+(/[^?#\s]*)?$";
 
 pub(super) fn schema() -> Value {
     let mut root = section("", false);
@@ -36,7 +39,7 @@ pub(super) fn schema() -> Value {
 fn section(path: &str, may_be_empty: bool) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
-    for (name, row) in keys::of_section(path).filter(|(_, row)| row.shape.is_some()) {
+    for (name, row) in keys::of_section(path) {
         properties.insert(name.to_owned(), key(row));
         if row.default == Fallback::Required {
             required.push(name);
@@ -93,14 +96,17 @@ fn add(schema: &mut Value, word: &str, value: Value) {
 }
 
 fn key(row: &Row) -> Value {
-    let Some(shape) = row.shape else { return Value::Bool(false) };
+    let shape = row.shape;
     let mut schema = match shape {
         Shape::Section => section(row.path, true),
         Shape::Sections(least, most) => {
             let item = section(&format!("{}[]", row.path), false);
             json!({ "type": "array", "items": item, "minItems": least, "maxItems": most })
         }
-        Shape::Choices(..) | Shape::Names | Shape::Networks | Shape::Texts => {
+        Shape::Links => json!({ "anyOf": [
+            single(shape), { "type": "array", "items": single(shape), "minItems": 1 },
+        ] }),
+        Shape::Dialects | Shape::Names | Shape::Networks | Shape::Texts | Shape::Pointers => {
             json!({ "type": "array", "items": single(shape), "minItems": 1 })
         }
         _ => single(shape),
@@ -127,11 +133,14 @@ fn single(shape: Shape) -> Value {
             ] });
         }
         Shape::Duration(..) => text(DURATION),
-        Shape::Choice(words, _) | Shape::Choices(words, _) => json!({ "type": "string", "enum": words }),
+        Shape::Choice(words) => json!({ "type": "string", "enum": words }),
+        Shape::Dialects => json!({ "type": "string", "enum": dialect::names().collect::<Vec<_>>() }),
         Shape::Address => text(ADDRESS),
         Shape::Name | Shape::Names => text(NAME),
         Shape::Networks => text(NETWORK),
         Shape::Url => text(URL),
+        Shape::Links => text(REDIS),
+        Shape::Pointers => text(POINTER),
         Shape::Digest => text("^[0-9A-Fa-f]{64}$"),
         // Any text holds its variables.
         Shape::Secret | Shape::File | Shape::Text | Shape::Texts => return json!({ "type": "string", "minLength": 1 }),

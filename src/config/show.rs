@@ -41,7 +41,7 @@ struct Show<'r> {
 
 impl Show<'_> {
     fn section(&self, path: &str, node: Option<&Node>) -> Vec<Line> {
-        let rows = keys::of_section(path).filter(|(_, row)| row.shape.is_some());
+        let rows = keys::of_section(path);
         rows.flat_map(|(_, row)| self.row(row, node)).collect()
     }
 
@@ -49,13 +49,13 @@ impl Show<'_> {
         let name = row.name();
         let node = section.and_then(|section| find(section, name)).filter(|node| !node.is_null());
         match row.shape {
-            Some(Shape::Section) if node.is_none() && keys::is_off(row) => Vec::new(),
-            Some(Shape::Section) => match (self.section(row.path, node), node) {
+            Shape::Section if node.is_none() && keys::is_off(row) => Vec::new(),
+            Shape::Section => match (self.section(row.path, node), node) {
                 (inner, None) if inner.is_empty() => inner,
                 (inner, Some(node)) if inner.is_empty() => vec![self.line(name, "{}", node, None)],
                 (inner, _) => headed(name, inner.into_iter().map(|line| moved("  ", line)).collect()),
             },
-            Some(Shape::Sections(..)) => match node.map(|node| &node.value) {
+            Shape::Sections(..) => match node.map(|node| &node.value) {
                 Some(Value::List(items)) => headed(name, items.iter().flat_map(|item| self.item(row, item)).collect()),
                 _ => Vec::new(),
             },
@@ -149,8 +149,8 @@ fn derived(row: &Row, section: &Node) -> Option<String> {
 /// A value as YAML, or its mask.
 fn shown(row: &Row, scalar: &Scalar) -> String {
     match row.shape {
-        Some(Shape::Secret) => quoted(row, MASK),
-        Some(Shape::Url) => quoted(row, &masked(&scalar.text, scalar.origin == Origin::Environment)),
+        Shape::Secret => quoted(row, MASK),
+        Shape::Url | Shape::Links => quoted(row, &masked(&scalar.text, scalar.origin == Origin::Environment)),
         _ => quoted(row, &scalar.text),
     }
 }
@@ -158,10 +158,8 @@ fn shown(row: &Row, scalar: &Scalar) -> String {
 /// In quotes where YAML would take it for something else. A dollar sign is doubled, so that it stays one.
 fn quoted(row: &Row, text: &str) -> String {
     let text = text.replace('$', "$$");
-    let is_number = matches!(
-        row.shape,
-        Some(Shape::Switch | Shape::Count(..) | Shape::Rate(..) | Shape::Size(..) | Shape::Duration(..))
-    );
+    let is_number =
+        matches!(row.shape, Shape::Switch | Shape::Count(..) | Shape::Rate(..) | Shape::Size(..) | Shape::Duration(..));
     let is_safe = |character: char| character.is_ascii_alphanumeric() || "-_./:$@%=&?~+".contains(character);
     let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric() || "./_$".contains(first));
     let is_word =

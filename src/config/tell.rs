@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::keys::Shape;
 use super::units::{show_duration, show_size};
+use crate::dialect;
 
 /// What a value may be, e.g. `duration, 1ms to 1h`; nothing for a section.
 pub(super) fn shape(shape: &Shape) -> String {
@@ -16,9 +17,9 @@ pub(super) fn shape(shape: &Shape) -> String {
         Shape::Rate(least, most) => format!("number, {} to {}", thousandths(least), thousandths(most)),
         Shape::Size(least, most) => format!("size, {} to {}", show_size(least), show_size(most)),
         Shape::Duration(least, most) => format!("duration, {} to {}", time(least), time(most)),
-        Shape::Choice([word], _) => format!("`{word}`"),
-        Shape::Choice(words, _) => format!("one of {}", listed(words)),
-        Shape::Choices(words, _) => format!("list of {}", listed(words)),
+        Shape::Choice([word]) => format!("`{word}`"),
+        Shape::Choice(words) => format!("one of {}", listed(words)),
+        Shape::Dialects => format!("list of {}", listed(&dialect::names().collect::<Vec<_>>())),
         Shape::Address => "IP address and port".to_owned(),
         Shape::Name => "1 to 64 of a-z, 0-9 and -, not beginning with -".to_owned(),
         Shape::Names => "list of names".to_owned(),
@@ -29,6 +30,8 @@ pub(super) fn shape(shape: &Shape) -> String {
         Shape::File => "path".to_owned(),
         Shape::Text => "text".to_owned(),
         Shape::Texts => "list of texts".to_owned(),
+        Shape::Links => "URL or list of URLs".to_owned(),
+        Shape::Pointers => "list of JSON pointers".to_owned(),
     }
 }
 

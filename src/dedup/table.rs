@@ -8,7 +8,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::places::Places;
-use crate::claim::Position;
+use super::shared::Order;
+use crate::claim::{Position, REPLAY_GENERATION};
 use crate::event::{Incident, Micros, Severity, State, StateKey, Uid};
 
 /// So many that a shard's growth stalls few requests, and these not for long; so few that the ends of their rows stay in
@@ -234,6 +235,8 @@ pub(super) const UNDELIVERED: Flag = Flag(1 << 60);
 pub(super) const TOUCHED: Flag = Flag(1 << 61);
 /// The key creates once (contracts 5.3).
 pub(super) const CREATES_ONCE: Flag = Flag(1 << 62);
+/// Somebody waits for the delivery of the event that made the state.
+pub(super) const AWAITED: Flag = Flag(1 << 63);
 
 impl Entry {
     /// A key that is claimed for the first time.
@@ -261,6 +264,11 @@ impl Entry {
         self.state() == Some(State::Resolved) && self.generation == 0
     }
 
+    /// It stands for a transport's own id, and for no incident.
+    pub(super) fn is_replay(&self) -> bool {
+        self.generation == REPLAY_GENERATION && self.state() == Some(State::Resolved)
+    }
+
     /// When its incident came to be.
     pub(super) fn made_at_s(&self) -> u32 {
         Uid(u128::from(self.iid[0]) << 64 | u128::from(self.iid[1])).made_at().seconds()
@@ -272,6 +280,11 @@ impl Entry {
 
     pub(super) fn changed_at_s(&self) -> u32 {
         self.changed_at_s
+    }
+
+    /// When it changed last, as far as a row says so.
+    pub(super) fn order(&self) -> Order {
+        Order(Micros::from_seconds(self.changed_at_s).0)
     }
 
     /// Puts what a later record tells of the same incident.
@@ -300,9 +313,15 @@ impl Entry {
         })
     }
 
+    /// As before the key was first claimed; the flags stay, but those of the incident.
+    pub(super) fn clear(&mut self) {
+        self.bits &= IN_FLIGHT.0 | HAS_LINE.0;
+        *self = Self { bits: self.bits, ..Self::ABSENT };
+    }
+
     /// Puts the incident; the flags stay.
     pub(super) fn put(&mut self, incident: &Incident) {
-        let flags = self.bits & (IN_FLIGHT.0 | HAS_LINE.0 | UNDELIVERED.0 | TOUCHED.0 | CREATES_ONCE.0);
+        let flags = self.bits & (IN_FLIGHT.0 | HAS_LINE.0 | UNDELIVERED.0 | TOUCHED.0 | CREATES_ONCE.0 | AWAITED.0);
         let severity = incident.severity.map_or(0, Severity::level);
         self.iid = [(incident.iid.0 >> 64) as u64, incident.iid.0 as u64];
         self.bits = incident.number & NUMBER_MASK

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::tests::event;
-use crate::event::{Action, Severity};
+use crate::event::{Action, Severity, Target, TargetKind};
 
 fn dedup(max_keys: usize) -> (Arc<Dedup>, Targets) {
     let metrics = Metrics::new(1).unwrap();
@@ -15,6 +15,7 @@ fn dedup(max_keys: usize) -> (Arc<Dedup>, Targets) {
         max_keys,
         redeliver_after: Duration::from_secs(300),
         replica_id: 7,
+        is_shared: false,
     };
     (Dedup::new(config, metrics), targets)
 }
@@ -35,12 +36,12 @@ fn said(key: &str, action: Action) -> Event {
 fn commit(dedup: &Arc<Dedup>, event: Event, claim: Claim) -> Incident {
     let ticket = dedup.metrics.receive(0);
     let admitted = crate::claim::Admitted { claim, event, pacing: Pacing::default(), ticket };
-    admitted.placed().accept(Position(1)).0.incident.unwrap()
+    admitted.placed().accept(1, Position(1)).0.incident.unwrap()
 }
 
 fn run(dedup: &Arc<Dedup>, targets: &Targets, event: Event) -> (Outcome, Option<Incident>, bool) {
     match dedup.claim(&event, targets, RULES) {
-        Claimed::Absorbed { outcome, incident } => (outcome, incident, false),
+        Claimed::Absorbed { outcome, incident, .. } => (outcome, incident, false),
         Claimed::Owned(claim, _) => {
             let (outcome, next) = (claim.outcome, claim.next);
             if next.is_some() {
@@ -49,7 +50,7 @@ fn run(dedup: &Arc<Dedup>, targets: &Targets, event: Event) -> (Outcome, Option<
             (outcome, next, true)
         }
         Claimed::Contended(_) => panic!("nobody else claims"),
-        Claimed::Refused | Claimed::NotOpen => panic!("nothing is refused"),
+        Claimed::Refused | Claimed::NotOpen | Claimed::Asking(_) | Claimed::Busy => panic!("nothing is refused"),
     }
 }
 
@@ -80,6 +81,28 @@ fn an_unknown_resolve_is_forwarded_once_and_a_trigger_after_it_creates() {
     let (outcome, incident, _) = run(&dedup, &targets, said("k", Action::Trigger));
     assert_eq!((outcome, incident.unwrap().generation), (Outcome::Created, 1));
     assert_eq!(dedup.unknowns.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn what_ends_or_acknowledges_without_naming_anything_goes_nowhere() {
+    let (dedup, targets) = dedup(100);
+    for action in [Action::Resolve, Action::Acknowledge] {
+        let nameless = Event { key: None, ..said("k", action) };
+        let (outcome, incident, forwarded) = run(&dedup, &targets, nameless.clone());
+        assert_eq!((outcome, incident, forwarded), (Outcome::Unmatched, None, false), "{action:?}");
+        let Foreseen::Ends { outcome, incident: None, goes: false } =
+            dedup.foresee(&nameless, RULES, &mut Foretold::default())
+        else {
+            panic!("foreseen otherwise")
+        };
+        assert_eq!(outcome, Outcome::Unmatched);
+        let target = Target { kind: TargetKind::AlertId, value: "7".into() };
+        let by_id = Event { target: Some(target), ..nameless };
+        assert_eq!(run(&dedup, &targets, by_id).0, Outcome::Unknown, "an id that its upstream may know");
+    }
+    let trigger = Event { key: None, ..said("k", Action::Trigger) };
+    assert!(matches!(dedup.claim(&trigger, &targets, RULES), Claimed::Owned(..)));
+    assert_eq!(dedup.entries(), 0);
 }
 
 #[test]
@@ -308,7 +331,7 @@ fn a_key_that_creates_once_holds_from_its_creation_whatever_becomes_of_its_incid
         ..said("k", action)
     };
     let claim = |dedup: &Arc<Dedup>, event: Event| match dedup.claim(&event, &targets, ONCE) {
-        Claimed::Absorbed { outcome, incident } => (outcome, incident.map(|incident| incident.iid)),
+        Claimed::Absorbed { outcome, incident, .. } => (outcome, incident.map(|incident| incident.iid)),
         Claimed::Owned(claim, _) => (claim.outcome, Some(commit(dedup, event, claim).iid)),
         _ => panic!("nobody else claims, and nothing is refused"),
     };
@@ -340,3 +363,5 @@ fn a_raise_is_the_next_trigger_where_the_first_one_did_not_arrive() {
     assert!(goes_to.len() == 1 && Arc::ptr_eq(&goes_to[0], &targets[0]));
     assert!(dedup.raised(None, &targets, &nobody).is_empty());
 }
+
+mod awaited;

@@ -1,15 +1,15 @@
 //! Alertmanager's webhook and Grafana's unified alerting, one family of bodies (contracts/alertmanager.md). A request
-//! holds many alerts; each is an event of its own, or all are one (`group_mode: group`).
+//! holds many alerts; each is an event of its own, or all are one (`group_mode: group`). Grafana before version 9 sends one rule
+//! a body (`legacy`).
 //!
 //! The alert sources of `incident_io` whose kind is `alertmanager` read their bodies by [`split`] and [`read`] too.
 
 mod alert;
 mod group;
 mod labels;
+mod legacy;
 mod parts;
 mod reply;
-
-use std::borrow::Cow;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -47,24 +47,35 @@ pub(super) static GRAFANA: Hook = Hook { name: "grafana", form: Form::Grafana, r
 const SCHEMES: &[Scheme] = &[Scheme::Bearer, Scheme::Basic];
 
 const fn by_path(path: &'static str, endpoint: &'static str) -> Route {
-    Route::post(path, endpoint, Credentials::PathOrHeader(SCHEMES)).takes(Takes::Batch)
+    Route::post(path, endpoint, Credentials::PathOrHeader(SCHEMES)).takes(Takes::Batch).answers(200)
 }
 
 const fn by_header(path: &'static str, endpoint: &'static str) -> Route {
-    Route::post(path, endpoint, Credentials::Header(SCHEMES)).takes(Takes::Batch)
+    Route::post(path, endpoint, Credentials::Header(SCHEMES)).takes(Takes::Batch).answers(200)
 }
 
-static ALERTMANAGER_ROUTES: [Route; 2] = [
+/// By the path of a vendor that has one for each tool; answered as that one is.
+const fn by_tool(path: &'static str, endpoint: &'static str) -> Route {
+    Route::post(path, endpoint, Credentials::Path).takes(Takes::Batch)
+}
+
+static ALERTMANAGER_ROUTES: [Route; 6] = [
     by_path("/hooks/alertmanager/{key}", "hooks/alertmanager"),
     by_header("/hooks/alertmanager", "hooks/alertmanager"),
+    by_tool("/v2/incidents/prometheus/{key}", "hooks/alertmanager"),
+    by_tool("/v1/incidents/prometheus/{key}", "hooks/alertmanager"),
+    by_tool("/v2/incidents/alertmanager/{key}", "hooks/alertmanager"),
+    by_tool("/v1/incidents/alertmanager/{key}", "hooks/alertmanager"),
 ];
 
 /// The headers may hold a signature.
-static GRAFANA_ROUTES: [Route; 4] = [
+static GRAFANA_ROUTES: [Route; 6] = [
     by_path("/hooks/grafana/{key}", "hooks/grafana").wants_headers(),
     by_path("/hooks/grafana/{key}", "hooks/grafana").wants_headers().by("PUT"),
     by_header("/hooks/grafana", "hooks/grafana").wants_headers(),
     by_header("/hooks/grafana", "hooks/grafana").wants_headers().by("PUT"),
+    by_tool("/v2/incidents/grafana/{key}", "hooks/grafana").wants_headers(),
+    by_tool("/v1/incidents/grafana/{key}", "hooks/grafana").wants_headers(),
 ];
 
 impl Dialect for Hook {
@@ -74,10 +85,6 @@ impl Dialect for Hook {
 
     fn routes(&self) -> &'static [Route] {
         self.routes
-    }
-
-    fn family(&self, _args: &[Box<str>]) -> Cow<'static, str> {
-        Cow::Borrowed(self.name)
     }
 
     fn retries_overload(&self) -> bool {
@@ -97,7 +104,7 @@ impl Dialect for Hook {
     }
 
     fn split(&self, asked: &Asked<'_>, body: &Bytes, most: Most) -> Result<Split, SplitError> {
-        split(asked, body, most)
+        split(self.form, asked, body, most)
     }
 
     fn decode(
@@ -106,6 +113,12 @@ impl Dialect for Hook {
         document: Document<'_>,
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults> {
+        if self.form == Form::Grafana && asked.envelope.is_none() && legacy::is_one(document) {
+            if let Some(decoded) = legacy::read(asked, document)? {
+                each(decoded);
+            }
+            return Ok(());
+        }
         each(read(self.form, asked, document)?);
         Ok(())
     }

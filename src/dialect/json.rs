@@ -28,8 +28,8 @@ pub enum JsonError {
     Empty,
     #[error("the body is not valid JSON")]
     Syntax,
-    #[error("the body is not valid JSON: line {line}, column {column}")]
-    SyntaxAt { line: usize, column: usize },
+    #[error("the body is not valid JSON: line {line}, column {column}: {why}")]
+    SyntaxAt { line: usize, column: usize, why: &'static str },
     #[error("the body is not UTF-8")]
     NotUtf8,
     #[error("the body is nested deeper than {DEPTH_MAX} levels")]
@@ -105,9 +105,32 @@ fn classify(error: &simd_json::Error, original: &[u8], depth_max: usize) -> Json
 /// Only to word an error well: where a second parser stops, if it does.
 fn syntax(original: &[u8]) -> JsonError {
     match serde_json::from_slice::<&RawValue>(original) {
-        Err(error) => JsonError::SyntaxAt { line: error.line(), column: error.column() },
-        Ok(_) => JsonError::Syntax,
+        Err(error) => stopped(&error),
+        // What its texts say is looked at only where they are taken out.
+        Ok(_) => serde_json::from_slice::<serde_json::Value>(original)
+            .map_or_else(|error| stopped(&error), |_| JsonError::Syntax),
     }
+}
+
+/// Where the second parser stopped, and why, in words for whoever wrote the body; none of it is the body's.
+fn stopped(error: &serde_json::Error) -> JsonError {
+    const WORDS: [(&str, &str); 11] = [
+        ("EOF", "it ends too early"),
+        ("key must be a string", "a name in double quotes belongs here, or the comma before it is too many"),
+        ("trailing comma", "nothing follows the comma before it"),
+        ("trailing characters", "something follows its end"),
+        ("expected `:`", "a colon belongs here"),
+        ("expected `,`", "a comma or a closing bracket belongs here"),
+        ("expected value", "no value begins so; a text stands in double quotes"),
+        ("control character", "a line break or tab inside a text; write \\n or \\t"),
+        ("invalid escape", "no such escape; a backslash is written \\\\"),
+        ("lone leading surrogate", HALF),
+        ("unexpected end of hex escape", HALF),
+    ];
+    const HALF: &str = "half of a pair of \\u escapes; without the other half it is no character";
+    let said = error.to_string();
+    let why = WORDS.iter().find(|(begin, _)| said.starts_with(begin)).map_or("this is no JSON", |(_, why)| *why);
+    JsonError::SyntaxAt { line: error.line(), column: error.column(), why }
 }
 
 /// Only to word an error well: JSON that fails for its numbers alone passes when they are kept as text.
@@ -453,13 +476,31 @@ mod tests {
 
     #[test]
     fn a_fault_is_told_with_its_place() {
-        for (body, line, column) in [("{'a':1}", 1, 2), ("{\n \"a\": 1,\n}", 3, 1), ("{} x", 1, 4), ("{\"a\":", 1, 5)] {
-            assert_eq!(parse(body), Err(JsonError::SyntaxAt { line, column }), "{body}");
+        for (body, told) in [
+            ("{'a':1}", "line 1, column 2: a name in double quotes belongs here, or the comma before it is too many"),
+            (
+                "{\n \"a\": 1,\n}",
+                "line 3, column 1: a name in double quotes belongs here, or the comma before it is too many",
+            ),
+            ("{} x", "line 1, column 4: something follows its end"),
+            ("{\"a\":", "line 1, column 5: it ends too early"),
+        ] {
+            assert_eq!(parse(body).unwrap_err().to_string(), format!("the body is not valid JSON: {told}"), "{body}");
         }
-        assert_eq!(
-            JsonError::SyntaxAt { line: 3, column: 1 }.to_string(),
-            "the body is not valid JSON: line 3, column 1"
-        );
+        for (body, told) in [
+            ("{\"a\" 1}", "a colon belongs here"),
+            (
+                r#"{"a": "\ud800"}"#,
+                "line 1, column 14: half of a pair of \\u escapes; without the other half it is no character",
+            ),
+            (r#"{"a": "\udc00"}"#, "without the other half it is no character"),
+            ("{\"a\": 1 \"b\": 2}", "a comma or a closing bracket belongs here"),
+            ("{\"a\": x}", "no value begins so; a text stands in double quotes"),
+            ("{\"a\": \"x\ny\"}", "a line break or tab inside a text; write \\n or \\t"),
+            ("{\"a\": \"c:\\d\"}", "no such escape; a backslash is written \\\\"),
+        ] {
+            assert!(parse(body).unwrap_err().to_string().ends_with(told), "{body}");
+        }
     }
 
     #[test]

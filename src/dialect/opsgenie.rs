@@ -21,10 +21,11 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::json::Document;
 use super::{
-    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Question, Replying, RequestIdForm, Route,
-    Scheme, Takes, View,
+    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Passed, Question, Replying, RequestIdForm,
+    Route, Scheme, Takes, View,
 };
 use crate::event::Micros;
+use crate::gate::Settings;
 use crate::outcome::{Class, Refusal};
 use operation::Operation;
 use reading::Reading;
@@ -52,8 +53,11 @@ const fn bare(path: &'static str, endpoint: &'static str) -> Route {
     on_alert(path, endpoint).takes(Takes::Perhaps)
 }
 
-static ROUTES: [Route; 19] = [
+static ROUTES: [Route; 21] = [
     Route::post("/v2/alerts", "create", KEY),
+    // A vendor's paths for each tool (contracts 1): the same alert, its key in the path.
+    Route::post("/v2/incidents/opsgenie/{key}", "create", Credentials::Path),
+    Route::post("/v1/incidents/opsgenie/{key}", "create", Credentials::Path),
     Route::get("/v2/alerts", LIST, KEY),
     Route::get("/v2/alerts/requests/{requestId}", REQUEST, KEY),
     bare("/v2/alerts/{id}/close", "close"),
@@ -110,6 +114,10 @@ impl Dialect for Opsgenie {
 
     fn request_id(&self) -> RequestIdForm {
         RequestIdForm::Telling
+    }
+
+    fn passes(&self, asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
+        reads::passes(asked, settings)
     }
 
     fn telling_id(&self, replying: &Replying<'_>, now: Micros, random: u128) -> u128 {

@@ -40,7 +40,8 @@ pub(super) static V1: PagerDuty = PagerDuty {
         "/generic/2010-04-15/create_event.json",
         "generic/create_event",
         Credentials::Body("service_key"),
-    )],
+    )
+    .answers(200)],
 };
 
 pub(super) static CHANGE: PagerDuty = PagerDuty {

@@ -11,6 +11,15 @@ pub struct Record {
     /// What the dialect keeps for its answers ([`super::Judged::view`]); empty where its record cannot be read, or of a
     /// generation that another one followed.
     pub view: View,
+    pub named: Named,
+}
+
+/// What an upstream calls an incident, as far as answers show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// In place of ours; of integrations whose senders read their upstream's answers.
+    pub id: Option<Box<str>>,
+    pub url: Option<Box<str>>,
 }
 
 /// A dialect's own JSON object.
@@ -24,6 +33,9 @@ pub trait Records {
     fn by_number(&self, number: u64) -> Option<Record>;
 
     fn by_iid(&self, iid: Uid) -> Option<Record>;
+
+    /// By an upstream's id, where that is shown in place of ours.
+    fn by_name(&self, id: &str) -> Option<Record>;
 
     fn by_key(&self, canon: &str) -> Option<Record>;
 

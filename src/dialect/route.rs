@@ -21,6 +21,8 @@ pub struct Route {
     pub reads: bool,
     /// Its decoder looks at the request's headers.
     pub wants_headers: bool,
+    /// Status of what was taken, where the dialect has one for the route.
+    pub success: u16,
     /// A slash behind the path changes nothing.
     tolerates_slash: bool,
     /// Bytes of `path` before its first brace.
@@ -71,7 +73,7 @@ pub enum Takes {
     One,
     /// One JSON object, or nothing at all under any content type: read as `{}`.
     Perhaps,
-    /// Many events: [`Dialect::split`] finds them.
+    /// Many events: [`Dialect::split`] finds them. One where the headers say so: [`Dialect::holds_many`].
     Batch,
 }
 
@@ -91,6 +93,7 @@ impl Route {
             takes: Takes::One,
             reads: false,
             wants_headers: false,
+            success: 202,
             tolerates_slash: true,
             literal,
         }
@@ -98,7 +101,13 @@ impl Route {
 
     /// A route that asks by GET.
     pub const fn get(path: &'static str, endpoint: &'static str, credentials: Credentials) -> Self {
-        Self { method: "GET", takes: Takes::Nothing, reads: true, ..Self::post(path, endpoint, credentials) }
+        Self {
+            method: "GET",
+            takes: Takes::Nothing,
+            reads: true,
+            success: 200,
+            ..Self::post(path, endpoint, credentials)
+        }
     }
 
     /// A slash behind it is another path: it may be that of a key that is missing.
@@ -119,7 +128,13 @@ impl Route {
 
     #[must_use]
     pub const fn reads(self) -> Self {
-        Self { reads: true, ..self }
+        Self { reads: true, success: 200, ..self }
+    }
+
+    /// What was taken is answered with this status; 202 unless said otherwise.
+    #[must_use]
+    pub const fn answers(self, success: u16) -> Self {
+        Self { success, ..self }
     }
 
     #[must_use]

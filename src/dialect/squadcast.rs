@@ -10,12 +10,9 @@ use hyper::StatusCode;
 use smallvec::SmallVec;
 
 use super::json::{Document, Kind, Value, clean};
-use super::text::{cut_bytes, truncated};
+use super::text::{set_description, set_title, truncated};
 use super::{Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Replying, Route, Rules, plain_error};
-use crate::event::{
-    Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, TITLE_CHARS_MAX, Tag, TagType,
-    is_blank,
-};
+use crate::event::{Action, Content, KEY_BYTES_MAX, Key, KeyKind, TAGS_MAX, Tag, TagType, is_blank};
 use crate::outcome::Refusal;
 use crate::vendor;
 
@@ -44,15 +41,7 @@ impl Dialect for Squadcast {
         &ROUTES
     }
 
-    fn family(&self, _args: &[Box<str>]) -> Cow<'static, str> {
-        Cow::Borrowed("squadcast")
-    }
-
     /// Most of its senders never come back: what can be accepted must be (contracts 2.6).
-    fn retries_overload(&self) -> bool {
-        false
-    }
-
     fn judge(&self, endpoint: &str, body: &[u8], rules: Rules<'_>) -> Option<Judged> {
         judge::judge(endpoint, body, rules)
     }
@@ -322,22 +311,14 @@ impl<'d> Reading<'d> {
         if self.judge_only {
             return;
         }
-        let (title, cut) = truncated(clean(text), TITLE_CHARS_MAX);
-        if cut {
-            self.content.warn("truncated", "message");
-        }
-        self.content.title = Some(title);
+        set_title(&mut self.content, clean(text), "message");
     }
 
     fn description(&mut self, text: &'d str) {
         if self.judge_only {
             return;
         }
-        let (description, cut) = cut_bytes(clean(text), DESCRIPTION_BYTES_MAX);
-        if cut {
-            self.content.warn("truncated", "description");
-        }
-        self.content.description = Some(description);
+        set_description(&mut self.content, clean(text), "description");
     }
 
     /// Section 4.1: never reject an alert for a decorative tag, but `tags` itself must be an object.
@@ -358,8 +339,12 @@ impl<'d> Reading<'d> {
             }
             let path = || format!("tags.{name}");
             let is_long = name.len() > TAG_NAME_CHARS_MAX && name.chars().nth(TAG_NAME_CHARS_MAX).is_some();
-            if name.is_empty() || is_long {
+            if name.is_empty() {
                 self.content.warn("tag_dropped", path());
+                continue;
+            }
+            if is_long {
+                self.content.cut("tag_dropped", path());
                 continue;
             }
             let known = self.tags.iter().position(|(known, _)| *known == name);
@@ -371,7 +356,7 @@ impl<'d> Reading<'d> {
                 continue;
             }
             if known.is_none() && self.tags.len() == TAGS_MAX {
-                self.content.warn("tag_dropped", path());
+                self.content.cut("tag_dropped", path());
                 continue;
             }
             let tag = self.tag(value, &["tags", name]);
@@ -422,7 +407,7 @@ impl<'d> Reading<'d> {
         });
         let (text, cut) = truncated(text, TAG_VALUE_CHARS_MAX);
         if cut {
-            self.content.warn("truncated", path.join("."));
+            self.content.cut("truncated", path.join("."));
         }
         Tag { value: text, kind, color, bare: false }
     }
@@ -717,8 +702,9 @@ mod tests {
         let answer = |canon: &str, kind| {
             let key = Key::parse(canon, kind);
             let outcome = Some(crate::outcome::Outcome::Created);
-            let ending = crate::dialect::Ending { outcome, incident: None, key: key.as_ref(), view: None };
+            let ending = crate::dialect::Ending { outcome, incident: None, key: key.as_ref(), view: None, named: None };
             let (_, body) = Squadcast.reply(&Replying {
+                status: StatusCode::ACCEPTED,
                 endpoint: V2,
                 endings: &[ending],
                 success: StatusCode::ACCEPTED,

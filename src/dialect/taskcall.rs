@@ -7,17 +7,17 @@ mod reading;
 mod reads;
 mod view;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::json;
 
 use super::json::Document;
 use super::{
-    Asked, Credentials, Decoded, Dialect, Faults, Question, Replying, Route, Scheme, Takes, View, usual_status,
+    Asked, Credentials, Decoded, Dialect, Faults, Named, Passed, Question, Replying, Route, Scheme, Takes, View,
+    usual_status,
 };
 use crate::event::{Incident, Micros};
+use crate::gate::Settings;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
 
 pub(super) struct TaskCall;
@@ -36,8 +36,8 @@ macro_rules! routes {
     ($($said:literal)*; $($read:literal)*; $($other:expr),*) => {
         [
             $(
-                Route::post(concat!("/", $said), $said, AUTHORIZATION),
-                Route::post(concat!("/incidents/", $said), $said, AUTHORIZATION),
+                Route::post(concat!("/", $said), $said, AUTHORIZATION).answers(200),
+                Route::post(concat!("/incidents/", $said), $said, AUTHORIZATION).answers(200),
             )*
             $(
                 Route::post(concat!("/", $read), $read, AUTHORIZATION).reads(),
@@ -67,15 +67,6 @@ impl Dialect for TaskCall {
 
     fn routes(&self) -> &'static [Route] {
         &ROUTES
-    }
-
-    fn family(&self, _args: &[Box<str>]) -> Cow<'static, str> {
-        Cow::Borrowed("taskcall")
-    }
-
-    /// Most of its senders never come back (contracts 2.6).
-    fn retries_overload(&self) -> bool {
-        false
     }
 
     fn has_ids(&self) -> bool {
@@ -109,7 +100,9 @@ impl Dialect for TaskCall {
 
     fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes) {
         let ending = replying.endings.first();
-        let incident = ending.and_then(|ending| ending.incident);
+        let named = ending.and_then(|ending| ending.named);
+        let incident = ending.and_then(|ending| ending.incident).map(|incident| renumbered(*incident, named));
+        let incident = incident.as_ref();
         let outcome = ending.and_then(|ending| ending.outcome);
         let body = match replying.endpoint {
             CREATE => created(incident, matches!(outcome, Some(Outcome::Duplicate | Outcome::Escalated))),
@@ -125,6 +118,10 @@ impl Dialect for TaskCall {
 
     fn read(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), Refusal> {
         reads::read(question).map(|answer| (StatusCode::OK, answer.to_string().into()))
+    }
+
+    fn passes(&self, asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
+        reads::passes(asked, settings)
     }
 
     fn status(&self, class: Class) -> StatusCode {
@@ -163,6 +160,7 @@ fn code(class: Class) -> &'static str {
         Class::NotSupported => "not_supported",
         Class::Unavailable => "unavailable",
         Class::UriTooLong => "uri_too_long",
+        Class::HeadTooLarge => "head_too_large",
         Class::Timeout => "timeout",
         Class::Internal => "internal",
     }
@@ -178,6 +176,12 @@ fn created(incident: Option<&Incident>, suppressed: bool) -> String {
         body["suppressed"] = true.into();
     }
     body.to_string()
+}
+
+/// Under the upstream's number, where that is shown in place of ours.
+fn renumbered(incident: Incident, named: Option<&Named>) -> Incident {
+    let number = named.and_then(|named| named.id.as_deref()?.parse().ok()).unwrap_or(incident.number);
+    Incident { number, ..incident }
 }
 
 /// UTC without a zone, six digits (section 1).

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::event::{Content, DESCRIPTION_BYTES_MAX, TITLE_CHARS_MAX};
+
 /// At most `chars` characters, the last of them an ellipsis where something was cut (contracts 6).
 pub(super) fn truncated(text: Cow<'_, str>, chars: usize) -> (Cow<'_, str>, bool) {
     // A text of so few bytes cannot have more characters.
@@ -19,4 +21,22 @@ pub(super) fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool
     }
     let end = text.floor_char_boundary(bytes - '\u{2026}'.len_utf8());
     (Cow::Owned(format!("{}\u{2026}", &text[..end])), true)
+}
+
+/// Takes a title within the model's limit, with a warning where it was cut; `path`: where it stands in the body.
+pub(super) fn set_title<'d>(content: &mut Content<'d>, text: Cow<'d, str>, path: impl Into<Cow<'d, str>>) {
+    let (title, cut) = truncated(text, TITLE_CHARS_MAX);
+    if cut {
+        content.cut("truncated", path);
+    }
+    content.title = Some(title);
+}
+
+/// The same of a description.
+pub(super) fn set_description<'d>(content: &mut Content<'d>, text: Cow<'d, str>, path: impl Into<Cow<'d, str>>) {
+    let (description, cut) = cut_bytes(text, DESCRIPTION_BYTES_MAX);
+    if cut {
+        content.cut("truncated", path);
+    }
+    content.description = Some(description);
 }

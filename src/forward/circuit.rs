@@ -90,6 +90,13 @@ pub(super) struct Ticket {
     pub(super) probe: bool,
 }
 
+impl Ticket {
+    /// How long it has been under way.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.sent_at)
+    }
+}
+
 /// How far a failed request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {

@@ -1,7 +1,7 @@
 //! The forwarder's thread: takes what came, sends what may go, waits for whatever is next. What becomes
 //! of an event after its answer is in `settle`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,16 +12,19 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::awaited::{Refused, Told};
 use super::circuit::{State, Ticket};
 use super::handle::{Command, Head, Mailbox, UpstreamStatus};
 use super::lanes::{IntegrationNumber, Stage, Waiting};
 use super::lines::{Lines, Place};
-use super::remote::HalfSent;
+use super::remote::{HalfSent, LOOK_AGAIN};
 use super::replay::Paced;
 use super::upstream::{Door, Route, Upstream};
 use super::wire::{Dial, Failure};
 use super::{DeadLetterLimits, Integrations, Log, Map, Parts, States};
+use crate::awaited::Awaiting;
 use crate::claim::Pacing;
+use crate::dedup::Look;
 use crate::event::{Action, Event, Micros, Uid};
 use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason};
@@ -46,6 +49,8 @@ pub(super) struct Cargo {
     pub(super) iid: Option<Uid>,
     pub(super) action: Action,
     pub(super) received_at: Micros,
+    /// Of its trace; 0: none.
+    pub(super) trace_id: u128,
     /// Of its record, about.
     pub(super) bytes: u32,
     /// Which of its requests this is, and how many there are.
@@ -56,6 +61,28 @@ pub(super) struct Cargo {
 }
 
 impl Cargo {
+    /// Of which nothing is known but its place.
+    pub(super) fn unread(lane: LaneKey, sequence: u64) -> Self {
+        Self {
+            lane,
+            sequence,
+            uid: Uid::default(),
+            iid: None,
+            action: Action::Change,
+            received_at: Micros::default(),
+            trace_id: 0,
+            bytes: 0,
+            step: 0,
+            steps: 1,
+            once: false,
+        }
+    }
+
+    /// As the log writes the trace.
+    pub(super) fn trace(&self) -> Option<String> {
+        (self.trace_id != 0).then(|| format!("{:032x}", self.trace_id))
+    }
+
     /// In one request, that may be repeated.
     pub(super) fn of(stored: &Stored, lane: LaneKey, sequence: u64) -> Self {
         let event = &stored.event;
@@ -66,6 +93,7 @@ impl Cargo {
             iid: stored.incident.map(|incident| incident.iid),
             action: event.action,
             received_at: event.received_at,
+            trace_id: event.trace.as_ref().map_or(0, |trace| trace.id),
             bytes: record_bytes(event),
             step: 0,
             steps: 1,
@@ -96,7 +124,15 @@ pub(super) struct Landed {
 pub(super) enum Done {
     Landed(Landed),
     /// What an event taught is on disk: its lane goes on.
-    Written(usize, Cargo),
+    Written(usize, Cargo, Option<Told>),
+    /// A question was answered, or not, and who asked was told.
+    Asked,
+    /// The severities of an account.
+    Listed(usize, Arc<UpstreamConfig>, Option<Answer>),
+    /// Whether the ending of an event that was refused while its sender waits is on disk.
+    Refused(Refused, bool),
+    /// What other replicas have waiting before a lane's head: upstream, and its event.
+    Looked(usize, Cargo, Look),
 }
 
 pub(super) type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -105,6 +141,7 @@ pub(super) struct Desk {
     pub(super) log: Arc<dyn Log>,
     pub(super) reader: Arc<dyn Reader>,
     pub(super) states: Arc<dyn States>,
+    pub(super) awaiting: Arc<Awaiting>,
     integrations: Arc<dyn Integrations>,
     pub(super) metrics: Arc<Metrics>,
     dial: Arc<dyn Dial>,
@@ -117,6 +154,10 @@ pub(super) struct Desk {
     pub(super) flights: FuturesUnordered<Flight>,
     /// Events of which some requests were taken and some are still to be sent, by upstream and sequence.
     pub(super) half_sent: Map<(usize, u64), HalfSent>,
+    /// Events for which other replicas were asked what the upstream calls their incident.
+    pub(super) sought: HashSet<(usize, u64)>,
+    /// Events that were refused at the upstream that counts, and are not sent here either, by upstream and sequence.
+    pub(super) withdrawn: BTreeSet<(usize, u64)>,
     /// Replayed events that wait, by upstream and sequence: their time to give up runs from here.
     pub(super) replayed_at: Map<(usize, u64), Micros>,
     /// Turns that events were granted which another upstream has yet to take from the log.
@@ -125,7 +166,7 @@ pub(super) struct Desk {
     pub(super) paced: Option<Paced>,
     pub(super) limits: DeadLetterLimits,
     /// Events before it came to a process before this one,
-    first_sequence: u64,
+    pub(super) first_sequence: u64,
     /// and those before this one are by so much younger than their stamps say (DESIGN 5.6).
     jump_before: u64,
     jump_micros: i64,
@@ -134,11 +175,12 @@ pub(super) struct Desk {
 impl Desk {
     /// The parts but the upstreams and what was recovered: `configure` and `load` take those.
     pub(super) fn new(parts: Parts, mailbox: Arc<Mailbox>) -> Self {
-        let Parts { log, reader, states, integrations, metrics, dial, dead_letters, .. } = parts;
+        let Parts { log, reader, states, awaiting, integrations, metrics, dial, dead_letters, .. } = parts;
         Self {
             log,
             reader,
             states,
+            awaiting,
             integrations,
             metrics,
             dial,
@@ -150,6 +192,8 @@ impl Desk {
             lines: Map::default(),
             flights: FuturesUnordered::new(),
             half_sent: Map::default(),
+            sought: HashSet::new(),
+            withdrawn: BTreeSet::new(),
             replayed_at: Map::default(),
             granted: BTreeSet::new(),
             paced: None,
@@ -278,7 +322,14 @@ impl Desk {
     fn done(&mut self, done: Done) {
         match done {
             Done::Landed(landed) => self.landed(landed),
-            Done::Written(place, cargo) => self.leave(place, &cargo),
+            Done::Written(place, cargo, told) => {
+                told.into_iter().for_each(Told::tell);
+                self.leave(place, &cargo);
+            }
+            Done::Asked => {}
+            Done::Listed(place, asked, answer) => self.listed(place, &asked, answer.as_ref()),
+            Done::Refused(refused, written) => self.refused(refused, written),
+            Done::Looked(place, cargo, look) => self.looked(place, &cargo, look),
         }
     }
 
@@ -303,6 +354,14 @@ impl Desk {
         if !lanes.push(key, integration, waiting) {
             // A follower on the key: an unknown resolve before it goes at once (contracts 5.5).
             let head = lanes.get(key).map(|lane| lane.head);
+            // So does a duplicate that waits for its time (DESIGN 5.4).
+            if let Some(head) = head.filter(|head| head.waits_for(Pacing::UNCONFIRMED)) {
+                let held = lanes.get(key).is_some_and(|lane| matches!(lane.stage, Stage::Until { .. }));
+                self.grant(key, head.sequence(), integration, Pacing::UNCONFIRMED);
+                if held {
+                    self.with_lanes(place, |lanes| lanes.make_ready(key));
+                }
+            }
             if let Some(head) = head.filter(|head| head.waits_for(Pacing::UNKNOWN)) {
                 self.grant(key, head.sequence(), integration, Pacing::UNKNOWN);
             }
@@ -400,6 +459,12 @@ impl Desk {
         }
     }
 
+    /// Whether an integration's senders use the ids of its upstream.
+    pub(super) fn relays(&self, integration: &str) -> bool {
+        let integration = self.integrations.by_name(integration);
+        integration.is_some_and(|one| one.config.ack.is_some_and(|ack| ack.relays))
+    }
+
     fn integration(&self, number: IntegrationNumber) -> Option<Arc<crate::gate::Integration>> {
         let name = self.integration_names.get(usize::try_from(number).ok()?)?;
         self.integrations.by_name(name)
@@ -471,10 +536,11 @@ impl Desk {
             upstream.meter.retries.inc();
         }
         let Route { config, sink, wire } = route;
-        let parcel = match (cargo.first(), encoded.first()) {
+        let mut parcel = match (cargo.first(), encoded.first()) {
             (Some(Cargo { step: step @ 1.., .. }), Some(event)) => event.call_at(*step).clone(),
             _ => sink.parcel(&encoded, &config, Micros::now()),
         };
+        parcel.traces = encoded.iter().filter_map(|event| event.trace.clone()).collect();
         let exchange = wire.send(parcel);
         self.flights.push(Box::pin(async move {
             let result = exchange.await;
@@ -494,6 +560,10 @@ impl Desk {
     fn prepare(&mut self, place: usize, key: LaneKey, route: &Route, now: Instant) -> Option<(Cargo, Encoded)> {
         let lane = self.upstreams.get(place)?.lanes.get(key)?;
         let (head, integration, followed) = (lane.head, lane.integration, lane.has_followers());
+        if self.withdrawn.remove(&(place, head.sequence())) {
+            self.leave(place, &Cargo::unread(key, head.sequence()));
+            return None;
+        }
         for pacing in [Pacing::UNKNOWN, Pacing::EVENT_LIMIT] {
             if !head.waits_for(pacing) {
                 continue;
@@ -506,6 +576,14 @@ impl Desk {
                 return None;
             }
             self.grant(key, head.sequence(), integration, pacing);
+        }
+        if head.waits_for(Pacing::UNCONFIRMED) {
+            let until = self.states.waits_until(key).filter(|at| !followed && *at > now);
+            if let Some(at) = until {
+                self.with_lanes(place, |lanes| lanes.hold(key, at, false));
+                return None;
+            }
+            self.grant(key, head.sequence(), integration, Pacing::UNCONFIRMED);
         }
         let stored = match self.log.read(head.sequence(), head.at) {
             Ok(stored) => stored,
@@ -529,8 +607,21 @@ impl Desk {
                 return None;
             }
         }
+        if head.waits_for(Pacing::BEHIND) {
+            if self.look(place, &cargo) {
+                return None;
+            }
+            self.with_lanes(place, |lanes| lanes.grant(key, head.sequence(), Pacing::BEHIND));
+        }
+        // The vendor's own senders name its severities themselves.
+        let is_native = route.config.kind.dialects().contains(&&*event.dialect);
+        if !is_native && self.waits_for_severities(place, now) {
+            self.with_lanes(place, |lanes| lanes.hold(key, now + LOOK_AGAIN, false));
+            return None;
+        }
         match self.encode(place, &cargo, &stored, route) {
-            Ok(encoded) => {
+            Ok(mut encoded) => {
+                encoded.trace.clone_from(&event.trace);
                 let step = self.half_sent.get(&(place, cargo.sequence)).map_or(0, |half| half.step);
                 cargo = Cargo { step, steps: encoded.calls(), once: encoded.once, ..cargo };
                 if !encoded.cut.is_empty() {
@@ -540,6 +631,7 @@ impl Desk {
                 return Some((cargo, encoded));
             }
             Err(Unsaid::NotExpressible(_)) => self.bury(place, &cargo, DeadReason::NotExpressible),
+            Err(Unsaid::Unresolvable) if self.sought.insert((place, cargo.sequence)) && self.look(place, &cargo) => {}
             Err(Unsaid::Unresolvable) => self.drop_waiting(place, &cargo, DropReason::Unresolvable),
             Err(Unsaid::NotYet) => self.wait_for_others(place, &cargo, &route.config, now),
         }
@@ -599,6 +691,7 @@ impl Desk {
             Command::Drop { upstream, sequence, to } => drop(to.send(self.drop_letter(&upstream, sequence))),
             Command::DropAll { filter, confirm, to } => drop(to.send(self.drop_all(&filter, confirm))),
             Command::Heads { lane, sequence, to } => drop(to.send(self.heads(lane, sequence))),
+            Command::Ask { upstream, path, to } => self.ask_upstream(&upstream, &path, to),
             Command::Stop(_, done) => drop(done.send(false)),
         }
     }
@@ -616,6 +709,8 @@ impl Desk {
             held_for_s: upstream.held_until.filter(|at| *at > now).map(|at| (at - now).as_secs_f64()),
             down: upstream.circuit.state() != State::Closed,
             circuit: upstream.circuit.state().name(),
+            down_for_s: upstream.circuit.open_for(now).map(|open| open.as_secs_f64()),
+            answer_s: upstream.answer_seconds,
             next_try_in_s: upstream.next_try_in(now).map(|wait| wait.as_secs_f64()),
             last_error: upstream.last_error.clone(),
             last_status: upstream.last_status,

@@ -14,7 +14,7 @@ use super::letters::{Filter, Group};
 use super::replay::{How, Replayed};
 use crate::claim::Pacing;
 use crate::event::{Action, Micros, Uid};
-use crate::sink::{self, Reader, UpstreamConfig};
+use crate::sink::{self, Answer, Reader, UpstreamConfig};
 use crate::store::{LaneKey, Outlet, Queued, Rejected, Stored};
 
 /// Admin requests that wait for the forwarder.
@@ -76,6 +76,7 @@ pub(super) enum Command {
     Drop { upstream: String, sequence: u64, to: oneshot::Sender<Result<(), Refused>> },
     DropAll { filter: Filter, confirm: Option<usize>, to: oneshot::Sender<Result<usize, Refused>> },
     Heads { lane: LaneKey, sequence: u64, to: oneshot::Sender<Vec<Head>> },
+    Ask { upstream: Arc<str>, path: String, to: oneshot::Sender<Option<Answer>> },
     Stop(Duration, oneshot::Sender<bool>),
 }
 
@@ -143,6 +144,12 @@ pub struct UpstreamStatus {
     pub down: bool,
     /// `closed`, `half_open` or `open`.
     pub circuit: &'static str,
+    /// Since when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_for_s: Option<f64>,
+    /// What its answers take just now, from the request's head on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_s: Option<f64>,
     /// How much longer nothing is sent, whether the circuit, a 429 or the pace wants it so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_in_s: Option<f64>,
@@ -255,6 +262,17 @@ impl Handle {
     /// What an event does at the upstreams where its turn has come.
     pub async fn heads(&self, lane: LaneKey, sequence: u64) -> Vec<Head> {
         self.ask(|to| Command::Heads { lane, sequence, to }).await.unwrap_or_default()
+    }
+
+    /// What an upstream answers to a question of its own API, below its configured URL; `None`: it cannot be asked, or does
+    /// not answer.
+    pub fn question(&self, upstream: Arc<str>, path: String) -> impl Future<Output = Option<Answer>> + Send + use<> {
+        let commands = self.commands.clone();
+        async move {
+            let (to, answer) = oneshot::channel();
+            commands.send(Command::Ask { upstream, path, to }).await.ok()?;
+            answer.await.ok()?
+        }
     }
 
     fn row(&self, (upstream, sequence, letter): Row) -> DeadRow {

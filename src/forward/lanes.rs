@@ -207,6 +207,11 @@ impl Lanes {
         self.hungry.push(integration);
     }
 
+    /// Whether events of the integration wait in the log alone.
+    pub(super) fn is_behind(&self, integration: IntegrationNumber) -> bool {
+        self.cursors.get(&integration).is_some_and(|cursor| cursor.behind)
+    }
+
     /// What to take from the log next: the integration, the sequence behind which, and how many events. The caller
     /// pushes them and says so by [`Self::took`].
     pub(super) fn wants(&mut self) -> Option<(IntegrationNumber, u64, usize)> {

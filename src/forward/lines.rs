@@ -104,7 +104,7 @@ impl Lines {
     /// A removed integration has no limit left: its queue drains.
     fn take_token(&mut self, integration: Option<&Integration>, now: Instant) -> bool {
         self.token_at = None;
-        match integration.map_or(Ok(()), |integration| integration.take_event_token(now)) {
+        match integration.map_or(Ok(()), |integration| integration.take_event_token()) {
             Ok(()) => true,
             Err(wait) => {
                 self.token_at = Some(now + wait.max(TOKEN_WAIT_MIN));

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::awaited::Told;
 use super::desk::{Cargo, Desk, Done, Landed, age};
+use super::lanes::Stage;
 use super::upstream::Route;
+use crate::claim::Pacing;
+use crate::dedup::{Ahead, Look};
 use crate::event::{Action, Micros, Uid};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{Ask, Encoded, Hold, Other, Others, Unsaid, UpstreamConfig};
 use crate::store::{Ending, LaneKey, Learned, Remote, Stored};
 
 /// A lane whose head waits for another incident's events looks again so often.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How far an event of several requests has come.
 pub(super) struct HalfSent {
@@ -35,9 +39,10 @@ struct Neighbours<'a> {
 
 impl Others for Neighbours<'_> {
     fn by_number(&self, number: u64) -> Other {
-        let Some((lane, iid)) = self.desk.states.by_number(self.integration, self.family, number) else {
-            return Other::Unknown;
-        };
+        let theirs = || self.desk.log.by_remote(self.name, &number.to_string());
+        let named = if self.desk.relays(self.integration) { theirs() } else { None };
+        let ours = || self.desk.states.by_number(self.integration, self.family, number);
+        let Some((lane, iid)) = named.or_else(ours) else { return Other::Unknown };
         // Events come into lanes in the order of their sequences: what was earlier stands in its lane, or has left it.
         let head =
             self.desk.upstreams.get(self.place).and_then(|upstream| upstream.lanes.get(lane)).map(|lane| lane.head);
@@ -58,14 +63,20 @@ impl Desk {
     ) -> Result<Encoded, Unsaid> {
         let name = &*route.config.name;
         let (integration, family) = (&*stored.event.integration, &*stored.event.family);
-        let remote = cargo.iid.and_then(|iid| self.log.remote(name, cargo.lane, iid));
-        let said = self.reader.read(&stored.event);
+        let known = cargo.iid.and_then(|iid| self.log.remote(name, cargo.lane, iid));
+        // Of no incident of ours: its sender's own id is passed on (`id_passthrough`).
+        let passed = || Remote::new(&stored.event.target.as_ref()?.value, None).map(Arc::new);
+        let remote = if stored.incident.is_none() { known.or_else(passed) } else { known };
+        let mut said = self.reader.read(&stored.event);
+        let begun = if route.sink.repeats() { self.begun(stored, &mut said) } else { None };
+        let stored = begun.as_ref().unwrap_or(stored);
         let others = Neighbours { desk: self, place, integration, family, sequence: cargo.sequence, name };
+        let known = self.upstreams.get(place).map(|upstream| &upstream.ranked);
         route.sink.encode(&Ask {
             stored,
             said: &said,
             remote: remote.as_deref(),
-            upstream: &route.config,
+            upstream: known.map_or(&route.config, |ranked| ranked.over(&route.config)),
             others: &others,
         })
     }
@@ -76,6 +87,43 @@ impl Desk {
             self.bury(place, cargo, DeadReason::GaveUp);
         } else {
             self.with_lanes(place, |lanes| lanes.hold(cargo.lane, now + LOOK_AGAIN, false));
+        }
+    }
+
+    /// Asks what other replicas have waiting before an event (DESIGN 5.4), and what they know its incident by. False: nobody
+    /// is there to be asked.
+    pub(super) fn look(&mut self, place: usize, cargo: &Cargo) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(place) else { return false };
+        let Some(looking) = self.states.look(cargo.lane, &upstream.meter.name, cargo.received_at) else { return false };
+        if let Some(lane) = upstream.lanes.get_mut(cargo.lane) {
+            lane.stage = Stage::Flying;
+        }
+        let cargo = *cargo;
+        self.flights.push(Box::pin(async move { Done::Looked(place, cargo, looking.await) }));
+        true
+    }
+
+    /// They answered. An event waits while an earlier one on its key waits at a replica that lives. Where that one is gone,
+    /// a trigger goes on; anything else waits for its return, or until something follows it.
+    pub(super) fn looked(&mut self, place: usize, cargo: &Cargo, look: Look) {
+        let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        if let Some((iid, remote)) = look.remote.filter(|(iid, _)| cargo.iid == Some(*iid)) {
+            self.log.learn(&upstream.meter.name, Learned { lane: cargo.lane, iid, remote });
+        }
+        let followed = upstream.lanes.get(cargo.lane).is_some_and(super::lanes::Lane::has_followers);
+        let waits = match look.ahead {
+            Ahead::Nobody => false,
+            Ahead::Waits => true,
+            Ahead::Gone => cargo.action != Action::Trigger && !followed,
+        };
+        if waits {
+            upstream.lanes.hold(cargo.lane, Instant::now() + LOOK_AGAIN, false);
+        } else {
+            if look.ahead == Ahead::Gone {
+                self.metrics.order_given_up.inc();
+            }
+            upstream.lanes.grant(cargo.lane, cargo.sequence, Pacing::BEHIND);
+            upstream.lanes.make_next(cargo.lane);
         }
     }
 
@@ -144,17 +192,22 @@ impl Desk {
         cargo: &Cargo,
         ending: Ending,
         learned: Option<Learned>,
+        told: Option<Told>,
     ) {
         let Some(upstream) = self.upstreams.get(place) else { return };
         if learned.is_none() && !cargo.once {
             self.log.settle(&upstream.meter, integration, cargo.sequence, ending);
+            told.into_iter().for_each(Told::tell);
             return;
+        }
+        if let Some(learned) = &learned {
+            self.states.learned(learned, &upstream.meter.name);
         }
         let written = self.log.settle_durably(&upstream.meter, integration, cargo.sequence, ending, learned);
         let cargo = *cargo;
         self.flights.push(Box::pin(async move {
             written.await;
-            Done::Written(place, cargo)
+            Done::Written(place, cargo, told)
         }));
     }
 

@@ -11,7 +11,8 @@ use super::circuit::{End, Reach};
 use super::dead::{Letter, Refused};
 use super::desk::{Cargo, Desk, Landed, age, record_bytes};
 use crate::claim::Pacing;
-use crate::event::{Action, Micros, Uid};
+use crate::dedup::Rest;
+use crate::event::{Action, Micros};
 use crate::metrics::INTAKE;
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{Failed, Hold, Verdict, answer};
@@ -30,6 +31,9 @@ impl Desk {
         let status = landed.result.as_ref().ok().map(|answer| answer.status);
         upstream.meter.answered(status.as_ref().map_or("error", hyper::StatusCode::as_str));
         upstream.last_status = status.map(|status| status.as_u16()).or(upstream.last_status);
+        if status.is_some() {
+            upstream.answered_in(landed.ticket.age(now));
+        }
         for one in &landed.cargo {
             if let Some(lane) = upstream.lanes.get_mut(one.lane) {
                 lane.attempts = lane.attempts.saturating_add(1);
@@ -109,10 +113,7 @@ impl Desk {
                 }),
                 Verdict::Delivered(remote) => self.delivered(place, cargo, remote.clone(), landed),
                 Verdict::Unclear => self.delivered(place, cargo, None, landed),
-                Verdict::Refused => {
-                    self.keep_answer(cargo, landed);
-                    self.bury(place, cargo, DeadReason::Refused);
-                }
+                Verdict::Refused => self.refuse_or_bury(place, cargo, landed),
                 Verdict::Partly(failed) => match failed.iter().find(|failed| failed.event_uid == cargo.uid) {
                     None => self.delivered(place, cargo, None, landed),
                     Some(failed) => self.failed_alone(place, cargo, *failed, landed, now),
@@ -130,8 +131,7 @@ impl Desk {
             }
         });
         if failed.refused {
-            self.keep_answer(cargo, landed);
-            self.bury(place, cargo, DeadReason::Refused);
+            self.refuse_or_bury(place, cargo, landed);
         } else {
             self.retry(place, cargo, Hold::Lane(None), landed, now);
         }
@@ -171,10 +171,11 @@ impl Desk {
         }
         let learned = self.learned(place, cargo, remote, landed);
         let waits = learned.is_some() || cargo.once;
+        let told = self.told(place, cargo, landed);
         let Some(integration) = self.integration_of(place, cargo.lane) else { return };
         let lane = self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(cargo.lane));
         let (status, attempts) = lane.map_or((None, 0), |lane| (lane.status, lane.attempts));
-        self.settle_delivered(place, &integration, cargo, Ending::Delivered { status, attempts }, learned);
+        self.settle_delivered(place, &integration, cargo, Ending::Delivered { status, attempts }, learned, told);
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
         let meter = &upstream.meter;
         meter.deliver();
@@ -182,6 +183,7 @@ impl Desk {
         if upstream.lanes.get(cargo.lane).is_some_and(|lane| lane.head.is_doubtful()) {
             meter.repeat();
         }
+        tracing::debug!(upstream = %meter.name, event_uid = %cargo.uid, status, attempts, trace_id = cargo.trace(), "delivered");
         match (cargo.action, cargo.iid) {
             (Action::Trigger, Some(iid)) => {
                 let (superseded, was_undelivered) = upstream.dead.supersede(cargo.lane, iid, cargo.sequence);
@@ -205,6 +207,7 @@ impl Desk {
     pub(super) fn leave(&mut self, place: usize, cargo: &Cargo) {
         self.replayed_at.remove(&(place, cargo.sequence));
         self.half_sent.remove(&(place, cargo.sequence));
+        self.tell_undelivered(place, cargo);
         let lane = self.upstreams.get(place).and_then(|upstream| upstream.lanes.get(cargo.lane));
         if let Some((head, integration)) = lane.map(|lane| (lane.head, lane.integration))
             && head.waits_for(Pacing::UNKNOWN)
@@ -212,12 +215,22 @@ impl Desk {
             // Given up before its turn: its place in the paced line is free.
             self.grant(cargo.lane, cargo.sequence, integration, Pacing::UNKNOWN);
         }
+        if !self.sought.is_empty() {
+            self.sought.remove(&(place, cargo.sequence));
+        }
         let Some(upstream) = self.upstreams.get_mut(place) else { return };
+        let integration = upstream.lanes.get(cargo.lane).map(|lane| lane.integration);
         upstream.lanes.advance(cargo.lane);
+        let rest = match upstream.lanes.get(cargo.lane) {
+            Some(lane) => Rest::Next(lane.head.sequence()),
+            None if integration.is_some_and(|integration| upstream.lanes.is_behind(integration)) => Rest::Unknown,
+            None => Rest::Nothing,
+        };
+        self.states.left(cargo.lane, &upstream.meter.name, cargo.sequence, rest);
     }
 
     /// What the upstream said is of use to whoever looks at the dead letter.
-    fn keep_answer(&self, cargo: &Cargo, landed: &Landed) {
+    pub(super) fn keep_answer(&self, cargo: &Cargo, landed: &Landed) {
         if let Ok(answer) = &landed.result {
             self.mailbox.answers.keep(&landed.config, cargo.sequence, answer);
         }
@@ -233,20 +246,8 @@ impl Desk {
         let Some(sequence) = self.with_lanes(place, |lanes| lanes.get(lane).map(|lane| lane.head.sequence())) else {
             return;
         };
-        let nothing = Cargo {
-            lane,
-            sequence,
-            uid: Uid::default(),
-            iid: None,
-            action: Action::Change,
-            received_at: Micros::default(),
-            bytes: 0,
-            step: 0,
-            steps: 1,
-            once: false,
-        };
         self.metrics.spool_damaged_records.inc();
-        self.bury_as(place, &nothing, None, DeadReason::Unreadable);
+        self.bury_as(place, &Cargo::unread(lane, sequence), None, DeadReason::Unreadable);
     }
 
     /// A waiting event whose record is not there any more, so that nothing is known of its lane.

@@ -19,6 +19,7 @@ use super::circuit::{Circuit, Pass, State};
 use super::dead::DeadLetters;
 use super::lanes::Lanes;
 use super::pace::Window;
+use super::questions::Ranked;
 use super::wire::{Dial, Wire};
 use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
@@ -26,6 +27,9 @@ use crate::sink::{Sink, UpstreamConfig};
 
 /// Longest error text kept, in characters.
 const ERROR_CHARS_MAX: usize = 256;
+
+/// What one answer's time weighs in the mean.
+const ANSWER_WEIGHT: f64 = 1.0 / 16.0;
 
 /// At most so often the log is told that deliveries fail.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -43,6 +47,8 @@ pub(super) struct Upstream {
     pub(super) meter: Arc<UpstreamMeter>,
     /// `None`: no longer configured, its events are kept (DESIGN 5.5).
     pub(super) route: Option<Route>,
+    /// `incidentio`: what its account says of severities.
+    pub(super) ranked: Ranked,
     pub(super) lanes: Lanes,
     pub(super) dead: DeadLetters,
     /// The oldest event that waits, and since when.
@@ -60,6 +66,8 @@ pub(super) struct Upstream {
     pub(super) gathering_since: Option<Instant>,
     pub(super) last_error: Option<String>,
     pub(super) last_status: Option<u16>,
+    /// What its answers take, the last ones more than the first.
+    pub(super) answer_seconds: Option<f64>,
     /// When the log was last told of a failure.
     told_at: Option<Instant>,
 }
@@ -76,6 +84,7 @@ impl Upstream {
         Self {
             meter,
             route: None,
+            ranked: Ranked::default(),
             lanes: Lanes::default(),
             dead: DeadLetters::default(),
             oldest: None,
@@ -89,6 +98,7 @@ impl Upstream {
             gathering_since: None,
             last_error: None,
             last_status: None,
+            answer_seconds: None,
             told_at: None,
         }
     }
@@ -114,6 +124,7 @@ impl Upstream {
         self.lanes
             .expect_in_flight(config.connections.saturating_mul(config.batch.map_or(1, |batch| batch.max_events)));
         self.lanes.ask_again();
+        self.ranked.forget();
         self.route = Some(Route { config: Arc::clone(config), sink, wire: dial.dial(config) });
     }
 
@@ -208,6 +219,12 @@ impl Upstream {
         });
         let at = gathered.max(free_at);
         if at <= now { Door::Open } else { Door::Until(at) }
+    }
+
+    /// An answer took so long.
+    pub(super) fn answered_in(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        self.answer_seconds = Some(self.answer_seconds.map_or(took, |mean| mean + (took - mean) * ANSWER_WEIGHT));
     }
 
     /// For the status page; the log is told of one a minute: the first failure of an upstream that was never right is

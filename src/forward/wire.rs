@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +17,14 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::calls::Calls;
 use crate::sink::{self, Answer, Kind, Parcel, Sink, UpstreamConfig};
+use crate::spans::Spans;
 
 /// Most of an answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -62,6 +67,7 @@ pub trait Dial: Send + Sync {
 pub struct Dialer {
     tls: Arc<rustls::ClientConfig>,
     stdout: Mutex<Option<mpsc::Sender<Line>>>,
+    spans: Spans,
 }
 
 impl Dialer {
@@ -74,7 +80,18 @@ impl Dialer {
             Some(tls) => tls,
             None => public_trust()?,
         };
-        Ok(Self { tls: Arc::new(tls), stdout: Mutex::new(None) })
+        Ok(Self { tls: Arc::new(tls), stdout: Mutex::new(None), spans: Spans::default() })
+    }
+
+    /// With a span for each request, where somebody collects them.
+    #[must_use]
+    pub fn traced(self, spans: Spans) -> Self {
+        Self { spans, ..self }
+    }
+
+    /// The way to an address that is no upstream.
+    pub fn to(&self, url: hyper::Uri, timeout: Duration) -> Arc<dyn Wire> {
+        Arc::new(Http::new("", url, timeout, 1, self))
     }
 
     /// The one writer of the process's standard output, started at first use.
@@ -84,17 +101,37 @@ impl Dialer {
     }
 }
 
-/// Verifies servers against the web's public authorities.
+/// Names a PEM file of authorities that are trusted instead of the web's, as most programs take it: a network that has its
+/// own, or a proxy in between that signs anew.
+const AUTHORITIES: &str = "SSL_CERT_FILE";
+
+/// Verifies servers against the web's public authorities, or against those of the file that [`AUTHORITIES`] names.
 ///
 /// # Errors
-/// The crypto provider does not do TLS 1.2 and 1.3.
+/// The crypto provider does not do TLS 1.2 and 1.3, or that file holds no authority.
 pub fn public_trust() -> Result<rustls::ClientConfig, rustls::Error> {
     use hyper_rustls::ConfigBuilderExt;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_webpki_roots()
-        .with_no_client_auth())
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let named = std::env::var_os(AUTHORITIES).filter(|file| !file.is_empty());
+    let builder = match named {
+        None => builder.with_webpki_roots(),
+        Some(file) => builder.with_root_certificates(authorities(Path::new(&file))?),
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+fn authorities(file: &Path) -> Result<rustls::RootCertStore, rustls::Error> {
+    let wrong =
+        |why: &dyn std::fmt::Display| rustls::Error::General(format!("{AUTHORITIES} names {}: {why}", file.display()));
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
+    // Some of a system's own store are of kinds that nobody asks for any more.
+    roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+    if roots.is_empty() {
+        return Err(wrong(&"it holds no certificate in PEM form"));
+    }
+    Ok(roots)
 }
 
 impl Dial for Dialer {
@@ -102,7 +139,7 @@ impl Dial for Dialer {
         let timeout = config.timeout;
         match (config.kind, &config.url) {
             (Kind::Stdout, _) | (_, None) => Arc::new(Lines { to: self.stdout(), timeout }),
-            (_, Some(url)) => Arc::new(Http::new(url.clone(), timeout, config.connections, &self.tls)),
+            (_, Some(url)) => Arc::new(Http::new(&config.name, url.clone(), timeout, config.connections, self)),
         }
     }
 }
@@ -111,15 +148,16 @@ struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     url: hyper::Uri,
     timeout: Duration,
+    calls: Calls,
 }
 
 impl Http {
-    fn new(url: hyper::Uri, timeout: Duration, connections: usize, tls: &Arc<rustls::ClientConfig>) -> Self {
+    fn new(upstream: &str, url: hyper::Uri, timeout: Duration, connections: usize, dialer: &Dialer) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(rustls::ClientConfig::clone(tls))
+            .with_tls_config(rustls::ClientConfig::clone(&dialer.tls))
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -128,7 +166,8 @@ impl Http {
             .pool_idle_timeout(IDLE_MAX)
             .pool_max_idle_per_host(connections)
             .build(https);
-        Self { client, url, timeout }
+        let calls = Calls::new(upstream, &url, dialer.spans.clone());
+        Self { client, url, timeout, calls }
     }
 }
 
@@ -144,16 +183,19 @@ impl Wire for Http {
         *request.headers_mut() = parcel.headers;
         let agent = HeaderValue::from_static(concat!("surgegate/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
+        let call = self.calls.begin(parcel.traces, &mut request);
         // The client does not begin before the future is polled, and drops the connection with it.
         let exchange = self.client.request(request);
         let timeout = self.timeout;
         let deadline = Instant::now() + timeout;
         Box::pin(async move {
-            let response = timeout_at(deadline, exchange)
-                .await
-                .map_err(|_| late(timeout))?
-                .map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(cause(&error)) })?;
-            let (head, body) = response.into_parts();
+            let response = timeout_at(deadline, exchange).await.map_err(|_| late(timeout)).and_then(|answered| {
+                answered.map_err(|error| Failure { perhaps_sent: !error.is_connect(), text: chain(cause(&error)) })
+            });
+            if let Some(call) = call {
+                call.ends(response.as_ref().map(hyper::Response::status).map_err(|failure| failure.text.as_str()));
+            }
+            let (head, body) = response?.into_parts();
             // The head has the verdict: a body that hangs cannot turn a success into a failure.
             let deadline = deadline.min(Instant::now() + BODY_WAIT_MAX);
             let (body, complete) = timeout_at(deadline, read(body)).await.unwrap_or_default();

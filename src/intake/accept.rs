@@ -1,16 +1,19 @@
 //! Steps 8 to 12 of contracts 2.1 for one event: what it says, its claim, the event limit, the log.
 
-use bytes::Bytes;
-use tokio::time::Instant;
+use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::delivery::Delivery;
 use super::event::{Said, Unaddressed};
-use super::known::not_json;
-use super::wait::{Contended, On};
-use super::{Came, Ended, Intake, Known, Trail, records};
-use crate::claim::Pacing;
+use super::known::{invalid, not_json};
+use super::wait::{Asked, Contended, On};
+use super::{Came, Ended, Intake, Known, Trail, records, shape};
+use crate::awaited::Awaited;
+use crate::claim::{Admitted, Pacing};
 use crate::dedup::{self, Claimed};
 use crate::dialect::{Judged, Takes, json};
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, Key};
 use crate::gate::Integration;
 use crate::metrics::Ticket;
 use crate::outcome::{Outcome, Reason, Refusal};
@@ -19,6 +22,14 @@ use crate::store::Append;
 impl Intake {
     /// Steps 8 and 9: parse and validate. `None`: a body that says nothing.
     pub(super) fn hear(&self, known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
+        // Of what is refused now and then one is looked at once more: for the sample on the status page.
+        Self::listen(known, body).map_err(|refusal| match self.told.is_next(refusal.reason) {
+            true => refusal.with_shape(shape::of(body)),
+            false => refusal,
+        })
+    }
+
+    fn listen(known: &Known, body: &Bytes) -> Result<Option<Judged>, Refusal> {
         let asked = known.asked(None);
         if let Some(judged) = known.dialect.judge(asked.endpoint, body, asked.rules) {
             return Ok(Some(known.with_default(judged)));
@@ -29,13 +40,14 @@ impl Intake {
             Takes::Perhaps if is_empty => b"{}",
             _ => body,
         };
-        json::with_document(text, |document| known.hear(document)).map_err(not_json)?
+        let made = known.dialect.as_json(&asked, text).map_err(invalid)?;
+        json::with_document(made.as_deref().unwrap_or(text), |document| known.hear(document)).map_err(not_json)?
     }
 
     /// Steps 10 to 12: claim, event limit, log. What ended is in `trail`; else what it waits for comes back.
     pub(super) fn accept(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         body: Said,
         heard: Judged,
@@ -43,8 +55,13 @@ impl Intake {
         trail: &mut Trail,
     ) -> Result<Option<On>, Refusal> {
         let Known { integration, .. } = known;
+        if let Some(outcome) = heard.ends {
+            ticket.absorb(outcome);
+            trail.end(Ended { outcome: Some(outcome), incident: None, key: heard.key }, false);
+            return Ok(None);
+        }
         let (event, rules) = match self.event(known, body, heard) {
-            Ok(made) => made,
+            Ok((event, rules)) => (Event { trace: trail.trace.clone(), ..event }, rules),
             Err(Unaddressed::Unknown) => {
                 ticket.absorb(Outcome::Unknown);
                 trail.end(Ended { outcome: Some(Outcome::Unknown), incident: None, key: None }, false);
@@ -80,6 +97,7 @@ impl Intake {
         }
         match self.dedup.claim(&event, targets, rules) {
             Claimed::Contended(line) => Ok(Some(On::Line(Box::new(Contended { line, event, rules, ticket })))),
+            Claimed::Asking(asking) => Ok(Some(On::Others(Box::new(Asked { asking, event, rules, ticket })))),
             claimed => self.admit(came, known, claimed, event, rules, ticket, trail),
         }
     }
@@ -88,7 +106,7 @@ impl Intake {
     #[allow(clippy::too_many_arguments)] // Each is another stage's.
     pub(super) fn admit(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         claimed: Claimed,
         mut event: Event,
@@ -106,10 +124,9 @@ impl Intake {
                 return Ok(None);
             }
             Claimed::Owned(claim, pacing) => (claim, pacing),
-            Claimed::Absorbed { outcome, incident } => {
-                ticket.absorb(outcome);
+            Claimed::Absorbed { outcome, incident, awaited } => {
                 if rules.has_ids {
-                    trail.view = self.view_now(&event, rules);
+                    trail.view = self.view_now(&integration.config, &event, rules);
                 }
                 if outcome == Outcome::Replayed
                     && let (Some(known), Some(said)) = (&trail.view, &event.view)
@@ -117,8 +134,8 @@ impl Intake {
                 {
                     self.metrics.idempotency_body_mismatch.inc();
                 }
-                trail.end(Ended { outcome: Some(outcome), incident, key: event.key }, false);
-                return Ok(None);
+                let ended = Ended { outcome: Some(outcome), incident, key: event.key };
+                return Ok(self.absorb(known, ended, awaited, ticket, trail));
             }
             Claimed::Refused => {
                 ticket.reject(Reason::UnknownResolve);
@@ -129,37 +146,73 @@ impl Intake {
                 ticket.reject(Reason::NotOpen);
                 return Err(Refusal::new(Reason::NotOpen, "the incident is resolved"));
             }
-            Claimed::Contended(_) => {
+            Claimed::Contended(_) | Claimed::Asking(_) | Claimed::Busy => {
                 ticket.reject(Reason::KeyContended);
                 return Err(Refusal::new(Reason::KeyContended, "too many changes of this key at once"));
             }
         };
         let mut claim = claim;
+        if rules.passes {
+            // The id is that upstream's.
+            let first = integration.config.upstreams.first();
+            claim.targets = claim.targets.iter().filter(|target| Some(&target.name) == first).cloned().collect();
+        }
         if claim.outcome == Outcome::Escalated {
             claim.targets = self.dedup.raised(claim.key(), &claim.targets, integration.raised(&event));
         }
-        if rules.has_ids {
-            let before = if claim.continues { self.view_now(&event, rules) } else { None };
+        if rules.has_ids && !rules.passes {
+            let before = if claim.continues { self.view_now(&integration.config, &event, rules) } else { None };
             event.view = records::fold(*dialect, before.as_deref(), &event);
             trail.view = event.view.clone().map(Box::new);
         }
         let key = event.key.clone();
-        let worker = came.worker;
-        let now = Instant::now();
-        match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing, now) {
+        let worker = came.worker();
+        match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing) {
             // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
-            Ok(admitted) => match self.store.append(worker, admitted) {
-                Append::Ended(stored) => {
-                    trail.end(Ended::stored(stored, key)?, true);
-                    Ok(None)
-                }
-                Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
-            },
+            Ok(admitted) if integration.config.ack.is_some() => {
+                self.append_awaited(worker, known, admitted, key, trail)
+            }
+            Ok(admitted) => self.append(worker, admitted, key, trail),
             Err((refusal, ticket)) => {
                 ticket.reject(refusal.reason);
                 Err(refusal)
             }
         }
+    }
+
+    /// To the log.
+    pub(super) fn append(
+        &self,
+        worker: usize,
+        admitted: Admitted,
+        key: Option<Key>,
+        trail: &mut Trail,
+    ) -> Result<Option<On>, Refusal> {
+        match self.store.append(worker, admitted) {
+            Append::Ended(stored) => {
+                trail.end(Ended::stored(stored, key)?, true);
+                Ok(None)
+            }
+            Append::Waits(waits) => Ok(Some(On::Log(waits, key))),
+        }
+    }
+
+    /// An event that changed nothing. One that repeats an event whose sender waits for its delivery waits as that does.
+    fn absorb(
+        &self,
+        known: &Known,
+        ended: Ended,
+        awaited: Option<Arc<Awaited>>,
+        ticket: Ticket,
+        trail: &mut Trail,
+    ) -> Option<On> {
+        let outcome = ended.outcome?;
+        if let Some(awaited) = awaited.filter(|_| !known.takes_batch()) {
+            return Some(On::Delivery(Box::new(Delivery::repeat(known, awaited, ended, outcome, ticket))));
+        }
+        ticket.absorb(outcome);
+        trail.end(ended, false);
+        None
     }
 
     pub(super) fn is_beyond_the_unknown_line(&self, pacing: Pacing, integration: &Integration) -> bool {

@@ -12,8 +12,8 @@ use hyper::{HeaderMap, Response, StatusCode};
 
 use super::headers::value;
 use super::{Ended, Known, Trail};
-use crate::dialect::{self, Dialect, Ending, Limited, Replying, RequestIdForm};
-use crate::event::Micros;
+use crate::dialect::{self, Dialect, Ending, Limited, Named, Replying, RequestIdForm};
+use crate::event::{Micros, as_uuid};
 use crate::gate::Rate;
 use crate::outcome::{Class, Outcome, Reason, Refusal};
 
@@ -35,14 +35,18 @@ pub struct Answer {
 
 /// 32 lower-case hex digits that name a request, with or without the hyphens of a UUID.
 #[derive(Clone, Copy)]
-pub(super) struct RequestId {
+pub struct RequestId {
     text: [u8; 36],
     length: u8,
 }
 
 impl RequestId {
     pub(super) fn new(form: RequestIdForm) -> Self {
-        Self::of(fastrand::u128(..), form)
+        let random = fastrand::u128(..);
+        match form {
+            RequestIdForm::Hex => Self::of(random, form),
+            RequestIdForm::Uuid | RequestIdForm::Telling => Self::of(as_uuid(random, 4), form),
+        }
     }
 
     fn of(id: u128, form: RequestIdForm) -> Self {
@@ -62,7 +66,7 @@ impl RequestId {
         Self { text, length: 36 }
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         self.text.get(..usize::from(self.length)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 }
@@ -124,24 +128,42 @@ impl Headers {
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-pub(super) fn accepted(headers: &Headers, known: &Known, trail: &Trail, request_id: &str) -> Response<Full<Bytes>> {
-    let reply = |endings: &[Ending<'_>]| known.dialect.reply(&replying(known, endings, request_id));
-    let ended = trail.ended.as_slice();
-    let (status, body) = match ended {
-        [one] => reply(&[one.ending(trail.view.as_ref().map(|view| &***view))]),
-        many => reply(&many.iter().map(|one| one.ending(None)).collect::<Vec<_>>()),
-    };
-    let Some(outcome) = outcome_word(ended) else { return build(status, body, request_id) };
+pub(super) fn accepted(
+    headers: &Headers,
+    known: &Known,
+    trail: &Trail,
+    named: Option<&Named>,
+    request_id: &str,
+) -> Response<Full<Bytes>> {
+    let (status, body, outcome) = accepted_parts(known, trail, named, request_id);
+    let Some(outcome) = outcome else { return build(status, body, request_id) };
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers.with(request_id, outcome);
     response
 }
 
+/// What the sender's dialect answers to what was accepted, and the outcome of its events.
+pub(super) fn accepted_parts(
+    known: &Known,
+    trail: &Trail,
+    named: Option<&Named>,
+    request_id: &str,
+) -> (StatusCode, Bytes, Option<&'static str>) {
+    let reply = |endings: &[Ending<'_>]| known.dialect.reply(&replying(known, endings, request_id));
+    let ended = trail.ended.as_slice();
+    let (status, body) = match ended {
+        [one] => reply(&[Ending { named, ..one.ending(trail.view.as_ref().map(|view| &***view)) }]),
+        many => reply(&many.iter().map(|one| one.ending(None)).collect::<Vec<_>>()),
+    };
+    (status, body, outcome_word(ended))
+}
+
 fn replying<'a>(known: &'a Known, endings: &'a [Ending<'a>], request_id: &'a str) -> Replying<'a> {
     let config = &known.integration.config;
     Replying {
         endpoint: known.route.endpoint,
+        status: StatusCode::from_u16(known.route.success).unwrap_or(StatusCode::ACCEPTED),
         endings,
         success: StatusCode::from_u16(config.success_status).unwrap_or(StatusCode::ACCEPTED),
         request_id,
@@ -183,6 +205,7 @@ pub(super) fn refused(
     let mut beside = HeaderMap::new();
     let (status, body) = match dialect {
         Some(dialect) if refusal.challenges => (StatusCode::UNAUTHORIZED, dialect.error(refusal, request_id)),
+        Some(dialect) if refusal.conceals => (StatusCode::NOT_FOUND, dialect.error(refusal, request_id)),
         Some(dialect) if class == Class::Overload => {
             let retry_after_s = retry_after_s.unwrap_or_default();
             let limited = Limited { integration: who, rate: limit, retry_after_s, now: Micros::now() };
@@ -190,10 +213,9 @@ pub(super) fn refused(
         }
         Some(dialect) => (dialect.status(class), dialect.error(refusal, request_id)),
         None => {
-            let none = if class == Class::NoRoute { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
             // Whoever sends to a path that nobody has may read any of the forms: `errors` for those who look there.
             let errors = vec![refusal.message.clone()];
-            (none, dialect::plain_error(&refusal.clone().with_errors(errors), request_id))
+            (dialect::usual_status(class), dialect::plain_error(&refusal.clone().with_errors(errors), request_id))
         }
     };
     let mut response = build(status, body, request_id);
@@ -239,6 +261,8 @@ mod tests {
         let uuid = RequestId::new(RequestIdForm::Uuid);
         let parts: Vec<usize> = uuid.as_str().split('-').map(str::len).collect();
         assert_eq!(parts, [8, 4, 4, 4, 12]);
+        let (version, variant) = (uuid.as_str().as_bytes()[14], uuid.as_str().as_bytes()[19]);
+        assert!(version == b'4' && b"89ab".contains(&variant), "{}", uuid.as_str());
         assert_eq!(uuid.as_str().bytes().filter(u8::is_ascii_hexdigit).count(), 32);
     }
 

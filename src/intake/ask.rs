@@ -11,6 +11,7 @@ use super::known::not_json;
 use super::records;
 use super::{Came, Intake, Known, Taken, Trail};
 use crate::body;
+use crate::dedup::IdName;
 use crate::dialect::{Question, Takes, json};
 use crate::event::Micros;
 use crate::outcome::Refusal;
@@ -18,20 +19,23 @@ use crate::outcome::Refusal;
 /// A question's answer.
 pub(super) struct Read {
     pub(super) request_id: RequestId,
-    status: StatusCode,
-    body: Bytes,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Read {
     pub(super) fn response(&self, request_id: &str) -> Response<Full<Bytes>> {
-        answer::build(self.status, self.body.clone(), request_id)
+        let mut response = answer::build(self.status, self.body.clone(), request_id);
+        response.headers_mut().extend(self.headers.clone());
+        response
     }
 }
 
 impl Intake {
     pub(super) async fn answer_question<B>(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         request: &mut Request<B>,
         trail: &mut Trail,
@@ -60,31 +64,55 @@ impl Intake {
             trail.close |= !body::discard_ready(request.body_mut(), at_most).await;
             None
         };
-        let read = self.ask(known, body.as_ref().map(|body| &**body.bytes()));
+        if let Some(passed) = known.dialect.passes(&known.asked(None), &known.integration.config.settings) {
+            let answered = self.questions.answer(passed).await;
+            let body = answered.inspect_err(|refusal| trail.refused_for(&known.integration, refusal))?;
+            let request_id = RequestId::new(known.dialect.request_id());
+            return Ok(Taken::Answer(Box::new(Read {
+                request_id,
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body,
+            })));
+        }
+        let body = body.as_ref().map(|body| &**body.bytes());
+        let (mut read, missed) = self.ask(known, body);
+        // Another replica may know what this one does not.
+        let asks = read.is_err() && !missed.is_empty() && self.dedup.asks_for_ids();
+        if asks && self.dedup.find_elsewhere(&missed).await {
+            read = self.ask(known, body).0;
+        }
         read.inspect_err(|refusal| trail.refused_for(&known.integration, refusal))
     }
 
-    fn ask(&self, known: &Known, body: Option<&[u8]>) -> Result<Taken, Refusal> {
-        let request_id = RequestId::new(known.dialect.request_id());
+    /// The answer, and by what others may know an incident that is not known here.
+    fn ask(&self, known: &Known, body: Option<&[u8]>) -> (Result<Taken, Refusal>, Vec<IdName>) {
         let family = known.dialect.family(known.args());
+        let records = records::Known::new(&self.dedup, &self.store, &known.integration.config, &family);
+        (self.ask_of(known, body, &records), records.missed())
+    }
+
+    fn ask_of(&self, known: &Known, body: Option<&[u8]>, records: &records::Known<'_>) -> Result<Taken, Refusal> {
+        let request_id = RequestId::new(known.dialect.request_id());
         let config = &known.integration.config;
-        let records = records::Known::new(&self.dedup, &self.store, &config.name, &family);
         let ask = |document: Option<json::Document<'_>>| {
-            known.dialect.read(&Question {
+            let question = Question {
                 asked: known.asked(None),
                 document,
-                records: &records,
+                records,
                 integration: &config.name,
                 settings: &config.settings,
                 request_id: request_id.as_str(),
                 now: Micros::now(),
-            })
+            };
+            let (status, body) = known.dialect.read(&question)?;
+            Ok::<_, Refusal>((status, body, known.dialect.read_headers(&question)))
         };
-        let (status, body) = match body {
+        let (status, body, headers) = match body {
             None => ask(None)?,
             Some(body) if body.iter().all(u8::is_ascii_whitespace) && known.route.takes == Takes::Perhaps => ask(None)?,
             Some(body) => json::with_document(body, |document| ask(Some(document))).map_err(not_json)??,
         };
-        Ok(Taken::Answer(Box::new(Read { request_id, status, body })))
+        Ok(Taken::Answer(Box::new(Read { request_id, status, headers, body })))
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::event::{Said, Unaddressed};
 use super::wait::{LINE_WAIT_MAX, On};
 use super::{Came, Ended, Intake, Known, Trail};
-use crate::dedup::{self, Claimed, Line};
+use crate::dedup::{self, ASK_AGAIN, Answered, Asking, Claimed, Line};
 use crate::dialect::Judged;
 use crate::event::{Action, Event, Key, StateKey, Tolerated};
 use crate::metrics::Ticket;
@@ -92,13 +92,17 @@ struct Round {
     later: Vec<Candidate>,
     /// Behind the first key that somebody else holds.
     line: Option<Line>,
+    /// Events whose keys other replicas are asked for, all at once.
+    asking: Vec<(Candidate, Box<Asking>)>,
+    /// Another replica holds a key: it is asked again after a while.
+    elsewhere: bool,
 }
 
 impl Intake {
     /// Steps 8 to 12 for each event of a batch.
     pub(super) async fn take_batch(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         batch: Gathered,
         trail: &mut Trail,
@@ -114,20 +118,24 @@ impl Intake {
         let mut first = Some(ticket);
         let mut round = Round::default();
         for (in_batch, element) in all.into_iter().enumerate() {
-            let ticket = first.take().unwrap_or_else(|| self.metrics.receive(came.worker));
+            let ticket = first.take().unwrap_or_else(|| self.receive(came, &known.integration));
             let said = |raw| Said { raw, tolerated, envelope: envelope.clone() };
             if let Some(candidate) = self.candidate(known, in_batch, element, said, ticket, trail, &mut progress) {
                 self.take(came, known, candidate, trail, &mut progress, &mut round);
             }
             if round.is_full() {
-                wait_for_log(&mut round, trail, &mut progress).await;
+                self.wait_for_round(came, known, &mut round, trail, &mut progress).await;
             }
         }
-        wait_for_log(&mut round, trail, &mut progress).await;
+        self.wait_for_round(came, known, &mut round, trail, &mut progress).await;
         self.take_later(came, known, round, trail, &mut progress).await;
         self.keep_rejected(came, trail, &mut progress).await;
         trail.ended = progress.ends.into_iter().flatten().collect();
-        progress.refused.map_or(Ok(()), Err)
+        if let Some(refused) = progress.refused {
+            return Err(refused);
+        }
+        self.wait_for_all(known, trail).await;
+        Ok(())
     }
 
     /// The event that an element is. `None`: it ended here, or is to be kept as a dead letter.
@@ -144,15 +152,20 @@ impl Intake {
     ) -> Option<Candidate> {
         let Element { raw, heard } = element;
         let (heard, bad) = match heard {
-            Ok(Some(heard)) => (heard, None),
             Ok(None) => {
                 progress.absorb(in_batch, Outcome::Ignored, ticket);
                 return None;
             }
+            Ok(Some(Judged { ends: Some(outcome), .. })) => {
+                progress.absorb(in_batch, outcome, ticket);
+                return None;
+            }
+            Ok(Some(heard)) => (heard, None),
             // Nothing can be said of it but what it is a part of.
             Err(bad) => (Judged::of(Action::Trigger), Some(bad)),
         };
         let made = self.event(known, said(raw), heard);
+        let made = made.map(|(event, rules)| (Event { trace: trail.trace.clone(), ..event }, rules));
         let watched = match (&mut trail.watched, &made) {
             (Some(watched), Ok((event, _))) => watched.begins(event, bad.is_none().then_some(event.action)),
             _ => 0,
@@ -174,7 +187,7 @@ impl Intake {
     /// Claims an event's key and hands it to the log, if nobody holds the key.
     fn take(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         known: &Known,
         candidate: Candidate,
         trail: &mut Trail,
@@ -192,32 +205,99 @@ impl Intake {
         if key.is_some_and(|key| round.held.contains(&key)) {
             return round.later.push(Candidate { place, event, rules, ticket });
         }
-        let bytes = event.raw.len() + event.envelope.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;
         match self.dedup.claim(&event, known.integration.targets(&event), rules) {
             Claimed::Contended(line) => {
                 round.held.extend(key);
                 round.line.get_or_insert(line);
                 round.later.push(Candidate { place, event, rules, ticket });
             }
+            Claimed::Asking(asking) => {
+                round.held.extend(key);
+                round.asking.push((Candidate { place, event, rules, ticket }, asking));
+            }
             claimed => {
-                trail.turn_to(place.watched);
-                match self.admit(came, known, claimed, event, rules, ticket, trail) {
-                    Ok(Some(On::Log(waits, shown))) => {
-                        round.bytes += bytes;
-                        round.waits.push(Underway { place, key, waits, shown });
-                    }
-                    Ok(_) => progress.ends[place.in_batch] = trail.ended.pop(),
-                    Err(refusal) => progress.refuse(place, key, refusal, trail),
-                }
+                self.take_claimed(
+                    came,
+                    known,
+                    Candidate { place, event, rules, ticket },
+                    claimed,
+                    trail,
+                    progress,
+                    round,
+                );
             }
         }
     }
 
+    /// Hands an event to the log whose claim is decided.
+    #[allow(clippy::too_many_arguments)] // Each is another stage's.
+    fn take_claimed(
+        &self,
+        came: &Came,
+        known: &Known,
+        candidate: Candidate,
+        claimed: Claimed,
+        trail: &mut Trail,
+        progress: &mut Progress,
+        round: &mut Round,
+    ) {
+        let Candidate { place, event, rules, ticket } = candidate;
+        let key = event.state_key();
+        let bytes = event.raw.len() + event.envelope.as_ref().map_or(0, Bytes::len) + RECORD_BYTES;
+        trail.turn_to(place.watched);
+        match self.admit(came, known, claimed, event, rules, ticket, trail) {
+            Ok(Some(On::Log(waits, shown))) => {
+                round.bytes += bytes;
+                round.waits.push(Underway { place, key, waits, shown });
+            }
+            Ok(_) => progress.ends[place.in_batch] = trail.ended.pop(),
+            Err(refusal) => progress.refuse(place, key, refusal, trail),
+        }
+    }
+
+    /// Until all of a round that other replicas are asked for has its answer, and all that is on its way to the disk is
+    /// there. Keys that others hold stay behind: nothing is waited for here but answers, each of them bounded.
+    async fn wait_for_round(
+        &self,
+        came: &Came<'_>,
+        known: &Known,
+        round: &mut Round,
+        trail: &mut Trail,
+        progress: &mut Progress,
+    ) {
+        for (mut candidate, asking) in std::mem::take(&mut round.asking) {
+            let targets = known.integration.targets(&candidate.event).clone();
+            match asking.answer(&mut candidate.event, &targets, candidate.rules).await {
+                Answered::Claimed(claimed) => {
+                    self.take_claimed(came, known, candidate, claimed, trail, progress, round);
+                }
+                Answered::Held(asking) => {
+                    drop(asking);
+                    round.elsewhere = true;
+                    round.later.push(candidate);
+                }
+            }
+        }
+        wait_for_log(round, trail, progress).await;
+    }
+
     /// What others held, or an event before it in the batch: round by round, each as far as it is free.
-    async fn take_later(&self, came: &Came, known: &Known, before: Round, trail: &mut Trail, progress: &mut Progress) {
+    async fn take_later(
+        &self,
+        came: &Came<'_>,
+        known: &Known,
+        before: Round,
+        trail: &mut Trail,
+        progress: &mut Progress,
+    ) {
         let deadline = Instant::now() + LINE_WAIT_MAX;
-        let Round { mut later, mut line, .. } = before;
+        let Round { mut later, mut line, mut elsewhere, .. } = before;
         while !later.is_empty() {
+            // Those that were asked for come behind those that follow on their keys: back into their order.
+            later.sort_by_key(|candidate| candidate.place.in_batch);
+            if elsewhere && line.is_none() {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             // Only this round's line is waited in: the others move on without this request, which holds nothing.
             let in_time = match line.take() {
@@ -228,11 +308,11 @@ impl Intake {
             for candidate in later {
                 self.take(came, known, candidate, trail, progress, &mut round);
                 if round.is_full() {
-                    wait_for_log(&mut round, trail, progress).await;
+                    self.wait_for_round(came, known, &mut round, trail, progress).await;
                 }
             }
-            wait_for_log(&mut round, trail, progress).await;
-            Round { later, line, .. } = round;
+            self.wait_for_round(came, known, &mut round, trail, progress).await;
+            Round { later, line, elsewhere, .. } = round;
             if !in_time {
                 for Candidate { place, event, ticket, .. } in later {
                     ticket.reject(Reason::KeyContended);
@@ -246,7 +326,7 @@ impl Intake {
 
     /// Keeps what is no event, so that it is on disk before the answer. Not where the sender has to send all of it again:
     /// it would be kept once for each time.
-    async fn keep_rejected(&self, came: &Came, trail: &mut Trail, progress: &mut Progress) {
+    async fn keep_rejected(&self, came: &Came<'_>, trail: &mut Trail, progress: &mut Progress) {
         let is_kept = progress.refused.is_none();
         let mut waits = Vec::new();
         for Rejected { place, event, bad, ticket } in std::mem::take(&mut progress.rejected) {
@@ -256,7 +336,7 @@ impl Intake {
                 watched.refuses(unfit.reason(), is_kept);
             }
             if is_kept {
-                waits.push((place, self.store.append_rejected(came.worker, event, unfit, &faults, ticket)));
+                waits.push((place, self.store.append_rejected(came.worker(), event, unfit, &faults, ticket)));
             } else {
                 ticket.reject(unfit.reason());
             }
@@ -319,6 +399,6 @@ impl Progress {
 
 impl Round {
     fn is_full(&self) -> bool {
-        self.waits.len() >= WINDOW_EVENTS || self.bytes >= WINDOW_BYTES
+        self.waits.len() + self.asking.len() >= WINDOW_EVENTS || self.bytes >= WINDOW_BYTES
     }
 }

@@ -8,6 +8,8 @@ use super::{Intake, Known, records};
 use crate::dedup;
 use crate::dialect::{Dialect, Judged};
 use crate::event::{Action, Event, Incident, Micros, StateKey, Target, Tolerated, Uid};
+use crate::gate::IntegrationConfig;
+use crate::machine::UnknownResolve;
 use crate::outcome::{Outcome, Reason, Refusal};
 
 /// A body as the log keeps it.
@@ -30,13 +32,20 @@ impl Intake {
     /// The event of a statement, and the rules it is decided by.
     pub(super) fn event(&self, known: &Known, body: Said, heard: Judged) -> Result<(Event, dedup::Rules), Unaddressed> {
         let Known { dialect, route, integration, .. } = known;
-        let Judged { action, key, target, severity, notes, needs_open, closes, opens, other, fills, view } = heard;
+        let Judged { action, key, target, severity, notes, needs_open, closes, opens, other, fills, view, .. } = heard;
+        let mut policy = integration.config.policy;
+        if heard.drops_unknown {
+            policy.unknown_resolve = UnknownResolve::Drop;
+        }
+        let family = dialect.family(known.args());
+        let replay = heard.replay.map(|id| StateKey::of_replay(&integration.config.name, &family, &id));
         let mut rules = dedup::Rules {
             notes,
             needs_open,
             closes,
             has_ids: dialect.has_ids(),
-            ..dedup::Rules::keyed(dialect.key_life(), integration.config.policy)
+            replay,
+            ..dedup::Rules::keyed(dialect.key_life(), policy)
         };
         let received_at = Micros::now();
         let mut event = Event {
@@ -45,7 +54,7 @@ impl Intake {
             integration: Arc::clone(&integration.config.name),
             dialect: dialect.name().into(),
             endpoint: route.endpoint.into(),
-            family: dialect.family(known.args()),
+            family,
             action,
             key,
             target,
@@ -54,11 +63,20 @@ impl Intake {
             raw: body.raw,
             envelope: body.envelope.or(fills),
             view: view.and_then(|view| serde_json::to_vec(&*view).ok()).map(Bytes::from),
+            trace: None,
         };
         if event.target.is_some() {
-            rules.addressed = Some(self.address(*dialect, &mut event, needs_open)?);
+            match self.address(*dialect, &integration.config, &mut event, needs_open) {
+                Err(Unaddressed::Refused(refusal))
+                    if refusal.reason == Reason::NotFound && integration.config.passes_ids =>
+                {
+                    rules.passes = true;
+                    return Ok((event, rules));
+                }
+                addressed => rules.addressed = Some(addressed?),
+            }
         }
-        let other = other.map(|other| self.other(&event, &other, needs_open && !opens));
+        let other = other.map(|other| self.other(&integration.config, &event, &other, needs_open && !opens));
         if opens {
             // Of its own, without a key: it begins as what it was a part of.
             event.key = None;
@@ -70,8 +88,14 @@ impl Intake {
     }
 
     /// The state of another incident that an event speaks of.
-    pub(super) fn other(&self, event: &Event, other: &Target, needs_open: bool) -> Result<StateKey, Unaddressed> {
-        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+    pub(super) fn other(
+        &self,
+        config: &IntegrationConfig,
+        event: &Event,
+        other: &Target,
+        needs_open: bool,
+    ) -> Result<StateKey, Unaddressed> {
+        let known = records::Known::new(&self.dedup, &self.store, config, &event.family);
         let Some(row) = known.find(other) else {
             return Err(Unaddressed::Refused(Refusal::new(Reason::NotFound, "no incident has this id")));
         };
@@ -85,10 +109,11 @@ impl Intake {
     pub(super) fn address(
         &self,
         dialect: &dyn Dialect,
+        config: &IntegrationConfig,
         event: &mut Event,
         needs_open: bool,
     ) -> Result<StateKey, Unaddressed> {
-        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+        let known = records::Known::new(&self.dedup, &self.store, config, &event.family);
         let Some(row) = event.target.as_ref().and_then(|target| known.find(target)) else {
             if dialect.takes_unknown_targets() {
                 return Err(Unaddressed::Unknown);
@@ -112,9 +137,14 @@ impl Intake {
     }
 
     /// What answers show of the incident of an event that changed nothing.
-    pub(super) fn view_now(&self, event: &Event, rules: dedup::Rules) -> Option<Box<Bytes>> {
+    pub(super) fn view_now(
+        &self,
+        config: &IntegrationConfig,
+        event: &Event,
+        rules: dedup::Rules,
+    ) -> Option<Box<Bytes>> {
         let key = rules.opens_from.or(rules.addressed).or_else(|| event.state_key())?;
-        let known = records::Known::new(&self.dedup, &self.store, &event.integration, &event.family);
+        let known = records::Known::new(&self.dedup, &self.store, config, &event.family);
         known.shown(key).and_then(|(_, shown)| shown.view).map(Box::new)
     }
 }

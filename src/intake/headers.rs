@@ -4,6 +4,7 @@ use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 
 use crate::body::Encoding;
+use crate::dialect::Form;
 use crate::event::Tolerated;
 use crate::outcome::{Reason, Refusal};
 
@@ -38,9 +39,9 @@ impl<'h> Said<'h> {
     }
 
     /// Step 5 of contracts 2.1.
-    pub(super) fn content(self, gzip: bool) -> Result<Content, Refusal> {
+    pub(super) fn content(self, gzip: bool, form: Form) -> Result<Content, Refusal> {
         let encoding = if self.is_encoded { encoding(self.headers, gzip)? } else { Encoding::Identity };
-        Ok(Content { encoding, label: label(self.kind)? })
+        Ok(Content { encoding, label: label(self.kind, form)? })
     }
 }
 
@@ -54,8 +55,14 @@ pub(super) struct Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Label {
     Json,
+    /// The same where the dialect has another form too, under a label of its own: what is no JSON is refused.
+    JsonAlone,
     /// Accepted when the body begins like JSON: several vendors' own scripts send that, once.
     Wrong,
+    /// The dialect has another form under it; what begins like JSON is JSON.
+    Other,
+    /// The dialect reads anything.
+    Any,
 }
 
 fn encoding(headers: &HeaderMap, gzip: bool) -> Result<Encoding, Refusal> {
@@ -77,11 +84,15 @@ fn encoding(headers: &HeaderMap, gzip: bool) -> Result<Encoding, Refusal> {
     Ok(encoding)
 }
 
-fn label(kind: Option<&HeaderValue>) -> Result<Label, Refusal> {
+fn label(kind: Option<&HeaderValue>, form: Form) -> Result<Label, Refusal> {
+    if form == Form::Any {
+        return Ok(Label::Any);
+    }
     let Some(value) = kind else { return Ok(Label::Wrong) };
+    let json = if matches!(form, Form::Or(_)) { Label::JsonAlone } else { Label::Json };
     // Nearly every request says exactly this.
     if value.as_bytes() == b"application/json" {
-        return Ok(Label::Json);
+        return Ok(json);
     }
     let text = value.to_str().map_err(|_| wrong_type())?;
     let mut parts = text.split(';');
@@ -93,15 +104,16 @@ fn label(kind: Option<&HeaderValue>) -> Result<Label, Refusal> {
     });
     match kind.as_str() {
         _ if !utf8 => Err(Refusal::new(Reason::ContentType, "the charset must be UTF-8")),
-        "application/json" => Ok(Label::Json),
-        _ if kind.ends_with("+json") && kind.contains('/') => Ok(Label::Json),
+        "application/json" => Ok(json),
+        other if matches!(form, Form::Or(known) if known == other) => Ok(Label::Other),
+        _ if kind.ends_with("+json") && kind.contains('/') => Ok(json),
         "" | "application/x-www-form-urlencoded" | "text/plain" | "application/octet-stream" => Ok(Label::Wrong),
         _ => Err(wrong_type()),
     }
 }
 
 fn wrong_type() -> Refusal {
-    Refusal::new(Reason::ContentType, "send application/json")
+    Refusal::new(Reason::ContentType, "send a body of JSON with Content-Type: application/json")
 }
 
 impl Content {
@@ -111,13 +123,18 @@ impl Content {
     /// Under a wrong label, what begins like JSON is taken as JSON (contracts 2.3); an empty body is left to
     /// the parser, which says so.
     pub(super) fn tolerate(self, body: &[u8]) -> Result<Tolerated, Refusal> {
-        if self.label == Label::Json {
+        if matches!(self.label, Label::Json | Label::Any) {
             return Ok(Tolerated::default());
         }
         let text = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         match text.trim_ascii_start().first() {
+            Some(b'{' | b'[') if self.label == Label::JsonAlone => Ok(Tolerated::default()),
             Some(b'{' | b'[') => Ok(Tolerated::CONTENT_TYPE),
             None => Ok(Tolerated::default()),
+            Some(_) if self.label == Label::JsonAlone => {
+                Err(Refusal::new(Reason::InvalidJson, "Content-Type says JSON, and the body is none"))
+            }
+            Some(_) if self.label == Label::Other => Ok(Tolerated::default()),
             Some(_) => Err(wrong_type()),
         }
     }
@@ -137,7 +154,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Said::of(request.body(()).unwrap().headers()).content(true).map_err(|refusal| refusal.reason)
+        Said::of(request.body(()).unwrap().headers()).content(true, Form::Json).map_err(|refusal| refusal.reason)
     }
 
     #[test]
@@ -168,6 +185,23 @@ mod tests {
             of(&[("content-type", "application/json")]).unwrap().tolerate(b"message=x").unwrap(),
             Tolerated::default()
         );
+    }
+
+    #[test]
+    fn under_a_label_of_json_no_other_form_is_read() {
+        let tolerate = |kind: &str, body: &[u8]| {
+            let request = hyper::Request::builder().header("content-type", kind).body(()).unwrap();
+            let content = Said::of(request.headers()).content(true, Form::Or("text/plain"));
+            content.unwrap().tolerate(body).map_err(|refusal| refusal.reason)
+        };
+        for json in ["application/json", "application/json; charset=utf-8", "application/x+json"] {
+            assert_eq!(tolerate(json, b"status:OK"), Err(Reason::InvalidJson), "{json}");
+            for begun in [&b"{}"[..], b"\xEF\xBB\xBF [", b""] {
+                assert_eq!(tolerate(json, begun), Ok(Tolerated::default()), "{json}");
+            }
+        }
+        assert_eq!(tolerate("text/plain", b"status:OK"), Ok(Tolerated::default()));
+        assert_eq!(tolerate("text/plain", b"{}"), Ok(Tolerated::CONTENT_TYPE));
     }
 
     #[test]

@@ -10,12 +10,12 @@ use hyper::body::Body;
 use hyper::{HeaderMap, Request, Uri};
 
 use super::event::Said;
-use super::know::Routed;
+use super::know::{Beside, Routed};
 use super::known::not_json;
 use super::{Announced, Came, Intake, Known, Taken, Trail, headers};
 use crate::body::{self, Bounds, Budget, CappedBody, Expected, Limits, Room};
-use crate::dialect::Judged;
 use crate::dialect::json::{self, Kind};
+use crate::dialect::{Args, Form, Judged};
 use crate::metrics::Ticket;
 use crate::outcome::{Reason, Refusal};
 
@@ -50,7 +50,7 @@ struct Opened {
 impl Intake {
     pub(super) async fn take_in_keyed<B>(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         routed: Routed,
         member: &'static str,
         request: &mut Request<B>,
@@ -63,6 +63,7 @@ impl Intake {
             Ok(announced) => announced,
             Err(refusal) => return Err(self.unread(request, trail, refusal).await),
         };
+        let beside = Beside::of(routed.route, &Args::new(), request.uri().query(), request.headers());
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = Uri::default();
         let read = {
@@ -73,7 +74,14 @@ impl Intake {
         trail.close |= read.is_err() && !request.body().is_end_stream();
         let body = read?;
         let tolerated = announced.content.tolerate(body.bytes())?;
-        let Opened { known, key, heard } = self.open(came, routed, member, &body, trail)?;
+        let Opened { mut known, key, heard } = self.open(came, routed, member, &body, trail)?;
+        known.beside = beside;
+        if known.is_dry_run() {
+            let (raw, _reserved) = body.into_parts();
+            let raw = mask::masked(&raw, &key).body;
+            let foreseen = heard.and_then(|(ticket, heard)| self.foresee_one(&known, heard, raw, tolerated, ticket));
+            return foreseen.inspect_err(|refusal| trail.refused_for(&known.integration, refusal));
+        }
         let decided = heard.and_then(|(ticket, heard)| {
             let (raw, reserved) = body.into_parts();
             let masked = mask::masked(&raw, &key);
@@ -92,13 +100,13 @@ impl Intake {
         let cap = terms.keys.body_bytes_max().max(terms.limits.body_bytes);
         let said = headers::Said::of(said);
         body::precheck(said.length, cap)?;
-        Ok(Announced::new(said.length, said.content(terms.limits.gzip)?, cap, self))
+        Ok(Announced::new(said.length, said.content(terms.limits.gzip, Form::Json)?, cap, self))
     }
 
     /// Steps 8, 3, 6 and 9: the body is parsed once, for its key and for what it says.
     fn open(
         &self,
-        came: &Came,
+        came: &Came<'_>,
         routed: Routed,
         member: &'static str,
         body: &CappedBody,
@@ -120,7 +128,7 @@ impl Intake {
                 watched.knows(&known.integration.config.name);
             }
             // The sender is known: from here on what is refused is counted.
-            let ticket = self.metrics.receive(came.worker);
+            let ticket = self.receive(came, &known.integration);
             let heard = ticket
                 .check(self.may_send(came, &known, body))
                 .and_then(|(ticket, ())| ticket.check(known.hear(document)));
@@ -129,7 +137,7 @@ impl Intake {
         opened.map_err(not_json)?
     }
 
-    fn may_send(&self, came: &Came, known: &Known, body: &CappedBody) -> Result<(), Refusal> {
+    fn may_send(&self, came: &Came<'_>, known: &Known, body: &CappedBody) -> Result<(), Refusal> {
         known.integration.allows(&known.allowed_as(), came.source)?;
         body::precheck(Some(body.bytes().len() as u64), known.event_bytes_max(&self.terms.load().limits))?;
         known.integration.take_request(came.at)

@@ -62,7 +62,12 @@ impl Intake {
         let terms = self.terms.load();
         let matched = match dialect::route(method.as_str(), uri.path()) {
             Ok(matched) => matched,
-            Err(Miss::NoRoute) => return Err(Refusal::new(Reason::NoRoute, "no such path")),
+            Err(Miss::NoRoute) => {
+                return Err(Refusal::new(
+                    Reason::NoRoute,
+                    "no such path: POST to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says",
+                ));
+            }
             Err(Miss::WrongMethod { index, allow }) => {
                 trail.matched = u8::try_from(index).ok();
                 let allow = allow.join(", ");
@@ -70,6 +75,7 @@ impl Intake {
             }
         };
         trail.matched = u8::try_from(matched.index).ok();
+        trail.route = Some(matched.route);
         let uri_bytes = uri.path_and_query().map_or(0, |path| path.as_str().len());
         if uri_bytes > terms.uri_bytes_max {
             let message = format!("the path is longer than {} bytes", terms.uri_bytes_max);
@@ -87,7 +93,11 @@ impl Intake {
             let refusal = self.unknown(now, trail);
             // The same dialect may take its key in the path too, where what is unknown is not found.
             let by_header = matches!(route.credentials, Credentials::Header(_));
-            return Err(if by_header { refusal.challenging() } else { refusal });
+            return Err(match route.credentials {
+                _ if by_header => refusal.challenging(),
+                Credentials::Path | Credentials::PathOrHeader(_) => refusal.concealing(),
+                _ => refusal,
+            });
         };
         let beside = Beside::of(route, args, uri.query(), headers);
         Ok(Found::Known(Known { dialect: *dialect, route, integration: Arc::clone(integration), beside }))
@@ -96,6 +106,7 @@ impl Intake {
     /// The refusal of a key that is missing or wrong.
     pub(super) fn unknown(&self, now: Instant, trail: &mut Trail) -> Refusal {
         // Same answer to all; only those beyond the global bucket lose their connection (DESIGN 5.8).
+        self.metrics.unauthenticated.inc();
         trail.leaves |= !self.terms.load().unauthenticated.take(now);
         Refusal::new(Reason::UnknownKey, "unknown key or path")
     }

@@ -1,5 +1,6 @@
 //! What is known of a request once its key is: how it speaks, for whom, what its decoder is told.
 
+use hyper::HeaderMap;
 use smallvec::SmallVec;
 
 use super::Known;
@@ -58,16 +59,22 @@ impl Known {
         self.beside.as_ref().map_or(&[], |beside| &beside.args)
     }
 
-    /// The end of step 3 where a sender signs its bodies; only of batches.
+    /// The end of step 3 where a sender signs its bodies: of routes that want the head.
     pub(super) fn verify(&self, body: &[u8]) -> Result<(), Refusal> {
-        if !self.takes_batch() {
+        if !self.route.wants_headers {
             return Ok(());
         }
         self.dialect.verify(&self.asked(None), body, Micros::now())
     }
 
     pub(super) fn takes_batch(&self) -> bool {
-        self.route.takes == Takes::Batch
+        let says_so = |headers| self.dialect.holds_many(headers);
+        self.route.takes == Takes::Batch && self.headers().is_none_or(says_so)
+    }
+
+    /// Of a route that wants them.
+    pub(super) fn headers(&self) -> Option<&HeaderMap> {
+        self.beside.as_ref()?.headers.as_ref()
     }
 
     /// Most decoded bytes of a body.

@@ -1,15 +1,19 @@
 //! The incidents that senders address by id: found in the table, read from the log (contracts 5.2, DESIGN 4).
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::{Ended, Intake};
 use crate::claim::{ById, Scope};
-use crate::dedup::Dedup;
-use crate::dialect::{Dialect, Record, Records, VIEW_BYTES_MAX, View};
+use crate::dedup::{Dedup, IdName};
+use crate::dialect::{Dialect, Judged, Named, Record, Records, VIEW_BYTES_MAX, View};
 use crate::event::{Event, Incident, Key, KeyKind, State, StateKey, Target, TargetKind, Uid};
-use crate::store::{ReadError, Shown, Store};
+use crate::gate::IntegrationConfig;
+use crate::store::{LaneKey, ReadError, Shown, Store};
 
 /// A record that is not written yet is looked for again so often, with so much between: 10 ms in all.
 const UNWRITTEN_TRIES: u32 = 20;
@@ -19,22 +23,79 @@ const UNWRITTEN_WAIT: Duration = Duration::from_micros(500);
 pub(super) struct Known<'i> {
     dedup: &'i Dedup,
     store: &'i Store,
-    integration: &'i str,
+    integration: &'i IntegrationConfig,
     family: &'i str,
+    /// What was asked for and is not known here.
+    missed: RefCell<Vec<IdName>>,
 }
 
 impl<'i> Known<'i> {
-    pub(super) fn new(dedup: &'i Dedup, store: &'i Store, integration: &'i str, family: &'i str) -> Self {
-        Self { dedup, store, integration, family }
+    pub(super) fn new(dedup: &'i Dedup, store: &'i Store, integration: &'i IntegrationConfig, family: &'i str) -> Self {
+        Self { dedup, store, integration, family, missed: RefCell::default() }
+    }
+
+    /// By what others may know the incidents that were asked for in vain.
+    pub(super) fn missed(&self) -> Vec<IdName> {
+        self.missed.take()
+    }
+
+    /// By what others may know the incident that a target names; nothing where it is known here.
+    fn names(&self, target: &Target) -> Vec<IdName> {
+        if self.find(target).is_some() {
+            return Vec::new();
+        }
+        let scope = self.scope();
+        let number = || target.value.parse().ok().map(|number| IdName::number(scope, number));
+        let iid = || iid_of(&target.value).map(|iid| IdName::iid(scope, iid));
+        let remote = || self.relayed().map(|upstream| IdName::remote(upstream, &target.value));
+        let names = match target.kind {
+            TargetKind::InstanceId => [remote(), number(), None],
+            TargetKind::TinyId => [number(), None, None],
+            TargetKind::AlertId => [iid(), None, None],
+            TargetKind::IncidentId => [remote(), iid(), number()],
+            // A key: its state is asked for as every other's.
+            TargetKind::Alias => [None; 3],
+        };
+        names.into_iter().flatten().collect()
+    }
+
+    fn miss(&self, name: IdName) {
+        self.missed.borrow_mut().push(name);
+    }
+
+    /// The upstream whose ids senders read, and use.
+    fn relayed(&self) -> Option<&'i Arc<str>> {
+        self.integration.ack.filter(|ack| ack.relays).and_then(|_| self.integration.upstreams.first())
+    }
+
+    /// The incident that such an id names: it counts before our own.
+    fn by_remote(&self, id: &str) -> Option<ById> {
+        let (_, iid) = self.store.by_remote(self.relayed()?, id)?;
+        self.dedup.by_iid(self.scope(), iid)
+    }
+
+    /// What upstreams call an incident.
+    pub(super) fn named(&self, row: &ById) -> Named {
+        let lane = LaneKey(row.key.0);
+        let remote = |upstream: &Arc<str>| self.store.remote(upstream, lane, row.iid);
+        let id = self.relayed().and_then(remote).map(|remote| remote.id().into());
+        let mut links = self.integration.upstreams.iter().filter_map(remote);
+        let url = links.find_map(|remote| remote.url().map(Into::into));
+        Named { id, url }
     }
 
     fn scope(&self) -> Scope {
-        Scope::of(self.integration, self.family)
+        Scope::of(&self.integration.name, self.family)
     }
 
     /// The incident that a target names; `None` for what is not known here.
     pub(super) fn find(&self, target: &Target) -> Option<ById> {
         let scope = self.scope();
+        if matches!(target.kind, TargetKind::InstanceId | TargetKind::IncidentId)
+            && let Some(row) = self.by_remote(&target.value)
+        {
+            return Some(row);
+        }
         match target.kind {
             TargetKind::InstanceId | TargetKind::TinyId => self.dedup.by_number(scope, target.value.parse().ok()?),
             // An alias under this name addresses nothing, unless it was made for the alert (contracts 9, trap 10).
@@ -54,7 +115,7 @@ impl<'i> Known<'i> {
     }
 
     fn row_of_key(&self, canon: &str) -> Option<ById> {
-        let key = StateKey::of(self.integration, self.family, canon);
+        let key = StateKey::of(&self.integration.name, self.family, canon);
         let incident = self.dedup.incident(key).filter(|incident| incident.generation > 0)?;
         Some(ById { scope: self.scope(), number: incident.number, iid: incident.iid, key })
     }
@@ -94,7 +155,7 @@ impl<'i> Known<'i> {
                 }
             }
         };
-        let is_ours = *shown.integration == *self.integration && *shown.family == *self.family;
+        let is_ours = *shown.integration == *self.integration.name && *shown.family == *self.family;
         (is_ours && shown.incident.is_some_and(|said| said.iid == incident.iid)).then_some((incident, shown))
     }
 
@@ -105,7 +166,7 @@ impl<'i> Known<'i> {
     fn record(&self, row: &ById) -> Option<Record> {
         match self.shown(row.key) {
             Some((incident, shown)) if incident.iid == row.iid => {
-                Some(Record { incident, key: shown.key, view: view_of(shown.view.as_deref()) })
+                Some(Record { incident, key: shown.key, view: view_of(shown.view.as_deref()), named: self.named(row) })
             }
             shown => {
                 let followed = self.was_followed(row);
@@ -115,7 +176,8 @@ impl<'i> Known<'i> {
                     incident.state = State::Resolved;
                 }
                 // The incident that followed it has its key.
-                Some(Record { incident, key: shown.and_then(|(_, shown)| shown.key), view: View::new() })
+                let key = shown.and_then(|(_, shown)| shown.key);
+                Some(Record { incident, key, view: View::new(), named: self.named(row) })
             }
         }
     }
@@ -123,11 +185,28 @@ impl<'i> Known<'i> {
 
 impl Records for Known<'_> {
     fn by_number(&self, number: u64) -> Option<Record> {
-        self.record(&self.dedup.by_number(self.scope(), number)?)
+        let row = self.by_remote(&number.to_string()).or_else(|| self.dedup.by_number(self.scope(), number));
+        if row.is_none() {
+            self.relayed().into_iter().for_each(|upstream| self.miss(IdName::remote(upstream, &number.to_string())));
+            self.miss(IdName::number(self.scope(), number));
+        }
+        self.record(&row?)
     }
 
     fn by_iid(&self, iid: Uid) -> Option<Record> {
-        self.record(&self.dedup.by_iid(self.scope(), iid)?)
+        let row = self.dedup.by_iid(self.scope(), iid);
+        if row.is_none() {
+            self.miss(IdName::iid(self.scope(), iid));
+        }
+        self.record(&row?)
+    }
+
+    fn by_name(&self, id: &str) -> Option<Record> {
+        let row = self.by_remote(id);
+        if row.is_none() {
+            self.relayed().into_iter().for_each(|upstream| self.miss(IdName::remote(upstream, id)));
+        }
+        self.record(&row?)
     }
 
     fn by_key(&self, canon: &str) -> Option<Record> {
@@ -141,6 +220,35 @@ impl Records for Known<'_> {
 
     fn count(&self) -> usize {
         self.dedup.list(self.scope(), None, 0).1
+    }
+}
+
+impl Intake {
+    /// By what others may know the incidents that a statement addresses, and its transport's own id; nothing where all are known here, or nobody can be
+    /// asked.
+    pub(super) fn names_elsewhere(&self, request: &super::Known, heard: &Judged) -> Vec<IdName> {
+        let targets = [heard.target.as_ref(), heard.other.as_ref()];
+        if (targets == [None, None] && heard.replay.is_none()) || !self.dedup.asks_for_ids() {
+            return Vec::new();
+        }
+        let (family, config) = (request.dialect.family(request.args()), &request.integration.config);
+        let replay = heard.replay.as_ref().map(|id| StateKey::of_replay(&config.name, &family, id));
+        let replay = replay.filter(|key| !self.dedup.has_seen(*key)).map(IdName::replay);
+        let known = Known::new(&self.dedup, &self.store, config, &family);
+        targets.into_iter().flatten().flat_map(|target| known.names(target)).chain(replay).collect()
+    }
+
+    /// What upstreams call the incident of a request's one event, where the answer shows it.
+    pub(super) fn named(&self, request: &super::Known, ended: &[Ended]) -> Option<Box<Named>> {
+        let config = &request.integration.config;
+        let [Ended { incident: Some(incident), .. }] = ended else { return None };
+        if !request.dialect.shows_links() && !config.ack.is_some_and(|ack| ack.relays) {
+            return None;
+        }
+        let family = request.dialect.family(request.args());
+        let known = Known::new(&self.dedup, &self.store, config, &family);
+        let row = self.dedup.by_iid(known.scope(), incident.iid)?;
+        Some(Box::new(known.named(&row)))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::traced::trace_id;
+use crate::event::trace::Trace;
 use crate::event::{Action, Event, Key, Micros, Uid};
 use crate::outcome::{Outcome, Reason};
 use crate::tap::{Decision, Tap};
@@ -72,6 +74,7 @@ impl Watched {
         dialect: Option<&'static str>,
         reason: Option<Reason>,
         status: u16,
+        trace: Option<&Trace>,
     ) {
         let Self { integration, events, .. } = self;
         let request_id: Arc<str> = request_id.into();
@@ -94,18 +97,33 @@ impl Watched {
         for Seen { action, key, uid, is_stored, ended } in events {
             let (outcome, refused) = ended.map_or((None, reason), |ended| (ended.ok(), ended.err()));
             let event_uid = is_stored.then_some(uid);
-            if let (Some(action), Some(outcome)) = (action, outcome) {
-                log(&refused_request, action, outcome, key.as_ref(), event_uid);
+            // What was refused as a whole has its line in `told`; an element that was refused alone has it here.
+            if outcome.is_some() || (refused.is_some() && reason.is_none()) {
+                let line = Line { action, outcome, reason: refused, key: key.as_ref(), event_uid };
+                log(&refused_request, &line, trace);
             }
             tap.tell(Decision { action, key, outcome, event_uid, reason: refused, ..refused_request.clone() });
         }
     }
 }
 
-/// One line an event (refusals have theirs in `told`).
-fn log(request: &Decision, action: Action, outcome: Outcome, key: Option<&Key>, event_uid: Option<Uid>) {
+/// What the log says of one event.
+struct Line<'a> {
+    action: Option<Action>,
+    outcome: Option<Outcome>,
+    reason: Option<Reason>,
+    key: Option<&'a Key>,
+    event_uid: Option<Uid>,
+}
+
+/// One line an event. A key that has no value is left out.
+fn log(request: &Decision, line: &Line<'_>, trace: Option<&Trace>) {
     let Decision { request_id, integration, dialect, status, .. } = request;
-    let (integration, key) = (integration.as_deref(), key.map(Key::masked));
-    let (action, outcome, event_uid) = (action.name(), outcome.name(), event_uid.map(|uid| uid.to_string()));
-    tracing::debug!(%request_id, integration, dialect, action, outcome, status, key, event_uid, "event");
+    let (integration, key) = (integration.as_deref(), line.key.map(Key::masked));
+    let (action, outcome) = (line.action.map(Action::name), line.outcome.map(Outcome::name));
+    let (reason, event_uid) = (line.reason.map(Reason::label), line.event_uid.map(|uid| uid.to_string()));
+    let trace_id = trace.map(trace_id);
+    tracing::debug!(
+        %request_id, integration, dialect, action, outcome, reason, status, key, event_uid, trace_id, "event"
+    );
 }

@@ -5,14 +5,19 @@
 //! reset, or whose answers the client leaves no room for. hyper's own limits count some of these, each by itself,
 //! over a connection's whole life or with bounds of several thousand frames.
 //!
-//! Holds no payloads, allocates nothing.
+//! A connection takes in a few frames a turn, then the others of its thread have theirs: a read may bring a thousand
+//! frames, which hyper would work off in one go, and start a task for each request in them.
+//!
+//! Allocates only where a read brings more than one turn may take; holds at most that read.
 
 use std::io::{Error, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 
 use super::transport::Transport;
 use super::watch::Watched;
@@ -31,11 +36,19 @@ const RESET_COST: u32 = 12;
 /// Data frames from this size on are no burden beyond their bytes, which other limits count.
 const DATA_BYTES_MIN: u32 = 256;
 
+/// Frames of one turn: so many requests at most stand before those of others. A turn of 16 costs others some 50 us.
+const FRAMES_PER_TURN: u32 = 16;
+
+/// So many bytes of fields weigh as much as a frame: a byte may stand for a field of any length.
+const FIELD_BYTES_PER_FRAME: u32 = 256;
+
 const HEAD_BYTES: usize = 9;
 /// Client's begin, before the first frame.
 const PREFACE_BYTES: u32 = 24;
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 /// Reset codes that do not speak of the client's faults: NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL.
 const NO_FAULT: [u32; 4] = [0, 2, 7, 8];
@@ -46,6 +59,12 @@ pub(super) struct Frames<S> {
     incoming: Heads,
     outgoing: Heads,
     budget: Budget,
+    /// Frames that this turn has taken in.
+    taken: u32,
+    /// While others have their turn.
+    others: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What was read beyond this turn.
+    held: Bytes,
     watched: Arc<Watched>,
     metrics: Arc<Metrics>,
 }
@@ -54,15 +73,49 @@ impl<S: Transport> Frames<S> {
     pub(super) fn new(stream: S, watched: Arc<Watched>, metrics: Arc<Metrics>) -> Self {
         let budget = Budget { left: FRAMES_MAX, told_ms: watched.now() };
         let incoming = Heads { skip: PREFACE_BYTES, ..Heads::default() };
-        Self { stream, incoming, outgoing: Heads::default(), budget, watched, metrics }
+        let outgoing = Heads::default();
+        Self { stream, incoming, outgoing, budget, taken: 0, others: None, held: Bytes::new(), watched, metrics }
+    }
+
+    /// Pending once a turn: the thread looks at everything else first, its sockets too.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.taken >= FRAMES_PER_TURN {
+            self.taken = 0;
+            self.others = Some(Box::pin(yield_now()));
+        }
+        if let Some(others) = &mut self.others {
+            ready!(others.as_mut().poll(cx));
+            self.others = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Counts the frames of these bytes, as far as this turn goes, and says how far that is.
+    fn take_in(&mut self, bytes: &[u8]) -> usize {
+        let Self { incoming, budget, taken, .. } = self;
+        incoming.feed(bytes, |frame| {
+            match frame.kind {
+                DATA if frame.length >= DATA_BYTES_MIN => {}
+                RST_STREAM => budget.take(RESET_COST),
+                _ => budget.take(1),
+            }
+            *taken += 1;
+            if matches!(frame.kind, HEADERS | CONTINUATION) {
+                *taken += frame.length / FIELD_BYTES_PER_FRAME;
+            }
+            *taken < FRAMES_PER_TURN
+        })
     }
 
     fn sent(&mut self, bytes: &[u8]) {
         let budget = &mut self.budget;
-        self.outgoing.feed(bytes, |frame| match frame {
-            Frame { kind: DATA, flags, .. } if flags & END_STREAM != 0 => budget.give(PER_ANSWER),
-            Frame { kind: RST_STREAM, code, .. } if !NO_FAULT.contains(&code) => budget.take(RESET_COST),
-            _ => {}
+        self.outgoing.feed(bytes, |frame| {
+            match frame {
+                Frame { kind: DATA, flags, .. } if flags & END_STREAM != 0 => budget.give(PER_ANSWER),
+                Frame { kind: RST_STREAM, code, .. } if !NO_FAULT.contains(&code) => budget.take(RESET_COST),
+                _ => {}
+            }
+            true
         });
     }
 }
@@ -70,16 +123,28 @@ impl<S: Transport> Frames<S> {
 impl<S: Transport> AsyncRead for Frames<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        let budget = &mut this.budget;
-        budget.pass(this.watched.now());
-        this.incoming.feed(&buffer.filled()[before..], |frame| match frame.kind {
-            DATA if frame.length >= DATA_BYTES_MIN => {}
-            RST_STREAM => budget.take(RESET_COST),
-            _ => budget.take(1),
-        });
-        if budget.left == 0 {
+        ready!(this.poll_turn(cx));
+        this.budget.pass(this.watched.now());
+        if this.held.is_empty() {
+            let before = buffer.filled().len();
+            match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => {
+                    this.taken = 0;
+                    return Poll::Pending;
+                }
+            }
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            let taken = this.take_in(read);
+            this.held = Bytes::copy_from_slice(read.get(taken..).unwrap_or_default());
+            buffer.set_filled(before + taken);
+        } else {
+            let mut next = this.held.slice(..this.held.len().min(buffer.remaining()));
+            next.truncate(this.take_in(&next));
+            this.held.advance(next.len());
+            buffer.put_slice(&next);
+        }
+        if this.budget.left == 0 {
             this.metrics.http2_cut.inc();
             return Poll::Ready(Err(Error::other("too many HTTP/2 frames that come to nothing")));
         }
@@ -166,23 +231,26 @@ struct Heads {
 }
 
 impl Heads {
-    fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
-        while !bytes.is_empty() {
-            let skipped = bytes.len().min(self.skip as usize);
+    /// Tells each frame by its head, until there are no more or it is told to stop; so many bytes were looked at.
+    fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Frame) -> bool) -> usize {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let skipped = left.len().min(self.skip as usize);
             self.skip -= skipped as u32;
-            bytes = bytes.get(skipped..).unwrap_or_default();
+            left = left.get(skipped..).unwrap_or_default();
             let wanted = self.wanted();
-            let taken = bytes.len().min(wanted - self.have);
-            let (head, rest) = bytes.split_at(taken);
+            let taken = left.len().min(wanted - self.have);
+            let (head, rest) = left.split_at(taken);
             if let Some(room) = self.head.get_mut(self.have..self.have + taken) {
                 room.copy_from_slice(head);
             }
             self.have += taken;
-            bytes = rest;
-            if self.have == self.wanted() {
-                each(self.take());
+            left = rest;
+            if self.have == self.wanted() && !each(self.take()) {
+                break;
             }
         }
+        bytes.len() - left.len()
     }
 
     /// How many bytes are wanted of the head as far as it is known.
@@ -224,7 +292,10 @@ mod tests {
         for step in 1..40 {
             let (mut heads, mut found) = (Heads::default(), Vec::new());
             for block in bytes.chunks(step) {
-                heads.feed(block, |frame| found.push((frame.kind, frame.length, frame.flags, frame.code)));
+                heads.feed(block, |frame| {
+                    found.push((frame.kind, frame.length, frame.flags, frame.code));
+                    true
+                });
             }
             let kinds: Vec<_> = found.iter().map(|(kind, length, flags, _)| (*kind, *length, *flags)).collect();
             assert_eq!(kinds, [(4, 6, 0), (1, 300, 4), (0, 0, 1), (3, 4, 0), (6, 8, 0)], "blocks of {step}");
@@ -242,12 +313,66 @@ mod tests {
             let told = |step: usize| {
                 let (mut heads, mut found) = (Heads::default(), Vec::new());
                 for block in bytes.chunks(step) {
-                    heads.feed(block, |frame| found.push((frame.kind, frame.length, frame.flags)));
+                    heads.feed(block, |frame| {
+                        found.push((frame.kind, frame.length, frame.flags));
+                        true
+                    });
                 }
                 found
             };
             proptest::prop_assert_eq!(told(step), told(400));
+            // Turn by turn, nothing is told twice or left out.
+            let (mut heads, mut found, mut rest) = (Heads::default(), Vec::new(), &bytes[..]);
+            while !rest.is_empty() {
+                let mut left = step;
+                let taken = heads.feed(rest, |frame| {
+                    found.push((frame.kind, frame.length, frame.flags));
+                    left -= 1;
+                    left > 0
+                });
+                proptest::prop_assert!(taken > 0);
+                rest = &rest[taken..];
+            }
+            proptest::prop_assert_eq!(found, told(400));
         }
+    }
+
+    /// The other end of a connection over which these bytes come.
+    async fn reading(bytes: &[u8]) -> (Frames<tokio::net::TcpStream>, tokio::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut client, bytes).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let config = super::super::watch::tests::config(5, 60);
+        let watched = super::super::watch::Watch::new(&config).enter();
+        (Frames::new(stream, watched, Metrics::new(1).unwrap()), client)
+    }
+
+    #[tokio::test]
+    async fn a_turn_takes_few_frames_and_what_was_read_beyond_it_comes_in_the_next() {
+        const COUNT: usize = 100;
+        let flood = [vec![b'p'; PREFACE_BYTES as usize], frame(6, 0, &[1; 8]).repeat(COUNT)].concat();
+        let (mut frames, client) = reading(&flood).await;
+        drop(client);
+        // Others on the thread: how often they had their turn.
+        let turns = std::rc::Rc::new(std::cell::Cell::new(0));
+        let others = {
+            let turns = std::rc::Rc::clone(&turns);
+            async move {
+                while turns.get() < usize::MAX {
+                    turns.set(turns.get() + 1);
+                    yield_now().await;
+                }
+            }
+        };
+        let mut all = Vec::new();
+        tokio::select! {
+            biased;
+            read = tokio::io::AsyncReadExt::read_to_end(&mut frames, &mut all) => drop(read.unwrap()),
+            () = others => {}
+        }
+        assert_eq!(all, flood);
+        assert!(turns.get() >= COUNT / FRAMES_PER_TURN as usize, "{} turns", turns.get());
     }
 
     #[test]

@@ -183,6 +183,12 @@ impl Framing {
         }
     }
 
+    /// Every request that began has ended.
+    #[cfg(test)]
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.state == State::Start
+    }
+
     /// Takes the next block of the connection. After a violation every further block is one too.
     pub fn feed(&mut self, block: &[u8]) -> Result<(), Violation> {
         if let State::Preface(seen) = self.state {
@@ -519,7 +525,7 @@ impl From<Fault> for Stop {
 }
 
 /// The number that a length's value is: 1 to 19 digits with blanks around.
-fn digits(value: &[u8]) -> Option<u64> {
+pub(super) fn digits(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
     if !(1..=usize::from(LENGTH_DIGITS_MAX)).contains(&digits.len()) {
         return None;
@@ -532,11 +538,11 @@ fn digits(value: &[u8]) -> Option<u64> {
 }
 
 /// A tab is one.
-fn is_control(byte: u8) -> bool {
+pub(super) fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f
 }
 
-fn control_marks(word: u64) -> u64 {
+pub(super) fn control_marks(word: u64) -> u64 {
     below(word, 0x20) | equal(word, 0x7f)
 }
 
@@ -562,7 +568,7 @@ fn text_len(bytes: &[u8]) -> usize {
 
 /// Bytes before the first that cannot stand in a name and changes how a line is read: blank, control, colon,
 /// beyond ASCII. The parser after us refuses the other delimiters.
-fn name_len(bytes: &[u8]) -> usize {
+pub(super) fn name_len(bytes: &[u8]) -> usize {
     let marks = |word: u64| below(word, 0x21) | equal(word, b':') | equal(word, 0x7f) | word & HIGHS;
     run(bytes, marks, |byte| byte < 0x21 || byte == b':' || byte >= 0x7f)
 }

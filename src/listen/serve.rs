@@ -20,19 +20,22 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use super::connection::Wire;
+use super::connection::{Refuser, Wire};
 use super::frames::Frames;
+use super::plain::{self, Plain};
 use super::source::announced;
 use super::transport::{Encrypted, Transport, begins_as_h2};
 use super::watch::Watched;
 use super::{Seat, Shared};
-use crate::intake;
+use crate::intake::{self, Answer, Peer};
+use crate::metrics::Metrics;
+use crate::outcome::Reason;
 
 /// Streams one HTTP/2 connection may have open at once.
 const H2_STREAMS_MAX: u32 = 256;
-/// Most that a request in work holds: the allocator is quick, and 512 of them stay in the cache. Each member of the
-/// futures in `intake` counts.
-const REQUEST_BYTES_MAX: usize = 1024;
+/// Most that a request in work holds that is not plain: 512 of them stay in the cache, and a slow one costs little. Each
+/// member of the futures in `intake` counts.
+const REQUEST_BYTES_MAX: usize = 1280;
 /// Receive window of one stream: an over-size body is refused after few of these.
 const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -91,14 +94,25 @@ impl Connection {
 
     async fn speak<S: Transport>(&self, stream: S, is_h2: bool) {
         let config = self.shared.config.load_full();
+        let is_forwarded = config.proxies.forwards(self.source);
+        let (stream, begun) = if is_h2 || is_forwarded {
+            (stream, Bytes::new())
+        } else {
+            self.watched.register(&poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
+            match Plain::new(self, stream).await {
+                plain::Ended::Closed => return,
+                plain::Ended::Odd(stream, begun) => (stream, begun),
+            }
+        };
         let unread = Arc::new(AtomicBool::new(false));
         let service = {
             let handler = Arc::new(Handler {
                 worker: self.worker,
                 shared: Arc::clone(&self.shared),
                 source: self.source,
-                is_forwarded: config.proxies.forwards(self.source),
+                is_forwarded,
                 watched: Arc::clone(&self.watched),
+                peer: Arc::clone(&self.watched) as Arc<dyn Peer>,
                 unread: Arc::clone(&unread),
             });
             // Boxed: an idle connection must not hold the room of a request in work.
@@ -114,15 +128,15 @@ impl Connection {
                 .max_concurrent_streams(H2_STREAMS_MAX)
                 .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-                .max_header_list_size(u32::try_from(config.header_bytes).unwrap_or(u32::MAX));
+                // Beyond this h2 answers by itself, without a word; up to it the handler does.
+                .max_header_list_size(u32::try_from(2 * config.header_bytes).unwrap_or(u32::MAX));
             // Boxed: an HTTP/1 connection must not hold its room.
             let frames = Frames::new(stream, Arc::clone(&self.watched), Arc::clone(&self.shared.intake.metrics));
             let mut connection = Box::pin(h2.serve_connection(TokioIo::new(frames), service));
             self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await;
         } else {
-            let metrics = Arc::clone(&self.shared.intake.metrics);
-            let lingering = Arc::clone(&self.shared.lingering);
-            let wire = Wire::new(stream, Arc::clone(&self.watched), unread, metrics, lingering);
+            let refuser = Refuser { worker: self.worker, source: self.source, shared: Arc::clone(&self.shared) };
+            let wire = Wire::new((stream, begun), Arc::clone(&self.watched), unread, refuser);
             let mut h1 = http1::Builder::new();
             // Our own watch holds heads to their time: hyper's timer costs 5% (PERFORMANCE 1).
             h1.header_read_timeout(None)
@@ -168,6 +182,8 @@ struct Handler {
     /// The source is a proxy whose requests name theirs.
     is_forwarded: bool,
     watched: Arc<Watched>,
+    /// The same, as `intake` knows it.
+    peer: Arc<dyn Peer>,
     unread: Arc<AtomicBool>,
 }
 
@@ -185,8 +201,13 @@ impl Handler {
         async move {
             let version = request.version();
             self.watched.until_it_reads().await;
-            let in_work = InWork::begin(&self, version);
-            let mut work = pin!(self.shared.intake.answer(self.worker, self.source_of(&request), &mut request));
+            if let Some(answer) = self.refused(&request) {
+                return Ok(self.finish(answer, version));
+            }
+            let in_work =
+                InWork::begin(&self.watched, &self.shared.intake.metrics, self.worker, version == Version::HTTP_2);
+            let mut work =
+                pin!(self.shared.intake.answer(self.worker, self.source_of(&request), &self.peer, &mut request));
             let answer = poll_fn(|cx| {
                 // A defect in one request must not end the others of its connection, nor lose their answers.
                 let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
@@ -194,35 +215,68 @@ impl Handler {
             })
             .await;
             drop(in_work);
-            let mut response = answer.response;
-            if answer.leaves && version == Version::HTTP_2 {
-                // Answers under way go out, behind a GOAWAY.
-                self.watched.ask_to_close();
-            } else if (answer.close || answer.leaves) && version < Version::HTTP_2 {
-                self.unread.store(true, Ordering::Relaxed);
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response)
+            Ok(self.finish(answer, version))
         }
     }
+
+    /// A head larger than it may be, as an answer. hyper looks at sizes only while a head is not whole, from 8 KiB on, and h2
+    /// counts by its own measure: both let more pass.
+    fn refused(&self, request: &Request<Incoming>) -> Option<Answer> {
+        /// Blanks, colons, line ends and the version, as HTTP/1.1 has them.
+        const LINE_BYTES: usize = "  HTTP/1.1\r\n\r\n".len();
+        const FIELD_BYTES: usize = ": \r\n".len();
+        let config = self.shared.config.load();
+        let (headers, uri) = (request.headers(), request.uri());
+        let line = request.method().as_str().len() + uri.path_and_query().map_or(0, |path| path.as_str().len());
+        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+        let bytes = LINE_BYTES + line + fields.sum::<usize>();
+        (bytes > config.header_bytes || headers.len() > config.headers)
+            .then(|| refuse_too_large(&self.shared, self.worker, self.source_of(request)))
+    }
+
+    /// What leaves, and what becomes of the connection.
+    fn finish(&self, answer: Answer, version: Version) -> Response<Full<Bytes>> {
+        let mut response = answer.response;
+        if answer.leaves && version == Version::HTTP_2 {
+            // Answers under way go out, behind a GOAWAY.
+            self.watched.ask_to_close();
+        } else if (answer.close || answer.leaves) && version < Version::HTTP_2 {
+            self.unread.store(true, Ordering::Relaxed);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.watched.answers();
+        response
+    }
+}
+
+/// The answer to a head larger than it may be.
+pub(super) fn refuse_too_large(shared: &Shared, worker: usize, source: IpAddr) -> Answer {
+    let config = shared.config.load();
+    let (bytes, fields) = (config.header_bytes, config.headers);
+    let message = format!("the head is larger than {bytes} bytes, or has more than {fields} fields");
+    shared.intake.refuse_head(worker, source, Reason::HeadTooLarge, message)
 }
 
 type Answered = Result<Response<Full<Bytes>>, Infallible>;
 
-/// A request in work; hyper drops the handler of a client that is gone, and that ends it too.
-struct InWork<'h>(&'h Handler);
+/// A request in work; that of a client that is gone ends with whatever holds it.
+pub(super) struct InWork<'w> {
+    watched: &'w Watched,
+    metrics: &'w Metrics,
+    worker: usize,
+}
 
-impl<'h> InWork<'h> {
-    fn begin(handler: &'h Handler, version: Version) -> Self {
-        handler.watched.begin(version == Version::HTTP_2);
-        handler.shared.intake.metrics.request_begins(handler.worker);
-        Self(handler)
+impl<'w> InWork<'w> {
+    pub(super) fn begin(watched: &'w Watched, metrics: &'w Metrics, worker: usize, is_h2: bool) -> Self {
+        watched.begin(is_h2);
+        metrics.request_begins(worker);
+        Self { watched, metrics, worker }
     }
 }
 
 impl Drop for InWork<'_> {
     fn drop(&mut self) {
-        self.0.watched.end();
-        self.0.shared.intake.metrics.request_ends(self.0.worker);
+        self.watched.end();
+        self.metrics.request_ends(self.worker);
     }
 }

@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use super::Config;
+use crate::intake::Peer;
 
 /// How late a limit may strike.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -50,9 +51,33 @@ pub(super) struct Watched {
     /// The other side does not read: an answer could not be written.
     is_stuck: AtomicBool,
     written: AtomicWaker,
+    /// An answer of ours is on its way to where bytes are written.
+    answers: AtomicBool,
+    /// A request in work wants to know whether the other side closes,
+    is_looked_at: AtomicBool,
+    /// and it did.
+    is_closed: AtomicBool,
+}
+
+impl Peer for Watched {
+    /// HTTP/1 alone: a request of HTTP/2 whose client goes is dropped by itself. Its future is polled with its connection,
+    /// which looks at the socket each time it has nothing more to write.
+    fn poll_gone(&self, _: &mut std::task::Context<'_>) -> Poll<()> {
+        self.is_looked_at.store(true, Relaxed);
+        if self.is_closed.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl Watched {
+    /// Whether it is to be told when the other side closes.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.is_looked_at.load(Relaxed) && !self.is_closed.load(Relaxed)
+    }
+
+    pub(super) fn closed(&self) {
+        self.is_closed.store(true, Relaxed);
+    }
+
     /// The coarse clock: milliseconds, at most a quarter of a second late.
     pub(super) fn now(&self) -> u64 {
         self.clock_ms.load(Relaxed)
@@ -108,10 +133,29 @@ impl Watched {
         }
     }
 
+    /// The next answer to be written is ours: hyper makes its own where it cannot read a head.
+    pub(super) fn answers(&self) {
+        self.answers.store(true, Relaxed);
+    }
+
+    /// Whether it is; once for each.
+    pub(super) fn is_answered(&self) -> bool {
+        let is_ours = self.answers.load(Relaxed);
+        self.answers.store(false, Relaxed);
+        is_ours
+    }
+
+    /// A request was answered that was never waited for.
+    pub(super) fn answered(&self) {
+        self.active_ms.store(self.now(), Relaxed);
+        self.head_since_ms.store(0, Relaxed);
+    }
+
     /// A request has ended.
     pub(super) fn end(&self) {
         self.active_ms.store(self.now(), Relaxed);
         self.requests.store(self.requests.load(Relaxed) - 1, Relaxed);
+        self.is_looked_at.store(false, Relaxed);
     }
 
     /// Registers the connection's task once, to be woken when it is asked to close.
@@ -166,7 +210,10 @@ impl Watch {
             asked_to_close: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             is_stuck: AtomicBool::new(false),
+            answers: AtomicBool::new(false),
             written: AtomicWaker::new(),
+            is_looked_at: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
         });
         let mut connections = self.connections();
         connections.next += 1;
@@ -218,7 +265,7 @@ impl Watch {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// With these time-outs for heads and idleness, in seconds.
@@ -226,7 +273,7 @@ mod tests {
         Watch::new(&config(header_s, idle_s))
     }
 
-    fn config(header_s: u64, idle_s: u64) -> Config {
+    pub(in crate::listen) fn config(header_s: u64, idle_s: u64) -> Config {
         Config {
             address: ([127, 0, 0, 1], 0).into(),
             tls: None,

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Histogram, IntCounter, IntCounterVec};
+use tokio::time::Instant;
 
-use super::{INTAKE, Metrics, page::PREFIX};
+use super::{INTAKE, Metrics, page::PREFIX, tally};
 use crate::outcome::{Outcome, Reason, Refusal};
 
 /// Events of the intake side: `received = accepted + absorbed + rejected + in_flight`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntakeBook {
     pub received: u64,
     pub accepted: u64,
@@ -23,6 +24,12 @@ pub struct IntakeBook {
     /// By `Reason::index`.
     pub rejected: [u64; Reason::COUNT],
     pub in_flight: u64,
+}
+
+impl Default for IntakeBook {
+    fn default() -> Self {
+        Self { received: 0, accepted: 0, absorbed: [0; _], rejected: [0; _], in_flight: 0 }
+    }
 }
 
 impl IntakeBook {
@@ -73,7 +80,12 @@ pub(super) fn sum(shards: &[Arc<Shard>]) -> IntakeBook {
 
 /// One event in flight. It ends exactly once; dropped unsettled it is a rejection of our own making.
 #[must_use = "an event ends as accepted, absorbed or rejected"]
-pub struct Ticket(Option<Arc<Shard>>);
+pub struct Ticket {
+    /// Until it ends.
+    shard: Option<Arc<Shard>>,
+    /// Of its integration.
+    tally: Option<Arc<tally::Page>>,
+}
 
 impl Ticket {
     pub(super) fn new(shard: &Arc<Shard>) -> Self {
@@ -81,22 +93,29 @@ impl Ticket {
         book.received += 1;
         book.in_flight += 1;
         drop(book);
-        Self(Some(Arc::clone(shard)))
+        Self { shard: Some(Arc::clone(shard)), tally: None }
+    }
+
+    /// It is an event of the integration whose page this is, and came at `at`.
+    pub fn of(mut self, page: &Arc<tally::Page>, at: Instant) -> Self {
+        page.sees(at);
+        self.tally = Some(Arc::clone(page));
+        self
     }
 
     /// It goes to at least one upstream.
     pub fn accept(self) {
-        self.end(|book| book.accepted += 1);
+        self.end(|book| book.accepted += 1, tally::Page::accepts);
     }
 
     /// It goes to none.
     pub fn absorb(self, outcome: Outcome) {
-        self.end(|book| book.absorbed[outcome as usize] += 1);
+        self.end(|book| book.absorbed[outcome as usize] += 1, tally::Page::absorbs);
     }
 
     /// It was refused; the sender's retry is a new event.
     pub fn reject(self, reason: Reason) {
-        self.end(|book| book.rejected[reason.index()] += 1);
+        self.end(|book| book.rejected[reason.index()] += 1, |page| page.rejects(reason));
     }
 
     /// Goes on with what passed; what was refused is counted as rejected for its reason.
@@ -113,21 +132,28 @@ impl Ticket {
         }
     }
 
-    fn end(mut self, count: impl FnOnce(&mut IntakeBook)) {
-        if let Some(shard) = self.0.take() {
+    fn end(mut self, count: impl FnOnce(&mut IntakeBook), tally: impl FnOnce(&tally::Page)) {
+        if let Some(shard) = self.shard.take() {
             let mut book = shard.book();
             book.in_flight -= 1;
             count(&mut book);
+        }
+        if let Some(page) = &self.tally {
+            tally(page);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(shard) = self.0.take() {
+        if let Some(shard) = self.shard.take() {
             let mut book = shard.book();
             book.in_flight -= 1;
             book.rejected[Reason::Internal.index()] += 1;
+            drop(book);
+            if let Some(page) = &self.tally {
+                page.rejects(Reason::Internal);
+            }
         }
     }
 }
@@ -153,6 +179,14 @@ impl UpstreamBook {
     pub fn balances(&self) -> bool {
         let dropped: u64 = self.dropped.values().sum();
         self.enqueued == self.delivered + dropped + self.dead_letters + self.spool_events
+    }
+
+    /// Events that are in no term of the identity: none, or something is wrong. What was rejected at intake, and dropped
+    /// since, was never in it.
+    pub fn unaccounted(&self) -> u64 {
+        let dropped: u64 = self.dropped.values().sum();
+        let ended = self.delivered + dropped + self.dead_letters + self.spool_events;
+        if self.enqueued == 0 { 0 } else { self.enqueued.abs_diff(ended) }
     }
 }
 

@@ -7,7 +7,7 @@ use super::Book;
 /// The directory of the log, of the keys that name files.
 const SPOOL: &str = "spool.directory";
 /// Certificates are shown to everyone who connects.
-const PUBLIC: [&str; 2] = ["listen.ingest.tls.certificate", "listen.ingest.tls.client_ca"];
+const PUBLIC: [&str; 3] = ["listen.ingest.tls.certificate", "listen.ingest.tls.client_ca", "redis.ca_file"];
 /// Read by everyone.
 const OTHERS_READ: u32 = 0o004;
 

@@ -56,6 +56,10 @@ impl Sink for Alertmanager {
         Ok(Encoded::new(event.uid, Parcel::json(body).authorized("Bearer", ask.upstream)))
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict {
         super::answer::judge(answer, &PERMANENT, now)
     }
@@ -74,7 +78,7 @@ fn as_it_came(ask: &Ask<'_>) -> Option<String> {
     let is_own = ask.upstream.mode == Mode::Verbatim
         && event.dialect == DIALECT
         && event.tolerated == Tolerated::default()
-        && ask.said.content.warnings.is_empty()
+        && !ask.said.content.tolerated
         && !ask.upstream.shared;
     let envelope = Body::read(event.envelope.as_ref().filter(|_| is_own)?)?;
     let alert = Body::read(&event.raw)?;

@@ -1,7 +1,7 @@
 //! Upstream kind `incidentio`: incidents of incident.io, v2 and v1 (contracts/incident-io.md 7). A create is remembered by
 //! its key for ever there, so from other dialects each generation has its own; everything later is an edit of v2,
-//! addressed by the id that the create's answer told. Severities are those of the configuration; ranks are known when the
-//! account's list is read, in a later version.
+//! addressed by the id that the create's answer told. Severities are those of the configuration, or of the account by their
+//! ranks, which `forward` puts in their place.
 
 mod fields;
 
@@ -12,7 +12,9 @@ use super::container::{Container, Home, fenced, object, tag_json};
 use super::keys::{Fits, create_once_key};
 use super::text::{quoted, to_characters};
 use super::verbatim::{self, Body};
-use super::{Answer, Ask, Encoded, IncidentApi, Kind, Parcel, Sink, Statement, Unsaid, Verdict, percent_encoded};
+use super::{
+    Answer, Ask, Encoded, IncidentApi, Kind, Parcel, Sink, Statement, Unsaid, UpstreamConfig, Verdict, percent_encoded,
+};
 use crate::event::{Action, DESCRIPTION_BYTES_MAX, Micros, Mode, Severity, Visibility};
 use crate::outcome::Outcome;
 use crate::store::Remote;
@@ -103,6 +105,10 @@ impl Sink for IncidentIo {
             Verdict::Delivered(_) => Verdict::Delivered(incident_of(&answer.body)),
             verdict => verdict,
         }
+    }
+
+    fn question(&self, path: &str, upstream: &UpstreamConfig) -> Option<Parcel> {
+        Some(Parcel::default().by(hyper::Method::GET).to(path).authorized("Bearer", upstream))
     }
 }
 
@@ -201,7 +207,8 @@ fn as_it_came(ask: &Ask<'_>, api: IncidentApi) -> Option<bytes::Bytes> {
     // v1 knows by the word that no severity is known yet; of v2's statuses nobody here knows what they mean.
     let status = body.text("status");
     let needs_none = api == IncidentApi::V1 && matches!(status.as_deref(), None | Some("triage" | "declined"));
-    (has_key && (has_severity || needs_none)).then(|| event.raw.clone())
+    let fits = body.fits("name", NAME_CHARS_MAX);
+    (has_key && fits && (has_severity || needs_none)).then(|| event.raw.clone())
 }
 
 fn anew(ask: &Ask<'_>, api: IncidentApi, cut: &mut Vec<&'static str>) -> String {

@@ -59,6 +59,10 @@ impl Sink for IncidentIoAlert {
         Ok(Encoded { cut, ..Encoded::new(event.uid, parcel) })
     }
 
+    fn repeats(&self) -> bool {
+        true
+    }
+
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict {
         judge(answer, &PERMANENT, now)
     }

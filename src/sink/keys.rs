@@ -60,7 +60,7 @@ pub(super) fn sha256_hex(parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Action, Event, State};
+    use crate::event::{Action, Event, Key, KeyKind, State};
     use crate::sink::{Kind, samples};
 
     const NATIVE: &[&str] = &["incidentio_v1", "incidentio_v2"];
@@ -95,5 +95,25 @@ mod tests {
         assert_eq!(key(&text, Fits::Characters(255)), format!("payments:squadcast:{text}"));
         assert_eq!(key(&(text.clone() + "b"), Fits::Characters(255)).len(), 64);
         assert_eq!(key(&text, Fits::Bytes(255)).len(), 64);
+    }
+
+    #[test]
+    fn a_long_key_of_pagerdutys_goes_back_whole_and_to_others_as_its_hash() {
+        let key = Key::parse_long(&"\u{1F600}".repeat(255), KeyKind::String);
+        let stored = |dialect: &'static str| {
+            let mut stored = stored(dialect, None, 1);
+            stored.event.key.clone_from(&key);
+            stored
+        };
+        let upstream = samples::upstream("pager", Kind::PagerDuty);
+        let canon = key.as_ref().unwrap().canon();
+        for dialect in ["pagerduty_v2", "pagerduty_v1"] {
+            let own = out_key(&stored(dialect), &["pagerduty_v2", "pagerduty_v1"], &upstream, Fits::Characters(255));
+            assert_eq!(own, canon);
+        }
+        let shared = super::UpstreamConfig { shared: true, ..upstream };
+        let told = out_key(&stored("pagerduty_v2"), &["pagerduty_v2"], &shared, Fits::Characters(255));
+        assert_eq!(told.len(), 64, "with its integration's name it is too long even there");
+        assert_eq!(out_key(&stored("pagerduty_v2"), &["squadcast"], &shared, Fits::Bytes(512)).len(), 64);
     }
 }

@@ -6,12 +6,16 @@ mod create;
 mod details;
 
 use hyper::Method;
+use serde_json::Value;
 
 use super::answer::judge;
 use super::container::object;
 use super::keys::{Fits, out_key};
 use super::text::{quoted, to_characters};
-use super::{Answer, Ask, Encoded, Kind, Mode, Parcel, Sink, Statement, Unsaid, Verdict, percent_encoded};
+use super::verbatim::Body;
+use super::{
+    Answer, Ask, Encoded, Kind, Mode, Parcel, Sink, Statement, Unsaid, UpstreamConfig, Verdict, percent_encoded,
+};
 use crate::event::{Action, Micros, NOTE_CHARS_MAX, Tolerated};
 use crate::outcome::Outcome;
 use crate::vendor;
@@ -24,8 +28,21 @@ const ALIAS_CHARS_MAX: usize = 512;
 const MESSAGE_CHARS_MAX: usize = 130;
 const DESCRIPTION_CHARS_MAX: usize = 15_000;
 const NAME_CHARS_MAX: usize = 100;
+const ENTITY_CHARS_MAX: usize = 512;
 const TAGS_MAX: usize = 20;
 const TAG_CHARS_MAX: usize = 50;
+const ACTIONS_MAX: usize = 10;
+const PEOPLE_MAX: usize = 50;
+
+/// Members that are texts, of creates and of operations, with their limits.
+const TEXTS: [(&str, usize); 6] = [
+    ("message", MESSAGE_CHARS_MAX),
+    ("description", DESCRIPTION_CHARS_MAX),
+    ("entity", ENTITY_CHARS_MAX),
+    ("source", NAME_CHARS_MAX),
+    ("user", NAME_CHARS_MAX),
+    ("note", NOTE_CHARS_MAX),
+];
 
 /// Statuses no repetition will change (contracts 7.1).
 const PERMANENT: [u16; 6] = [400, 401, 402, 403, 404, 422];
@@ -69,6 +86,10 @@ impl Sink for Opsgenie {
     fn read_answer(&self, answer: &Answer, now: Micros) -> Verdict {
         judge(answer, &PERMANENT, now)
     }
+
+    fn question(&self, path: &str, upstream: &UpstreamConfig) -> Option<Parcel> {
+        Some(Parcel::default().by(Method::GET).to(path).authorized("GenieKey", upstream))
+    }
 }
 
 fn alias(ask: &Ask<'_>) -> String {
@@ -111,26 +132,29 @@ fn as_it_came(ask: &Ask<'_>, operation: &str) -> Option<bytes::Bytes> {
         && event.dialect == DIALECT
         && event.endpoint == operation
         && event.tolerated == Tolerated::default()
-        && ask.said.content.warnings.is_empty();
-    let user = ask.said.extra.iter().find(|(name, _)| *name == "user").map(|(_, value)| value.get());
-    if !is_own || !fits_whole(ask, operation) || user.is_some_and(|user| create::own("user", user) != user) {
+        && !ask.said.content.tolerated;
+    if !is_own {
         return None;
     }
-    let is_empty = event.raw.iter().all(u8::is_ascii_whitespace);
-    Some(if is_empty { bytes::Bytes::from_static(b"{}") } else { event.raw.clone() })
+    if event.raw.iter().all(u8::is_ascii_whitespace) {
+        return Some(bytes::Bytes::from_static(b"{}"));
+    }
+    Body::read(&event.raw).filter(fits_whole).map(|_| event.raw.clone())
 }
 
-/// Whether nothing of it is over the vendor's limits.
-fn fits_whole(ask: &Ask<'_>, operation: &str) -> bool {
-    let content = &ask.said.content;
-    let fits = |text: Option<&str>, most: usize| text.is_none_or(|text| text.chars().nth(most).is_none());
-    let tags = content.tags.iter();
-    fits(content.title.as_deref(), MESSAGE_CHARS_MAX)
-        && fits(content.description.as_deref(), DESCRIPTION_CHARS_MAX)
-        && fits(content.source.as_deref(), NAME_CHARS_MAX)
-        && (operation != "tags"
-            || (content.tags.len() <= TAGS_MAX && tags.clone().all(|(name, _)| fits(Some(name), TAG_CHARS_MAX))))
-        && details::fits(tags.filter(|(_, tag)| !tag.bare).map(|(name, tag)| (&**name, &*tag.value)))
+/// Whether nothing in a body is over the vendor's limits; of what was cut to the model's the content does not tell.
+fn fits_whole(body: &Body<'_>) -> bool {
+    let list = |name: &str| body.get(name).and_then(|json| serde_json::from_str::<Vec<Value>>(json).ok());
+    let listed = |name: &str, most: usize, chars_max: usize| {
+        let fits = |value: &Value| value.as_str().is_none_or(|text| text.chars().nth(chars_max).is_none());
+        list(name).is_none_or(|list| list.len() <= most && list.iter().all(fits))
+    };
+    TEXTS.iter().all(|(name, chars_max)| body.fits(name, *chars_max))
+        && listed("tags", TAGS_MAX, TAG_CHARS_MAX)
+        && listed("actions", ACTIONS_MAX, TAG_CHARS_MAX)
+        && listed("responders", PEOPLE_MAX, 0)
+        && listed("visibleTo", PEOPLE_MAX, 0)
+        && body.get("details").is_none_or(details::fit_as_written)
 }
 
 /// What an operation says, encoded.

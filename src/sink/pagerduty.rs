@@ -111,7 +111,14 @@ fn as_it_came(ask: &Ask<'_>) -> Option<Vec<u8>> {
         body.text("event_action").as_deref() == Some(event.action.name())
             && body.text("dedup_key").as_deref() == Some(key.canon())
     };
-    body.with(&[("routing_key", routing_key(ask))]).filter(|_| agrees)
+    body.with(&[("routing_key", routing_key(ask))]).filter(|_| agrees && summary_fits(ask, &body))
+}
+
+/// Whether the vendor takes the summary whole. A content with a shorter one has it as it was said.
+fn summary_fits(ask: &Ask<'_>, body: &Body<'_>) -> bool {
+    let is_short = ask.said.content.title.as_deref().is_none_or(|title| title.len() < TITLE_CHARS_MAX);
+    let payload = || Body::read(body.get("payload")?.as_bytes());
+    is_short || payload().is_some_and(|payload| payload.fits("summary", TITLE_CHARS_MAX))
 }
 
 /// What every message begins with.

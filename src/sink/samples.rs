@@ -50,6 +50,7 @@ pub(crate) fn event(action: Action, key: Option<&str>, raw: &str) -> Event {
         target: None,
         envelope: None,
         view: None,
+        trace: None,
         tolerated: Tolerated::default(),
         raw: Bytes::copy_from_slice(raw.as_bytes()),
     }
@@ -70,7 +71,15 @@ pub(crate) fn incident(generation: u32, state: State) -> Incident {
 
 pub(crate) fn stored(sequence: u64, event: Event, incident: Option<Incident>) -> Stored {
     let lane = event.state_key().unwrap_or(StateKey(incident.map_or(event.uid.0, |incident| incident.iid.0)));
-    Stored { sequence, lane: LaneKey(lane.0), event, incident, outcome: Outcome::Created, pacing: Pacing::default() }
+    Stored {
+        sequence,
+        lane: LaneKey(lane.0),
+        event,
+        incident,
+        before: None,
+        outcome: Outcome::Created,
+        pacing: Pacing::default(),
+    }
 }
 
 pub(crate) fn said<'a>() -> Said<'a> {

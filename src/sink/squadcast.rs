@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::container::{Container, Home, tag_json};
 use super::keys::{Fits, out_key};
@@ -70,7 +71,8 @@ fn goes_verbatim(event: &Event, said: &Said<'_>, upstream: &UpstreamConfig) -> b
         && event.dialect == DIALECT
         && event.endpoint == ENDPOINT
         && event.tolerated == Tolerated::default()
-        && said.content.warnings.is_empty()
+        && !said.content.tolerated
+        && said.content.description.as_deref().is_none_or(|text| text.len() <= DESCRIPTION_BYTES_MAX)
         && event.raw.len() <= BODY_BYTES_MAX
         && (event.key.is_none() || !upstream.shared)
         && serde_json::Deserializer::from_slice(&event.raw)
@@ -78,11 +80,12 @@ fn goes_verbatim(event: &Event, said: &Said<'_>, upstream: &UpstreamConfig) -> b
             .is_ok_and(|read| read.agrees_with(event))
 }
 
-/// The members by which our reading and the vendor's may differ; of repeated names the last counts.
+/// The members by which our reading and the vendor's may differ, and the title; of repeated names the last counts.
 #[derive(Default)]
 struct Read<'a> {
     event_id: Member<'a>,
     status: Member<'a>,
+    message: Option<&'a RawValue>,
 }
 
 #[derive(Default)]
@@ -107,7 +110,13 @@ impl Read<'_> {
             (Member::Text(text), Some(key)) => text == key.canon(),
             _ => false,
         };
-        status && key
+        // What is longer is sent as short as the content has it.
+        let fits =
+            self.message.filter(|json| json.get().len() > TITLE_CHARS_MAX).is_none_or(|json| match member(json) {
+                Member::Text(text) => text.chars().nth(TITLE_CHARS_MAX).is_none(),
+                Member::Absent | Member::Other => true,
+            });
+        status && key && fits
     }
 }
 
@@ -122,10 +131,11 @@ impl<'de> Visitor<'de> for AsTheVendorReads {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut read = Read::default();
-        while let Some(name) = map.next_key::<&serde_json::value::RawValue>()? {
+        while let Some(name) = map.next_key::<&RawValue>()? {
             match name.get() {
                 "\"event_id\"" => read.event_id = member(map.next_value()?),
                 "\"status\"" => read.status = member(map.next_value()?),
+                "\"message\"" => read.message = Some(map.next_value()?),
                 // An escaped name might spell one of the two: not worth finding out.
                 name if name.contains('\\') => return Ok(Read { status: Member::Other, ..read }),
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -135,7 +145,7 @@ impl<'de> Visitor<'de> for AsTheVendorReads {
     }
 }
 
-fn member(value: &serde_json::value::RawValue) -> Member<'_> {
+fn member(value: &RawValue) -> Member<'_> {
     let text = value.get();
     if text.starts_with('"') {
         serde_json::from_str(text).map_or(Member::Other, Member::Text)
@@ -228,7 +238,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::{Content, State, TagType, Warning};
+    use crate::event::{Content, State, TagType};
     use crate::sink::samples;
 
     const PLAIN: &str = r#"{"message":"m", "description":"d","event_id":"disk-db-7","status":"trigger","x":[1.50]}"#;
@@ -285,7 +295,7 @@ mod tests {
         anew(Event { tolerated: Tolerated::CONTENT_TYPE, ..trigger_of(PLAIN) }, &said, &upstream());
         anew(trigger_of(PLAIN), &said, &UpstreamConfig { mode: Mode::Normalized, ..upstream() });
         let mut warned = samples::said();
-        warned.content.warnings.push(Warning { code: "tag_coerced", path: "tags.a".into() });
+        warned.content.warn("tag_coerced", "tags.a");
         anew(trigger_of(PLAIN), &warned, &upstream());
         let large = format!("{}{}", PLAIN.trim_end_matches('}'), format_args!(",\"pad\":\"{}\"}}", "x".repeat(30_000)));
         anew(trigger_of(&large), &said, &upstream());

@@ -12,7 +12,7 @@ use super::container::{Container, Home, fenced, object, tag_words};
 use super::keys::{Fits, out_key};
 use super::text::{quoted, to_characters};
 use super::verbatim::{self, Body};
-use super::{Answer, Ask, Encoded, Kind, Other, Parcel, PathStyle, Sink, Statement, Unsaid, Verdict};
+use super::{Answer, Ask, Encoded, Kind, Other, Parcel, PathStyle, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
 use crate::event::{Action, Assignment, DESCRIPTION_BYTES_MAX, Micros, NOTE_CHARS_MAX, Severity, TITLE_CHARS_MAX};
 use crate::outcome::Outcome;
 use crate::store::Remote;
@@ -83,6 +83,10 @@ impl Sink for TaskCall {
 
     fn suppresses(&self) -> bool {
         true
+    }
+
+    fn question(&self, path: &str, upstream: &UpstreamConfig) -> Option<Parcel> {
+        Some(Parcel::default().by(hyper::Method::GET).to(path).authorized("token", upstream))
     }
 }
 
@@ -296,7 +300,13 @@ fn create_as_it_came(ask: &Ask<'_>) -> Option<Vec<u8>> {
     let names_somebody = ["service_ref_id", "policy_ref_id", "users"]
         .iter()
         .any(|name| body.get(name).is_some_and(|json| !matches!(json, "null" | "\"\"" | "[]")));
-    let agrees =
-        has_key && is_integer("urgency_level") && is_list("policy_ref_id") && is_list("users") && names_somebody;
+    let fits = body.fits("title", TITLE_CHARS_MAX)
+        && body.text("description").is_none_or(|text| text.len() <= DESCRIPTION_BYTES_MAX);
+    let agrees = has_key
+        && fits
+        && is_integer("urgency_level")
+        && is_list("policy_ref_id")
+        && is_list("users")
+        && names_somebody;
     agrees.then(|| event.raw.to_vec())
 }

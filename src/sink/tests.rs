@@ -1,6 +1,8 @@
 //! The sinks together: the kinds that the configuration knows, and the arrows of the translation matrix.
 
 mod arrows;
+mod identity;
+mod passed_on;
 
 use super::*;
 use crate::event::State;

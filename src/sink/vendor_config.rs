@@ -31,8 +31,10 @@ pub struct VendorConfig {
     pub source_config_id: Option<Arc<str>>,
     /// `opsgenie`.
     pub responders: Vec<Responder>,
-    /// `pagerduty`: `payload.source` where the event says none.
+    /// `pagerduty`: `payload.source` where the event says none. `cloudevents`: the source of all.
     pub source: Option<Arc<str>>,
+    /// `cloudevents`: before the action in `type`.
+    pub type_prefix: Option<Arc<str>>,
 }
 
 impl VendorConfig {

@@ -13,14 +13,14 @@ use super::{Ask, Mode};
 use crate::event::Tolerated;
 
 /// Whether the event's own body may go to an upstream that speaks these dialects: nothing was tolerated in it, it is
-/// within the send limit, and its key needs no other name. Whether its members are what the vendor would read is left to
-/// the sink.
+/// within the send limit, and its key needs no other name. Whether its members are what the vendor would read, and
+/// within its limits, is left to the sink: it looks at the body, for the content may have been cut.
 pub(super) fn is_allowed(ask: &Ask<'_>, dialects: &[&str], body_bytes_max: usize) -> bool {
     let event = &ask.stored.event;
     ask.upstream.mode == Mode::Verbatim
         && dialects.contains(&&*event.dialect)
         && event.tolerated == Tolerated::default()
-        && ask.said.content.warnings.is_empty()
+        && !ask.said.content.tolerated
         && event.envelope.is_none()
         && event.raw.len() <= body_bytes_max
         && (event.key.is_none() || !ask.upstream.shared)
@@ -54,6 +54,13 @@ impl<'a> Body<'a> {
     /// A member that is a text.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?).ok()
+    }
+
+    /// Whether a member, where it is a text, has at most so many characters.
+    pub(super) fn fits(&self, name: &str, chars_max: usize) -> bool {
+        // No character is written with less than a byte.
+        self.get(name).is_none_or(|json| json.len() <= chars_max)
+            || self.text(name).is_none_or(|text| text.chars().nth(chars_max).is_none())
     }
 
     /// With these members' values replaced by other JSON; `None` where one is not there.

@@ -1,9 +1,10 @@
-//! `spool repair`: what a start does to a spool, without one.
+//! `spool repair`: what a start does to a spool, without one; and what a start does not do by itself: it gives up what the
+//! disk cannot read.
 
 use super::check::described;
 use super::{Ended, FAILED, Held, Load, Out, Where, count, must_be_free, unusable};
 use crate::outcome::DeadReason;
-use crate::store::{Checked, Ending, ReadError, Store, Wrong};
+use crate::store::{Checked, Ending, ReadError, Store, Unreadable, Wrong};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -19,7 +20,7 @@ pub(super) fn run(arguments: Arguments, load: Load, out: Out) -> Ended {
     must_be_free(&directory, INSTEAD)?;
     // Looked at before: opening it is the repair.
     let found = Store::check(&directory).map_err(|error| unusable(&directory, &error))?;
-    let held = Held::open(place, INSTEAD)?;
+    let held = Held::open_past(place, Unreadable::IsDamage, INSTEAD)?;
     held.opened.store.set_aside(&found);
     let lost = bury_lost(&held, &found);
     let waiting = held.opened.recovered.waiting - lost;

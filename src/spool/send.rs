@@ -14,6 +14,7 @@ use crate::delivery;
 use crate::forward::UpstreamStatus;
 use crate::metrics::Metrics;
 use crate::sink::Kind;
+use crate::spans::Spans;
 
 /// How often it is looked whether something is left,
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -78,9 +79,12 @@ async fn send(config: Config, timeout: Option<Duration>) -> Ended {
     let held = open(spool, dedup, INSTEAD)?;
     let metrics = held.metrics;
     let before = ended_so_far(&metrics);
-    let integrations = delivery::integrations(&integrations, &upstreams, &metrics, &[]);
+    let integrations = delivery::integrations(&integrations, &upstreams, &metrics, &[], None);
     let began = Instant::now();
-    let delivery = held.opened.start(&integrations, upstreams).map_err(|error| Failure::text(error.to_string(), ""))?;
+    let delivery = held
+        .opened
+        .start(&integrations, upstreams, Spans::default())
+        .map_err(|error| Failure::text(error.to_string(), ""))?;
     let store = Arc::clone(&delivery.store);
 
     let deadline = timeout.map(|timeout| began + timeout);

@@ -18,7 +18,7 @@ use super::frame::{self, HEAD_SPAN, Kind};
 use super::look::{AGAIN, Look, Presence, TRIES, untouched};
 use super::record::{VERSION, void_last};
 use super::scan::{self, Next, Scan};
-use super::{OpenError, Store};
+use super::{OpenError, Store, Unreadable};
 use crate::metrics::Metrics;
 
 /// What is wrong in a file.
@@ -139,20 +139,22 @@ struct Read {
     damages: Vec<(u64, u64)>,
     unknown: Vec<(u64, u64, u8, u8)>,
     torn: Option<(u64, u64)>,
+    /// The disk could not read all of it.
+    failure: Option<io::Error>,
 }
 
 impl Read {
     /// Looks damaged, so it may have been read while it was written.
     fn is_doubtful(&self) -> bool {
-        self.no_head || !self.damages.is_empty() || self.torn.is_some()
+        self.no_head || !self.damages.is_empty() || self.torn.is_some() || self.failure.is_some()
     }
 }
 
 fn read(disk: &Disk, id: u32, bytes: u64) -> io::Result<Read> {
     let file = disk.open_segment(id)?;
     let mut read = Read { bytes, ..Read::default() };
-    let Some(head) = scan::head(&*file).filter(|head| head.id == id) else {
-        read.blank = Scan::is_blank(&*file, bytes);
+    let Some(head) = scan::head(&*file)?.filter(|head| head.id == id) else {
+        read.blank = Scan::is_blank(&*file, bytes)?;
         read.no_head = !read.blank;
         return Ok(read);
     };
@@ -188,6 +190,7 @@ fn read(disk: &Disk, id: u32, bytes: u64) -> io::Result<Read> {
                     read.torn = Some((from, to));
                 }
                 add("free", bytes.saturating_sub(to.max(from)));
+                read.failure = scan.failure();
                 return Ok(read);
             }
         }
@@ -198,7 +201,7 @@ fn read(disk: &Disk, id: u32, bytes: u64) -> io::Result<Read> {
 fn read_checkpoint(disk: &Disk, id: u32) -> io::Result<(u64, u64, bool)> {
     let file = disk.open_checkpoint(id)?;
     let bytes = file.size()?;
-    let Some(head) = scan::head(&*file).filter(|head| head.id == id) else { return Ok((bytes, 0, false)) };
+    let Some(head) = scan::head(&*file)?.filter(|head| head.id == id) else { return Ok((bytes, 0, false)) };
     let (mut scan, mut check) = (Scan::new(&*file, bytes, head.salt), Check::default());
     let (mut records, mut whole) = (0, true);
     loop {
@@ -208,7 +211,10 @@ fn read_checkpoint(disk: &Disk, id: u32) -> io::Result<(u64, u64, bool)> {
                 whole &= check.take(frame);
             }
             Next::Damage { .. } => whole = false,
-            Next::End { from, to } => return Ok((bytes, records, whole && from == to && check.is_whole())),
+            Next::End { from, to } => {
+                let whole = whole && from == to && check.is_whole();
+                return scan.failure().map_or(Ok((bytes, records, whole)), Err);
+            }
         }
     }
 }
@@ -242,8 +248,13 @@ impl Checked {
     }
 
     fn checkpoints(&mut self, disk: &Disk) -> Result<(), OpenError> {
-        for id in disk.checkpoints()? {
+        for found in disk.checkpoints()? {
+            let id = found.id;
             let file = format!("spool/{id:010}.checkpoint");
+            if found.bytes.is_none() {
+                self.notes.push(format!("{file} is no file: it is not ours"));
+                continue;
+            }
             match read_surely(|| read_checkpoint(disk, id), |(_, _, whole)| *whole) {
                 None => self.gone(&file),
                 Some(Ok((bytes, records, whole))) => {
@@ -320,6 +331,9 @@ impl Checked {
             self.add("damaged", read.bytes);
             self.found(&file, Wrong::Head, (0, read.bytes), false, Some(id));
         }
+        if let Some(error) = &read.failure {
+            self.unreadable(&file, error);
+        }
         for (from, to) in read.damages {
             self.found(&file, Wrong::Records, (from, to), disk.is_set_aside(id, from), Some(id));
         }
@@ -346,13 +360,13 @@ impl Checked {
     fn lost(&mut self, replayed: &Look, events: &RoaringTreemap, again: Option<&Look>) {
         for upstream in &replayed.standing.upstreams {
             for queue in &upstream.queues {
-                let mut lost = &queue.waiting - events;
+                let mut lost = &*queue.waiting.whole() - events;
                 if let Some(now) = again {
                     // Delivered meanwhile, and its segment let go of.
                     let here = now.standing.upstreams.iter().filter(|other| other.meter.name == upstream.meter.name);
                     let queues = here.flat_map(|other| &other.queues);
                     let same = queues.filter(|other| other.integration == queue.integration);
-                    let still = same.fold(RoaringTreemap::new(), |sum, other| sum | &other.waiting);
+                    let still = same.fold(RoaringTreemap::new(), |sum, other| sum | &*other.waiting.whole());
                     lost &= still;
                 }
                 if !lost.is_empty() {
@@ -378,7 +392,7 @@ impl Store {
     /// # Errors
     /// There is none, or its directory cannot be read.
     pub fn check(directory: &Path) -> Result<Checked, OpenError> {
-        let look = Self::look(directory)?;
+        let look = Self::look_past(directory, Unreadable::IsDamage)?;
         let metrics = Metrics::new(1).map_err(|error| OpenError::Io {
             path: directory.to_owned(),
             source: io::Error::other(error.to_string()),
@@ -405,7 +419,7 @@ impl Store {
         checked.lost(&look, &events, None);
         if !checked.lost.is_empty() && checked.presence != Presence::Nobody {
             checked.lost.clear();
-            checked.lost(&look, &events, Some(&Self::look(directory)?));
+            checked.lost(&look, &events, Some(&Self::look_past(directory, Unreadable::IsDamage)?));
         }
         Ok(checked)
     }

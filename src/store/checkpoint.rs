@@ -213,7 +213,7 @@ pub(super) fn write(
         });
         for queue in &upstream.queues {
             if !queue.waiting.is_empty() {
-                encoder.put_set(Part::Waiting, &[name, &queue.integration], &queue.waiting)?;
+                encoder.put_set(Part::Waiting, &[name, &queue.integration], &queue.waiting.whole())?;
             }
             for (sequence, note) in &queue.dead {
                 encoder.put(Part::Dead, |out| {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
 use super::{Outlet, Queued, Recovered, Rejected, Store};
-use crate::claim::{Admitted, ById, Claim, Ledger, Pacing, Position, Scope};
+use crate::claim::{Admitted, ById, Claim, Goes, Ledger, Pacing, Position, Scope};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
@@ -28,6 +29,7 @@ pub(super) struct Event {
     pub(super) raw: Vec<u8>,
     pub(super) envelope: Option<Bytes>,
     pub(super) view: Option<Bytes>,
+    pub(super) trace: Option<Arc<crate::event::trace::Trace>>,
     pub(super) received_at: Micros,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ledger: Arc<Notes>,
@@ -45,6 +47,7 @@ impl Event {
             raw: format!("{{\"event_id\":\"{key}\"}}").into_bytes(),
             envelope: None,
             view: None,
+            trace: None,
             received_at: Micros(1_800_000_000_000_001),
             metrics: Metrics::new(1).unwrap(),
             ledger: Arc::default(),
@@ -66,7 +69,7 @@ pub(super) struct Notes {
 }
 
 impl Ledger for Notes {
-    fn commit(&self, key: StateKey, incident: Incident, at: Position, _scope: Option<Scope>) {
+    fn commit(&self, key: StateKey, incident: Incident, at: Position, _scope: Option<Scope>, _goes: Goes<'_>) {
         self.remembers.states.lock().unwrap().insert(key, (incident, at));
         self.committed.lock().unwrap().push((key, at));
     }
@@ -90,6 +93,7 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
         target: None,
         envelope: sample.envelope.clone(),
         view: sample.view.clone(),
+        trace: sample.trace.clone(),
         tolerated: Tolerated::CONTENT_TYPE,
         raw: Bytes::from(sample.raw.clone()),
     };
@@ -133,6 +137,9 @@ pub(super) struct Faults {
     pub(super) hit: AtomicU32,
     /// Each sync takes so long.
     pub(super) sync_millis: AtomicU32,
+    /// A part of a file that cannot be read, by its name, so many times.
+    pub(super) bad: Mutex<Option<(String, Range<u64>)>>,
+    pub(super) bad_times: AtomicU32,
 }
 
 impl Faults {
@@ -215,6 +222,12 @@ impl FailingFile {
 
 impl File for FailingFile {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        let is_bad = self.faults.bad.lock().unwrap().as_ref().is_some_and(|(file, part)| {
+            self.path.ends_with(file.as_str()) && at < part.end && at + bytes.len() as u64 > part.start
+        });
+        if is_bad && self.faults.strike(&self.faults.bad_times) {
+            return Err(io::Error::other("injected"));
+        }
         self.file.read_at(bytes, at)
     }
 

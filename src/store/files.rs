@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 const FILL_STEP: usize = 1 << 20;
 /// What the page cache and direct writes work in. A commit is filled up to it with zeros, so that the kernel never
 /// has to read the rest of a page from disk before it can take a part of it.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// Most bytes of one write; a larger commit takes several.
 const WRITE_STEP: usize = 1 << 20;
 /// Damaged bytes kept for a look at them (DESIGN 4).
@@ -28,7 +28,7 @@ const SPOOL: &str = "spool";
 const QUARANTINE: &str = "quarantine";
 const LOCK: &str = "spool/lock";
 
-/// A segment found on disk.
+/// A segment or a checkpoint found on disk.
 pub(super) struct Found {
     pub(super) id: u32,
     /// `None`: something else has the name.
@@ -101,18 +101,37 @@ impl Pages {
         while !bytes.is_empty() {
             let kept = in_page(at);
             let (now, later) = bytes.split_at(bytes.len().min(WRITE_STEP - kept));
-            let filled = kept + now.len();
-            let whole = filled.next_multiple_of(PAGE);
-            let buffer = self.aligned.bytes(whole);
-            buffer[kept..filled].copy_from_slice(now);
-            buffer[filled..].fill(0);
-            file.write_all_at(buffer, at - kept as u64)?;
-            // The page it ends in begins the next write.
-            let last = filled - filled % PAGE;
-            buffer.copy_within(last..filled, 0);
+            self.step(file, now, at - kept as u64, kept)?;
             (bytes, at) = (later, at + now.len() as u64);
         }
         self.end = at;
+        Ok(())
+    }
+
+    /// One write, from the border of a page on: the `kept` bytes that stand here already, `now`, and zeros. The page that it
+    /// ends in stands here then.
+    fn step(&mut self, file: &dyn File, now: &[u8], at: u64, kept: usize) -> io::Result<()> {
+        let (first, rest) = now.split_at(((PAGE - kept) % PAGE).min(now.len()));
+        let (middle, last) = rest.split_at(rest.len() - rest.len() % PAGE);
+        if !middle.is_empty() && middle.as_ptr().align_offset(PAGE) == 0 {
+            // Whole pages in memory too: they are written from where they stand.
+            let pages = self.aligned.bytes(2 * PAGE);
+            let (begin, end) = pages.split_at_mut(PAGE);
+            begin[kept..kept + first.len()].copy_from_slice(first);
+            end[..last.len()].copy_from_slice(last);
+            end[last.len()..].fill(0);
+            let begin_part: &[u8] = if kept == 0 { &[] } else { begin };
+            let end_part: &[u8] = if last.is_empty() { &[] } else { end };
+            file.write_all_vectored_at(&mut [begin_part, middle, end_part], at)?;
+            begin[..last.len()].copy_from_slice(last);
+            return Ok(());
+        }
+        let filled = kept + now.len();
+        let buffer = self.aligned.bytes(filled.next_multiple_of(PAGE));
+        buffer[kept..filled].copy_from_slice(now);
+        buffer[filled..].fill(0);
+        file.write_all_at(buffer, at)?;
+        buffer.copy_within(filled - filled % PAGE..filled, 0);
         Ok(())
     }
 }
@@ -142,7 +161,7 @@ fn checkpoint_path(id: u32) -> String {
     format!("{SPOOL}/{id:010}.checkpoint")
 }
 
-/// While it is written.
+/// Of a file while it is written: a checkpoint, or a segment that is written anew.
 fn draft_path(id: u32) -> String {
     format!("{SPOOL}/{id:010}.draft")
 }
@@ -246,6 +265,11 @@ impl Disk {
         entries.into_iter().filter_map(|entry| entry.bytes).sum()
     }
 
+    /// Bytes that all files together can come to on this disk; `None` where that cannot be told.
+    pub(super) fn capacity(&self) -> Option<u64> {
+        self.files.free_bytes().ok().map(|free| self.bytes().saturating_add(free))
+    }
+
     /// Bytes of all files in the directory.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -274,14 +298,17 @@ impl Disk {
         Ok(found)
     }
 
-    /// Every file that is named like a checkpoint, oldest first. Removes drafts that a process left.
-    pub(super) fn checkpoints(&self) -> Result<Vec<u32>, OpenError> {
+    /// Everything that is named like a checkpoint, oldest first. Removes drafts that a process left.
+    pub(super) fn checkpoints(&self) -> Result<Vec<Found>, OpenError> {
         let io = |source| OpenError::Io { path: self.directory.join(SPOOL), source };
-        let entries = self.files.list(SPOOL).map_err(io)?;
-        let files = || entries.iter().filter(|entry| entry.bytes.is_some()).map(|entry| &*entry.name);
-        files().filter_map(|name| number(name, ".draft")).for_each(|id| self.remove_file(&draft_path(id)));
-        let mut found: Vec<u32> = files().filter_map(|name| number(name, ".checkpoint")).collect();
-        found.sort_unstable();
+        let mut found = vec![];
+        for entry in self.files.list(SPOOL).map_err(io)? {
+            if let Some(id) = number(&entry.name, ".draft").filter(|_| entry.bytes.is_some()) {
+                self.remove_file(&draft_path(id));
+            }
+            found.extend(number(&entry.name, ".checkpoint").map(|id| Found { id, bytes: entry.bytes }));
+        }
+        found.sort_unstable_by_key(|checkpoint| checkpoint.id);
         Ok(found)
     }
 
@@ -298,13 +325,17 @@ impl Disk {
         let draft = draft_path(id);
         let made = || {
             let file = self.files.create(&draft)?;
+            // Past the page cache: it is read at a start alone, and takes as much as all states.
+            let mut draft_file = Segment::new(file, self.files.open(&draft, Access::Direct).ok());
             let mut at = 0;
             let bytes = write(&mut |bytes| {
-                file.write_all_at(bytes, at)?;
+                draft_file.write(bytes, at)?;
                 at += bytes.len() as u64;
                 Ok(())
             })?;
-            file.sync_all()?;
+            // Whole pages were written.
+            draft_file.file.set_len(at)?;
+            draft_file.file.sync_all()?;
             self.files.rename(&draft, &checkpoint_path(id))?;
             self.files.sync_directory(SPOOL)?;
             Ok(bytes)
@@ -332,6 +363,15 @@ impl Disk {
         if !self.keep_aside(&from, &format!("{id:010}.checkpoint"), bytes) {
             self.remove_file(&from);
         }
+    }
+
+    /// For messages.
+    pub(super) fn segment_file(&self, id: u32) -> PathBuf {
+        self.directory.join(path(id))
+    }
+
+    pub(super) fn checkpoint_file(&self, id: u32) -> PathBuf {
+        self.directory.join(checkpoint_path(id))
     }
 
     pub(super) fn open_segment(&self, id: u32) -> io::Result<Box<dyn File>> {
@@ -417,6 +457,35 @@ impl Disk {
         file.sync_data()
     }
 
+    /// Puts a copy of a segment's first bytes in its place, on disk and on other blocks than before; all or nothing.
+    pub(super) fn write_anew(&self, id: u32, from: &dyn File, bytes: u64) -> io::Result<()> {
+        let (draft, path) = (draft_path(id), path(id));
+        let copy = || {
+            let file = self.files.create(&draft)?;
+            let mut block = vec![0; WRITE_STEP];
+            let mut at = 0;
+            while at < bytes {
+                let step = usize::try_from(bytes - at).unwrap_or(WRITE_STEP).min(WRITE_STEP);
+                from.read_exact_at(&mut block[..step], at)?;
+                file.write_all_at(&block[..step], at)?;
+                at += step as u64;
+            }
+            file.sync_all()?;
+            let before = self.files.size(&path)?;
+            self.files.rename(&draft, &path)?;
+            self.files.sync_directory(SPOOL)?;
+            self.grow(bytes);
+            self.shrink(before);
+            Ok(())
+        };
+        let copied = copy();
+        if copied.is_err() {
+            // Best effort: a start removes it.
+            let _ = self.files.remove(&draft);
+        }
+        copied
+    }
+
     /// Bytes of a segment's file; 0 where there is none.
     pub(super) fn segment_bytes(&self, id: u32) -> u64 {
         self.files.size(&path(id)).unwrap_or(0)
@@ -445,17 +514,23 @@ impl Disk {
     }
 
     /// Cuts a segment behind its last record. Best effort: what is behind is never read as a record.
-    pub(super) fn cut(&self, id: u32, bytes: u64) {
-        let cut = || -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// A sync failed: nobody knows what of the file is on disk, and the next sync need not say so.
+    pub(super) fn cut(&self, id: u32, bytes: u64) -> io::Result<()> {
+        let cut = || -> io::Result<Box<dyn File>> {
             let file = self.files.open(&path(id), Access::Write)?;
             let before = file.size()?;
             file.set_len(bytes)?;
-            file.sync_all()?;
-            Ok(before.saturating_sub(bytes))
+            self.shrink(before.saturating_sub(bytes));
+            Ok(file)
         };
         match cut() {
-            Ok(freed) => self.shrink(freed),
-            Err(error) => tracing::warn!(segment = id, %error, "the unused end of a segment could not be cut"),
+            Ok(file) => file.sync_all(),
+            Err(error) => {
+                tracing::warn!(segment = id, %error, "the unused end of a segment could not be cut");
+                Ok(())
+            }
         }
     }
 
@@ -527,8 +602,9 @@ mod tests {
 
     use super::*;
 
-    /// Writes one behind the other; each failed one is written again, as after a full disk.
-    fn written(direct: bool, sizes: &[(usize, bool)]) -> (Vec<u8>, Vec<u8>) {
+    /// Writes one behind the other; each failed one is written again, as after a full disk. `in_place`: each stands in
+    /// memory as in its pages on disk, as what gathers does.
+    fn written((direct, in_place): (bool, bool), sizes: &[(usize, bool)]) -> (Vec<u8>, Vec<u8>) {
         let directory = TempDir::new().unwrap();
         let files = Real::below(directory.path());
         let file = files.create("log").unwrap();
@@ -537,13 +613,16 @@ mod tests {
         let mut segment = Segment::new(file, direct);
         let mut expected = vec![];
         for (index, (size, again)) in sizes.iter().enumerate() {
-            let bytes = vec![u8::try_from(index % 255).unwrap() + 1; *size];
             let at = expected.len() as u64;
+            let mut memory = Aligned::default();
+            let begins = usize::try_from(at).unwrap() % PAGE + usize::from(!in_place);
+            let bytes = &mut memory.bytes(begins + size)[begins..];
+            bytes.fill(u8::try_from(index % 255).unwrap() + 1);
             if *again {
                 segment.write(&vec![0xff; size / 2], at).unwrap();
             }
-            segment.write(&bytes, at).unwrap();
-            expected.extend_from_slice(&bytes);
+            segment.write(bytes, at).unwrap();
+            expected.extend_from_slice(bytes);
         }
         let mut found = std::fs::read(directory.path().join("log")).unwrap();
         assert_eq!(found.len(), 8 << 20, "never longer than it was made");
@@ -556,18 +635,18 @@ mod tests {
 
         #[test]
         fn what_is_written_stands_there_whatever_its_size(
-            sizes in prop::collection::vec((prop_oneof![1..9000_usize, 1..3_usize, Just(PAGE)], any::<bool>()), 1..60),
-            direct: bool,
+            sizes in prop::collection::vec((prop_oneof![1..20_000_usize, 1..3_usize, Just(PAGE)], any::<bool>()), 1..60),
+            how: (bool, bool),
         ) {
-            let (found, expected) = written(direct, &sizes);
+            let (found, expected) = written(how, &sizes);
             prop_assert!(found == expected);
         }
     }
 
     #[test]
     fn a_write_larger_than_a_step_arrives_whole() {
-        for direct in [true, false] {
-            let (found, expected) = written(direct, &[(77, false), (WRITE_STEP * 3 + 1, true), (5, false)]);
+        for how in [(true, true), (true, false), (false, true), (false, false)] {
+            let (found, expected) = written(how, &[(77, false), (WRITE_STEP * 3 + 1, true), (5, false)]);
             assert!(found == expected);
         }
     }

@@ -24,8 +24,9 @@ use crate::event::{Micros, StateKey};
 /// How often it looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(100);
 /// A checkpoint is made when so much was written since the last one, or twice as much as that took, whichever is
-/// more: a start then reads little, and checkpoints cost at most half of what the log does.
-const CHECKPOINT_BYTES: u64 = 256 << 20;
+/// more: a start then reads little (about a second's work), and checkpoints cost at most half of what the log does.
+const CHECKPOINT_BYTES: u64 = 512 << 20;
+const CHECKPOINT_PART: u64 = 2;
 /// The same by time, where anything was written.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(300);
 /// After one that failed.
@@ -36,6 +37,8 @@ const WRITER_MAX: Duration = Duration::from_secs(5);
 const MERGE_EVENTS_MAX: usize = 4096;
 /// And where they take more than this part of it.
 const MERGE_PART: u64 = 4;
+/// How often it is told how full the spool is.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
 /// Segments removed in one round while the disk itself is full: how much that helps is seen in the next.
 const REMOVED_AT_ONCE: usize = 2;
 /// The checkpoints that are kept.
@@ -61,6 +64,7 @@ pub(super) struct Keeper {
     /// Segments that hold what is shown of incidents.
     views: Views,
     snapshots: Option<Snapshots>,
+    measured_at: Option<Instant>,
 }
 
 struct Copies {
@@ -110,6 +114,7 @@ impl Keeper {
             copies: None,
             views,
             snapshots: None,
+            measured_at: None,
         }
     }
 
@@ -143,6 +148,21 @@ impl Keeper {
         if let (None, Some(segment)) = (&self.snapshots, self.shows_alone()) {
             self.snapshots = snapshots::copy(&self.core, &self.reader, &*self.states, &mut self.views, segment);
         }
+        if self.measured_at.is_none_or(|at| at.elapsed() >= MEASURED_EVERY) {
+            self.measure();
+            self.measured_at = Some(Instant::now());
+        }
+    }
+
+    /// Tells how much of the spool is needed, and how large it can become: what a forecast of its end is made from.
+    fn measure(&self) {
+        let (disk, metrics) = (&self.core.disk, &self.core.metrics);
+        let spare = self.sealed().into_iter().filter(|segment| !self.is_needed(segment));
+        let spare: u64 = spare.map(|segment| disk.segment_bytes(segment.id)).sum();
+        let capacity = disk.capacity().map_or(self.core.max_bytes, |bytes| bytes.min(self.core.max_bytes));
+        let shown = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        metrics.spool_needed_bytes.set(shown(disk.bytes().saturating_sub(spare)));
+        metrics.spool_capacity_bytes.set(shown(capacity));
     }
 
     /// The oldest segment that would go, but for what it shows of incidents.
@@ -181,7 +201,7 @@ impl Keeper {
             return false;
         }
         let written = self.core.lock().placed_bytes.saturating_sub(self.placed);
-        let by_bytes = written >= CHECKPOINT_BYTES.max(self.bytes.saturating_mul(2));
+        let by_bytes = written >= CHECKPOINT_BYTES.max(self.bytes.saturating_mul(CHECKPOINT_PART));
         let by_time = written > 0 && self.made_at.elapsed() >= CHECKPOINT_AFTER;
         // Something could go, but for a checkpoint that covers it, or that knows of its copies.
         let newest = self.checkpoints.last().map_or(0, |(id, _)| *id);

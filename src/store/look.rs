@@ -15,7 +15,7 @@ use super::places::Places;
 use super::reader::Reader;
 use super::record::DeadNote;
 use super::standing::Standing;
-use super::{NoStates, OpenError, Store, Stored, find_events, recovery};
+use super::{NoStates, OpenError, Store, Stored, Unreadable, find_events, recovery};
 use crate::event::Micros;
 use crate::metrics::Metrics;
 
@@ -163,7 +163,7 @@ pub struct Look {
 }
 
 impl Look {
-    fn take(directory: &Path) -> Result<Self, OpenError> {
+    fn take(directory: &Path, unreadable: Unreadable) -> Result<Self, OpenError> {
         // Books of its own: what the replay counts is nobody's.
         let metrics = Metrics::new(1).map_err(|error| OpenError::Io {
             path: directory.to_owned(),
@@ -172,7 +172,7 @@ impl Look {
         let disk = untouched(directory, &metrics)?;
         let presence = Presence::at(&disk);
         let segments = disk.segments()?.len();
-        let (recovered, resume) = recovery::recover(&disk, &metrics, &NoStates)?;
+        let (recovered, resume) = recovery::recover(&disk, &metrics, &NoStates, unreadable)?;
         Ok(Self {
             presence,
             damaged: recovered.damaged_records,
@@ -234,7 +234,7 @@ impl Look {
     ) -> io::Result<()> {
         let queues = self.standing.upstreams.iter().filter(|known| *known.meter.name == *upstream);
         for queue in queues.flat_map(|known| &known.queues).filter(|queue| *queue.integration == *integration) {
-            let mut all = queue.waiting.iter();
+            let mut all = queue.waiting.from(0);
             loop {
                 let some: Vec<u64> = all.by_ref().take(EVENTS_AT_ONCE).collect();
                 if some.is_empty() {
@@ -275,11 +275,15 @@ impl Store {
     /// A look at a log, which may be in use. Nothing is changed, locked or made.
     ///
     /// # Errors
-    /// There is none, or its directory cannot be read.
+    /// There is none, or it cannot be read.
     pub fn look(directory: &Path) -> Result<Look, OpenError> {
+        Self::look_past(directory, Unreadable::FailsOpen)
+    }
+
+    pub(super) fn look_past(directory: &Path, unreadable: Unreadable) -> Result<Look, OpenError> {
         let mut tries = 1;
         loop {
-            let look = Look::take(directory)?;
+            let look = Look::take(directory, unreadable)?;
             if look.damaged == 0 || look.presence == Presence::Nobody || tries == TRIES {
                 return Ok(look);
             }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::files::PAGE;
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::places;
 use super::reader::{SEGMENT_MAX, join, split, with_view};
@@ -14,10 +15,10 @@ use super::record::{self, DeadNote, Need, Reassigned, Touched, VERSION};
 use super::remotes::Learned;
 use super::standing::{Cut, Standing, Whose, tag};
 use super::{Ending, LaneKey, Queued, Rejected};
-use crate::claim::{Accepted, Admitted, Claim, Left, Pacing, Placed, Position};
+use crate::claim::{Accepted, Admitted, Claim, Left, Pacing, Placed, Position, TakenBack};
 use crate::event::{Event, Micros};
 use crate::metrics::{Ticket, UpstreamMeter};
-use crate::outcome::{Outcome, Reason, Unfit};
+use crate::outcome::{DropReason, Outcome, Reason, Unfit};
 
 /// More than this waits for the disk only when it hangs: then new events are refused.
 pub(super) const BUFFER_MAX: usize = 64 << 20;
@@ -26,7 +27,6 @@ pub(super) const BUFFER_MAX: usize = 64 << 20;
 const ENDING_BYTES: u64 = 64;
 /// No segment is made smaller than this for want of space, but where all are.
 const SEGMENT_BYTES_SMALL: u32 = 256 << 10;
-const PAGE: u32 = 4096;
 /// Envelopes that are known to stand in the segment: more than requests that are taken in at once. One that is forgotten is
 /// written again.
 const ENVELOPES_MAX: usize = 8;
@@ -108,7 +108,18 @@ impl Batch {
         self.buffer.is_empty()
     }
 
-    /// The bytes of each chunk.
+    /// What comes next goes to `offset` of its segment. The first bytes of a batch stand in memory as they will stand in
+    /// their page on disk: then whole pages are written from where they are.
+    fn stand_as_at(&mut self, offset: u32) {
+        if self.chunks.is_empty() {
+            self.buffer.clear();
+            self.buffer.reserve(2 * PAGE);
+            let (wanted, stands) = (offset as usize % PAGE, self.buffer.as_ptr().addr() % PAGE);
+            self.buffer.resize((PAGE + wanted - stands) % PAGE, 0);
+        }
+    }
+
+    /// The bytes of each chunk; before the first one there may be some that are nobody's.
     pub(super) fn parts(&self) -> impl Iterator<Item = (Chunk, &[u8])> {
         self.chunks.iter().enumerate().map(|(index, chunk)| {
             let end = self.chunks.get(index + 1).map_or(self.buffer.len(), |next| next.from);
@@ -171,6 +182,8 @@ struct Tail {
 
 pub(super) struct Pending {
     pub(super) batch: Batch,
+    /// The frame that is being made: its checksum reads what was just written, and the batch's memory is in no cache.
+    frame: Vec<u8>,
     tail: Tail,
     /// Envelopes that stand in the tail's segment, with their offsets; the newest last. Held, so that no other takes their
     /// place in memory.
@@ -205,6 +218,7 @@ impl Pending {
     pub(super) fn new(resume: super::recovery::Resume, first_bytes: u32, segment_bytes: u32) -> Self {
         let mut pending = Self {
             batch: Batch::default(),
+            frame: Vec::new(),
             tail: Tail { segment: 0, seed: Seed::of(0), offset: 0, capacity: 0, next_mark: 0 },
             envelopes: vec![],
             next_sequence: resume.next_sequence.max(1),
@@ -234,7 +248,7 @@ impl Pending {
 
     /// The disk has no room for a segment as large as wanted. False: nor for a smaller one.
     pub(super) fn take_smaller(&mut self) -> bool {
-        let smaller = (self.next_bytes / 2).next_multiple_of(PAGE);
+        let smaller = (self.next_bytes / 2).next_multiple_of(PAGE as u32);
         let possible = smaller >= SEGMENT_BYTES_SMALL.min(self.segment_bytes / 2).max(super::SEGMENT_BYTES_MIN);
         if possible {
             self.next_bytes = smaller;
@@ -250,6 +264,7 @@ impl Pending {
     fn begin_segment(&mut self, id: u32, capacity: u32) {
         let salt = fastrand::u64(..);
         self.envelopes.clear();
+        self.batch.stand_as_at(0);
         let from = self.batch.buffer.len();
         self.batch.chunks.push(Chunk { segment: id, at: 0, from });
         self.batch.begun.push((id, self.next_sequence));
@@ -294,15 +309,18 @@ impl Pending {
         write: &dyn Fn(&mut Vec<u8>),
     ) -> Result<Position, Reason> {
         for _ in 0..2 {
-            let from = self.batch.buffer.len();
-            let span = frame::encode(&mut self.batch.buffer, self.tail.seed, kind, VERSION, sequence, write)
+            self.frame.clear();
+            let span = frame::encode(&mut self.frame, self.tail.seed, kind, VERSION, sequence, write)
                 .ok_or(Reason::Internal)?;
             let allowed = if is_event { self.may_take(span as u64) } else { Ok(()) };
             if allowed.is_ok() && span as u64 <= u64::from(self.tail.capacity.saturating_sub(self.tail.offset)) {
                 if self.batch.chunks.is_empty() {
                     let Tail { segment, offset, .. } = self.tail;
+                    self.batch.stand_as_at(offset);
+                    let from = self.batch.buffer.len();
                     self.batch.chunks.push(Chunk { segment, at: offset, from });
                 }
+                self.batch.buffer.extend_from_slice(&self.frame);
                 self.batch.since.get_or_insert_with(Instant::now);
                 let at = join(self.tail.segment, self.tail.offset);
                 if Kind::is_first(kind) && self.tail.offset >= self.tail.next_mark {
@@ -313,7 +331,6 @@ impl Pending {
                 self.tail.offset += u32::try_from(span).unwrap_or(u32::MAX);
                 return Ok(at);
             }
-            self.batch.buffer.truncate(from);
             allowed?;
             self.next_segment(span)?;
         }
@@ -446,6 +463,26 @@ impl Pending {
             .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, (ending, learned), at))
             .inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log"));
         true
+    }
+
+    /// As [`Self::place_ending`]: the sender of a refused event is told so, and what that did to its key never was.
+    pub(super) fn place_refused(
+        &mut self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        taken: Option<&TakenBack>,
+        at: Micros,
+    ) -> bool {
+        let ending = Ending::Dropped(DropReason::Refused);
+        if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
+            return false;
+        }
+        let tag = tag(integration);
+        let placed = self.place(Kind::Settled as u8, sequence, false, &|out| {
+            record::put_refused(out, &upstream.name, tag, taken, at);
+        });
+        placed.inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log")).is_ok()
     }
 
     /// As [`Self::place_ending`]: an event goes to another upstream.

@@ -68,13 +68,8 @@ struct Handle {
 impl Handle {
     fn open(disk: &Disk, segment: u32) -> io::Result<Self> {
         let file = disk.open_segment(segment)?;
-        let Some(head) = scan::head(&*file) else {
-            // A disk that cannot read it now is not a file that has none.
-            let mut page = [0; 4096];
-            let read = file.read_exact_at(&mut page, 0);
-            let missing = io::Error::from(io::ErrorKind::InvalidData);
-            return Err(read.err().filter(|error| error.kind() != io::ErrorKind::UnexpectedEof).unwrap_or(missing));
-        };
+        // A disk that cannot read it now is not a file that has none.
+        let head = scan::head(&*file)?.ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { segment, file: Arc::from(file), seed: Seed::of(head.salt) })
     }
 
@@ -322,6 +317,23 @@ impl Reader {
 
     /// What a state's record tells: mostly one call to the disk, and no lock is held over it.
     pub(super) fn shown(&self, disk: &Disk, at: Position) -> Result<Shown, ReadError> {
+        self.single(disk, at, shown_in)
+    }
+
+    /// An event, with its envelope, read for itself: the block that a reader in log order is at stays.
+    pub(super) fn alone(&self, disk: &Disk, at: Position) -> Result<Stored, ReadError> {
+        let (mut stored, envelope_at) = self.single(disk, at, |frame| {
+            let event = event_in(frame)?;
+            Some((event.to_stored(frame.sequence)?, event.envelope_at()))
+        })?;
+        if let Some(offset) = envelope_at {
+            let envelope = |frame: &Frame<'_>| envelope_in(frame).map(Bytes::copy_from_slice);
+            stored.event.envelope = Some(self.single(disk, beside(at, offset), envelope)?);
+        }
+        Ok(stored)
+    }
+
+    fn single<T>(&self, disk: &Disk, at: Position, read: impl FnOnce(&Frame<'_>) -> Option<T>) -> Result<T, ReadError> {
         let at = bare(at);
         let (segment, offset) = split(at);
         let handle = self.handle(disk, segment).map_err(|error| failed(error, at))?;
@@ -330,7 +342,7 @@ impl Reader {
         if span > bytes.len() && bytes.len() == SHOWN_BLOCK {
             bytes.extend(handle.bytes(offset + SHOWN_BLOCK as u64, span - SHOWN_BLOCK)?);
         }
-        frame::parse(&bytes, handle.seed).and_then(|frame| shown_in(&frame)).ok_or(ReadError::Damaged(at))
+        frame::parse(&bytes, handle.seed).and_then(|frame| read(&frame)).ok_or(ReadError::Damaged(at))
     }
 
     fn handle(&self, disk: &Disk, segment: u32) -> io::Result<Handle> {
@@ -455,17 +467,16 @@ impl Reader {
                     break;
                 }
             }
-            let unreadable = scan.met_unreadable();
+            let unreadable = scan.failure();
             let mut places = lock(places);
             marks.iter().for_each(|(sequence, at)| places.mark(segment, *sequence, *at));
             drop(places);
             // Not in the segment that it would stand in.
             let missed = passed_over.or_else(|| (rest.len() == before).then_some(*first));
-            if let Some(missed) = missed
-                && unreadable
+            if let (Some(missed), Some(error)) = (missed, unreadable)
                 && (insists || lock(&self.cache).may_try_again(missed))
             {
-                return Err(io::Error::other("a part of the log cannot be read"));
+                return Err(error);
             }
             if rest.len() == before {
                 rest = later;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame::Kind;
+use super::reader::bare;
 use super::remotes::{self, Learned, put_learned};
 use super::{Ending, LaneKey, Shown, Stored};
-use crate::claim::{ById, Claim, Pacing, Position, Scope};
+use crate::claim::{ById, Claim, Pacing, Position, Scope, TakenBack};
+use crate::event::trace::Trace;
 use crate::event::{
     Action, Event, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Target, TargetKind, Tolerated, Uid,
 };
@@ -32,6 +34,12 @@ const HAS_VIEW: u8 = 16;
 const HAS_IDS: u8 = 64;
 /// In place of what its batch says stands the offset of the record that says it, in the same segment.
 const ENVELOPE_AT: u8 = 32;
+/// The trace that it belongs to stands behind all that.
+const HAS_TRACE: u8 = 128;
+/// In the last byte of the head's first eight: the key of its transport's own id stands behind the trace.
+const HAS_REPLAY: u8 = 1;
+/// Bytes of a trace beside its state.
+const TRACE_BYTES: usize = 25;
 /// Bytes of a note that is there.
 pub(super) const NOTE_BYTES: usize = 17;
 
@@ -88,6 +96,8 @@ pub(super) fn accepted_bytes(event: &Event, claim: &Claim) -> usize {
         + text(event.raw.len())
         + event.envelope.as_ref().map_or(0, |_| size_of::<u32>())
         + event.view.as_ref().map_or(0, |view| text(view.len()))
+        + event.trace.as_ref().map_or(0, |trace| TRACE_BYTES + text(trace.state.len()))
+        + claim.replay_key().map_or(0, |_| size_of::<u128>())
 }
 
 /// Appends the payload of an accepted event. `envelope`: where its envelope stands in the segment; else it stands in it.
@@ -108,23 +118,25 @@ pub(super) fn put_accepted(
         (Some(_), Some(_)) => ENVELOPE_AT,
     };
     let has_view = if event.view.is_some() { HAS_VIEW } else { 0 };
+    let has_trace = if event.trace.is_some() { HAS_TRACE } else { 0 };
     let has_ids = if claim.scope.is_some() { HAS_IDS } else { 0 };
+    let has_replay = if claim.replay_key().is_some() { HAS_REPLAY } else { 0 };
     out.reserve(512 + event.raw.len());
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(&[
-        tracked | has_incident | has_target | has_envelope | has_view | has_ids,
+        tracked | has_incident | has_target | has_envelope | has_view | has_ids | has_trace,
         event.action as u8,
         claim.outcome as u8,
         pacing.0,
         event.tolerated.0,
         level(event.severity),
         event.key.as_ref().map_or(0, |key| key.kind as u8),
-        0,
+        has_replay,
     ]);
     head[8..24].copy_from_slice(&event.uid.0.to_le_bytes());
     head[24..32].copy_from_slice(&event.received_at.0.to_le_bytes());
     head[32..48].copy_from_slice(&lane.0.to_le_bytes());
-    // The last eight bytes are kept for the key's record before it.
+    head[48..].copy_from_slice(&claim.before.map_or(0, |at| bare(at).0).to_le_bytes());
     out.extend_from_slice(&head);
     if let Some(incident) = &claim.next {
         put_incident(out, incident);
@@ -150,6 +162,15 @@ pub(super) fn put_accepted(
     }
     if let Some(view) = &event.view {
         put_text(out, view);
+    }
+    if let Some(trace) = &event.trace {
+        out.extend_from_slice(&trace.id.to_le_bytes());
+        out.extend_from_slice(&trace.span.to_le_bytes());
+        out.push(trace.flags);
+        put_text(out, trace.state.as_bytes());
+    }
+    if let Some(replay) = claim.replay_key() {
+        out.extend_from_slice(&replay.0.to_le_bytes());
     }
 }
 
@@ -228,6 +249,7 @@ pub(super) struct Accepted<'a> {
     /// Set when the state table held the key.
     pub(super) state_key: Option<StateKey>,
     pub(super) incident: Option<Incident>,
+    pub(super) before: Option<Position>,
     pub(super) outcome: Outcome,
     pub(super) pacing: Pacing,
     pub(super) integration: &'a str,
@@ -244,7 +266,11 @@ pub(super) struct Accepted<'a> {
     raw: &'a [u8],
     pub(super) envelope: Option<Envelope<'a>>,
     view: Option<&'a [u8]>,
+    /// Id, span, flags and state.
+    trace: Option<(u128, u64, u8, &'a str)>,
     has_ids: bool,
+    /// Where it is kept that its transport's own id was seen.
+    pub(super) replay: Option<StateKey>,
     /// What stands behind the event: in a copy, who needs it.
     pub(super) rest: &'a [u8],
 }
@@ -265,11 +291,11 @@ pub(super) fn incident(steps: &mut Steps<'_>) -> Option<Incident> {
 impl<'a> Accepted<'a> {
     pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
         let mut steps = Steps(payload);
-        let [flags, action, outcome, pacing, tolerated, severity, key_kind, _] = steps.take()?;
+        let [flags, action, outcome, pacing, tolerated, severity, key_kind, more] = steps.take()?;
         let uid = Uid(steps.u128()?);
         let received_at = steps.micros()?;
         let lane = LaneKey(steps.u128()?);
-        let _previous = steps.u64()?;
+        let before = Some(steps.u64()?).filter(|at| *at != 0).map(Position);
         let incident = if flags & HAS_INCIDENT == 0 { None } else { Some(incident(&mut steps)?) };
         let [integration, dialect, endpoint, family, canon] =
             [steps.text()?, steps.text()?, steps.text()?, steps.text()?, steps.text()?];
@@ -290,6 +316,9 @@ impl<'a> Accepted<'a> {
             None
         };
         let view = if flags & HAS_VIEW == 0 { None } else { Some(steps.bytes()?) };
+        let trace =
+            if flags & HAS_TRACE == 0 { None } else { Some((steps.u128()?, steps.u64()?, steps.u8()?, steps.text()?)) };
+        let replay = if more & HAS_REPLAY == 0 { None } else { Some(StateKey(steps.u128()?)) };
         let key = if key_kind == 0 { None } else { Some((canon, KeyKind::from_code(key_kind)?)) };
         Some(Self {
             uid,
@@ -297,6 +326,7 @@ impl<'a> Accepted<'a> {
             lane,
             state_key: (flags & TRACKED != 0).then_some(StateKey(lane.0)),
             incident,
+            before,
             outcome: Outcome::from_code(outcome)?,
             pacing: Pacing(pacing),
             integration,
@@ -313,7 +343,9 @@ impl<'a> Accepted<'a> {
             raw,
             envelope,
             view,
+            trace,
             has_ids: flags & HAS_IDS != 0,
+            replay,
             rest: steps.0,
         })
     }
@@ -347,7 +379,7 @@ impl<'a> Accepted<'a> {
     /// The event on its own; what [`Self::envelope_at`] tells of is to be put in by who reads it.
     pub(super) fn to_stored(&self, sequence: u64) -> Option<Stored> {
         let key = match self.key {
-            Some((canon, kind)) => Some(Key::parse(canon, kind)?),
+            Some((canon, kind)) => Some(Key::parse_long(canon, kind)?),
             None => None,
         };
         Some(Stored {
@@ -371,8 +403,13 @@ impl<'a> Accepted<'a> {
                     Some(Envelope::At { .. }) | None => None,
                 },
                 view: self.view.map(Bytes::copy_from_slice),
+                trace: self
+                    .trace
+                    .and_then(|(id, span, flags, state)| Trace::stored(id, span, flags, state))
+                    .map(Arc::new),
             },
             incident: self.incident,
+            before: self.before,
             outcome: self.outcome,
             pacing: self.pacing,
         })
@@ -453,7 +490,7 @@ impl<'a> Snapshot<'a> {
             endpoint: self.endpoint.into(),
             family: self.family.into(),
             key: match self.canon {
-                Some((canon, kind)) => Some(Key::parse(canon, kind)?),
+                Some((canon, kind)) => Some(Key::parse_long(canon, kind)?),
                 None => None,
             },
             incident: Some(self.incident),
@@ -529,6 +566,30 @@ pub(super) fn put_ending(
     }
 }
 
+/// Appends the payload of a refusal that its sender is told of: the ending, and behind it what is taken back.
+pub(super) fn put_refused(out: &mut Vec<u8>, upstream: &str, tag: u32, taken: Option<&TakenBack>, at: Micros) {
+    put_ending(out, upstream, tag, (Ending::Dropped(DropReason::Refused), None), at);
+    let Some(TakenBack { key, iid, before }) = taken else { return out.push(0) };
+    out.push(if before.is_some() { 2 } else { 1 });
+    out.extend_from_slice(&key.0.to_le_bytes());
+    out.extend_from_slice(&iid.0.to_le_bytes());
+    if let Some((incident, at)) = before {
+        put_incident(out, incident);
+        out.extend_from_slice(&at.0.to_le_bytes());
+    }
+}
+
+fn taken_back(steps: &mut Steps<'_>) -> Option<TakenBack> {
+    let has_before = match steps.u8()? {
+        1 => false,
+        2 => true,
+        _ => return None,
+    };
+    let (key, iid) = (StateKey(steps.u128()?), Uid(steps.u128()?));
+    let before = if has_before { Some((incident(steps)?, Position(steps.u64()?))) } else { None };
+    Some(TakenBack { key, iid, before })
+}
+
 /// How an event ended at one upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended<'a> {
@@ -538,6 +599,8 @@ pub(super) struct Ended<'a> {
     pub(super) at: Micros,
     /// What its answer taught of the incident.
     pub(super) learned: Option<Learned>,
+    /// What it had done to its key never was.
+    pub(super) taken_back: Option<TakenBack>,
 }
 
 impl<'a> Ended<'a> {
@@ -567,7 +630,9 @@ impl<'a> Ended<'a> {
             (*status, *attempts) = (Some(answered).filter(|status| *status != 0), tries);
             learned = remotes::learned(&mut steps);
         }
-        Some(Self { upstream, tag, ending, at, learned })
+        let refused = ending == Ending::Dropped(DropReason::Refused);
+        let taken_back = if refused { taken_back(&mut steps) } else { None };
+        Some(Self { upstream, tag, ending, at, learned, taken_back })
     }
 }
 
@@ -711,6 +776,7 @@ mod tests {
         {
             let mut admitted = admitted(&sample);
             if whole {
+                admitted.claim.before = Some(Position(1 << 63 | 4_096));
                 admitted.event.target = Some(Target { kind: TargetKind::TinyId, value: "17".into() });
                 admitted.event.envelope = Some(Bytes::from_static(b"{\"receiver\":\"r\"}"));
                 admitted.event.view = Some(Bytes::from_static(b"{}"));
@@ -726,6 +792,8 @@ mod tests {
             assert_eq!((stored.sequence, stored.lane), (5, lane));
             assert_eq!(stored.incident, admitted.claim.next);
             assert_eq!((stored.outcome, stored.pacing), (admitted.claim.outcome, admitted.pacing));
+            // Whether something is shown of the incident there is not its matter.
+            assert_eq!(stored.before, whole.then_some(Position(4_096)));
         }
     }
 
@@ -820,7 +888,10 @@ mod tests {
             let mut payload = vec![];
             put_ending(&mut payload, "pager", 9, (ending, None), Micros(77));
             let read = Ended::decode(kind_of(ending), &payload);
-            assert_eq!(read, Some(Ended { upstream: "pager", tag: 9, ending, at: Micros(77), learned: None }));
+            assert_eq!(
+                read,
+                Some(Ended { upstream: "pager", tag: 9, ending, at: Micros(77), learned: None, taken_back: None })
+            );
         }
     }
 

@@ -1,6 +1,8 @@
 //! Puts a start on its feet: the newest checkpoint that is whole, then the log behind it, in order, over windows of
 //! the segments (DESIGN 4, Recovery). Memory grows with what stands alone.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::checkpoint::{Check, Counters, Loader};
@@ -12,8 +14,8 @@ use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Snapshot, Steps
 use super::remotes::Remotes;
 use super::scan::{self, Next, Scan};
 use super::standing::{Standing, Whose};
-use super::{Dead, Ending, OpenError, Recovered, States};
-use crate::claim::Position;
+use super::{Dead, Ending, OpenError, Recovered, States, Unreadable};
+use crate::claim::{Position, replay_mark};
 use crate::event::Micros;
 use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 
@@ -58,6 +60,7 @@ struct Replay<'a> {
     replayed: u64,
     clean: bool,
     sealed: Vec<(u32, Micros)>,
+    unreadable: Unreadable,
 }
 
 /// Opens the log, cuts torn tails and replays it.
@@ -65,6 +68,7 @@ pub(super) fn recover(
     disk: &Disk,
     metrics: &Arc<Metrics>,
     states: &dyn States,
+    unreadable: Unreadable,
 ) -> Result<(Recovered, Resume), OpenError> {
     let found = disk.segments()?;
     let mut replay = Replay {
@@ -81,19 +85,19 @@ pub(super) fn recover(
         replayed: 0,
         clean: false,
         sealed: vec![],
+        unreadable,
     };
     let names = disk.checkpoints()?;
-    let next_checkpoint = names.last().map_or(1, |id| id.saturating_add(1));
-    let checkpoints = replay.checkpoint(disk, &names);
-    // Far-off names are not ours; a new segment only must not meet one. Nor may it take the name of one that a
-    // checkpoint speaks of and that is gone.
-    let last_name = found.iter().map(|file| file.id).filter(|id| *id < u32::MAX / 2).max().unwrap_or(0);
+    let next_checkpoint = highest(&names).saturating_add(1);
+    let checkpoints = replay.checkpoint(disk, &names)?;
+    // A new segment may not take the name of one that a checkpoint speaks of and that is gone.
+    let last_name = highest(&found);
     // A process after the one that ended in order began a segment, even if it came to write nothing.
     replay.clean &= last_name <= split(replay.from).0;
     let last_name = last_name.max(split(replay.from).0);
     let mut segments = vec![];
     for file in found {
-        if let Some(segment) = replay.open(disk, &file) {
+        if let Some(segment) = replay.open(disk, &file)? {
             segments.push(segment);
         }
     }
@@ -103,11 +107,12 @@ pub(super) fn recover(
         places.began(segment.id, segment.head.first_sequence, sealed);
     }
     segments.retain(|segment| segment.id >= split(replay.from).0);
-    let begins_with_void: Vec<bool> = segments.iter().map(|segment| replay.read_voids(disk, segment)).collect();
+    let voids = segments.iter().map(|segment| replay.read_voids(disk, segment));
+    let begins_with_void: Vec<bool> = voids.collect::<Result<_, _>>()?;
     for (index, segment) in segments.iter().enumerate() {
         // A torn end is what a crash leaves in the last segment, or a failed write in one that was given up.
         let may_be_torn = begins_with_void.get(index + 1).copied().unwrap_or(true);
-        replay.segment(disk, segment, may_be_torn, &mut places);
+        replay.segment(disk, segment, may_be_torn, &mut places)?;
     }
     let now = Micros::now();
     places.sealed_before(u32::MAX, replay.standing.newest.min(now));
@@ -118,18 +123,41 @@ pub(super) fn recover(
     Ok((recovered, Resume { next_sequence, next_segment, standing, places, remotes, checkpoints, next_checkpoint }))
 }
 
+/// The highest number in use, whatever has it. Far-off ones are not ours: a new file only must not meet one.
+fn highest(found: &[Found]) -> u32 {
+    found.iter().map(|file| file.id).filter(|id| *id < u32::MAX / 2).max().unwrap_or(0)
+}
+
 impl Replay<'_> {
     fn damaged(&mut self) {
         self.recovered.damaged_records += 1;
         self.metrics.spool_damaged_records.inc();
     }
 
+    /// What could not be read fails the start, or is damage.
+    fn readable<T>(&self, read: io::Result<T>, path: impl FnOnce() -> PathBuf) -> Result<Option<T>, OpenError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            // A name without a file is damage, and so is a file that nobody could have written.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || self.unreadable == Unreadable::IsDamage => {
+                Ok(None)
+            }
+            Err(source) => Err(OpenError::Unreadable { path: path(), source }),
+        }
+    }
+
+    /// What a walk over a file could not read.
+    fn walked(&self, scan: &mut Scan<'_>, path: impl FnOnce() -> PathBuf) -> Result<(), OpenError> {
+        self.readable(scan.failure().map_or(Ok(()), Err), path).map(drop)
+    }
+
     /// Loads the newest checkpoint that is whole; those that are not are set aside. Returns the ones that count.
-    fn checkpoint(&mut self, disk: &Disk, names: &[u32]) -> Vec<(u32, Position)> {
+    fn checkpoint(&mut self, disk: &Disk, names: &[Found]) -> Result<Vec<(u32, Position)>, OpenError> {
         let mut count = vec![];
-        for id in names.iter().rev() {
+        for Found { id, .. } in names.iter().rev().filter(|found| found.bytes.is_some()) {
             // Older ones are looked at as well: segments go only when two of them cover it.
-            let Some(at) = self.load(disk, *id, count.is_empty()) else {
+            let loaded = self.load(disk, *id, count.is_empty());
+            let Some(at) = self.readable(loaded, || disk.checkpoint_file(*id))?.flatten() else {
                 tracing::warn!(checkpoint = id, "a checkpoint of the spool is damaged and set aside");
                 self.damaged();
                 disk.set_aside_checkpoint(*id);
@@ -137,18 +165,17 @@ impl Replay<'_> {
             };
             count.insert(0, (*id, at));
         }
-        count
+        Ok(count)
     }
 
-    /// The place that a checkpoint speaks of; `take`: everything it says is taken over.
-    fn load(&mut self, disk: &Disk, id: u32, take: bool) -> Option<Position> {
-        let file = disk.open_checkpoint(id).ok()?;
-        let bytes = file.size().ok()?;
-        let head = scan::head(&*file).filter(|head| head.id == id)?;
+    /// The place that a checkpoint speaks of; `take`: everything it says is taken over. `None`: it is damaged.
+    fn load(&mut self, disk: &Disk, id: u32, take: bool) -> io::Result<Option<Position>> {
+        let file = disk.open_checkpoint(id)?;
+        let bytes = file.size()?;
+        let Some(head) = scan::head(&*file)?.filter(|head| head.id == id) else { return Ok(None) };
         let mut check = Check::default();
-        each_frame(&*file, bytes, head, &mut |frame| check.take(frame))?;
-        if !check.is_whole() {
-            return None;
+        if !each_frame(&*file, bytes, head, &mut |frame| check.take(frame))? || !check.is_whole() {
+            return Ok(None);
         }
         let states = self.states;
         let nothing: &dyn States = &super::NoStates;
@@ -156,11 +183,14 @@ impl Replay<'_> {
         let remotes = if take { &self.remotes } else { &unused };
         let mut loader = Loader::new(self.metrics, if take { states } else { nothing }, remotes);
         let mut first = true;
-        each_frame(&*file, bytes, head, &mut |frame| {
+        let is_taken = each_frame(&*file, bytes, head, &mut |frame| {
             let goes_on = take || std::mem::take(&mut first);
             // The place stands in the first frame.
             !goes_on || loader.take(frame).is_some()
         })?;
+        if !is_taken {
+            return Ok(None);
+        }
         let summary = loader.finish();
         let at = summary.cut.at;
         if take {
@@ -168,24 +198,23 @@ impl Replay<'_> {
             (self.from, self.clean) = (at, summary.clean);
             (self.counters, self.sealed) = (summary.counters, summary.sealed);
         }
-        Some(at)
+        Ok(Some(at))
     }
 
-    /// A segment that can be read; others are removed (blank) or set aside.
-    fn open(&mut self, disk: &Disk, found: &Found) -> Option<Segment> {
-        let bytes = found.bytes?;
-        let file = match disk.open_segment(found.id) {
-            Ok(file) => file,
-            Err(error) => {
-                tracing::warn!(segment = found.id, %error, "a segment of the spool cannot be opened");
-                self.damaged();
-                return None;
-            }
+    /// A segment with records; others are removed (blank) or set aside.
+    fn open(&mut self, disk: &Disk, found: &Found) -> Result<Option<Segment>, OpenError> {
+        let Some(bytes) = found.bytes else { return Ok(None) };
+        let path = || disk.segment_file(found.id);
+        let Some(file) = self.readable(disk.open_segment(found.id), path)? else {
+            tracing::warn!(segment = found.id, "a segment of the spool cannot be opened");
+            self.damaged();
+            return Ok(None);
         };
-        if let Some(head) = scan::head(&*file).filter(|head| head.id == found.id) {
-            return Some(Segment { id: found.id, bytes, head });
+        let head = self.readable(scan::head(&*file), path)?.flatten();
+        if let Some(head) = head.filter(|head| head.id == found.id) {
+            return Ok(Some(Segment { id: found.id, bytes, head }));
         }
-        if Scan::is_blank(&*file, bytes) {
+        if self.readable(Scan::is_blank(&*file, bytes), path)? == Some(true) {
             // Made ahead of time and never used.
             disk.remove(found.id);
         } else {
@@ -193,12 +222,13 @@ impl Replay<'_> {
             tracing::warn!(segment = found.id, moved, "a segment of the spool has no readable head");
             self.damaged();
         }
-        None
+        Ok(None)
     }
 
     /// Notes the void ranges at a segment's start; whether there are any.
-    fn read_voids(&mut self, disk: &Disk, segment: &Segment) -> bool {
-        let Ok(file) = disk.open_segment(segment.id) else { return false };
+    fn read_voids(&mut self, disk: &Disk, segment: &Segment) -> Result<bool, OpenError> {
+        let path = || disk.segment_file(segment.id);
+        let Some(file) = self.readable(disk.open_segment(segment.id), path)? else { return Ok(false) };
         // The first window is enough for what is read here, and is mostly in the page cache later.
         let mut scan = Scan::new(&*file, segment.bytes, segment.head.salt);
         let before = self.voids.len();
@@ -207,11 +237,22 @@ impl Replay<'_> {
             let Some(last) = last else { break };
             self.voids.push((frame.sequence, last));
         }
-        self.voids.len() > before
+        self.walked(&mut scan, path)?;
+        Ok(self.voids.len() > before)
     }
 
-    fn segment(&mut self, disk: &Disk, segment: &Segment, may_be_torn: bool, places: &mut Places) {
-        let Ok(file) = disk.open_segment(segment.id) else { return self.damaged() };
+    fn segment(
+        &mut self,
+        disk: &Disk,
+        segment: &Segment,
+        may_be_torn: bool,
+        places: &mut Places,
+    ) -> Result<(), OpenError> {
+        let path = || disk.segment_file(segment.id);
+        let Some(file) = self.readable(disk.open_segment(segment.id), path)? else {
+            self.damaged();
+            return Ok(());
+        };
         self.look_for_a_gap(segment);
         let mut scan = Scan::new(&*file, segment.bytes, segment.head.salt);
         let (first, from) = split(self.from);
@@ -219,27 +260,38 @@ impl Replay<'_> {
             scan = scan.starting_at(from);
         }
         loop {
-            match scan.next() {
+            // What was passed over was perhaps not damaged: nothing is set aside or cut for it.
+            let (damage, end) = match scan.next() {
                 Next::Frame { at, frame } => {
                     if Kind::is_first(frame.kind) {
                         places.mark(segment.id, frame.sequence, at);
                     }
                     self.frame(join(segment.id, at), frame);
+                    continue;
                 }
-                Next::Damage { from, to } => {
-                    tracing::warn!(segment = segment.id, from, to, "damaged records in the spool are skipped");
-                    self.damaged();
-                    disk.set_aside(&*file, segment.id, from, to);
-                }
-                Next::End { from, to } => {
-                    self.end(disk, &*file, segment, (from, to), may_be_torn);
-                    break;
-                }
+                Next::Damage { from, to } => (Some((from, to)), None),
+                Next::End { from, to } => (None, Some((from, to))),
+            };
+            self.walked(&mut scan, path)?;
+            if let Some((from, to)) = damage {
+                tracing::warn!(segment = segment.id, from, to, "damaged records in the spool are skipped");
+                self.damaged();
+                disk.set_aside(&*file, segment.id, from, to);
+            }
+            if let Some(end) = end {
+                return self.end(disk, &*file, segment, end, may_be_torn);
             }
         }
     }
 
-    fn end(&mut self, disk: &Disk, file: &dyn File, segment: &Segment, (from, to): (u64, u64), may_be_torn: bool) {
+    fn end(
+        &mut self,
+        disk: &Disk,
+        file: &dyn File,
+        segment: &Segment,
+        (from, to): (u64, u64),
+        may_be_torn: bool,
+    ) -> Result<(), OpenError> {
         if to > from {
             tracing::warn!(segment = segment.id, from, to, "the torn end of a segment is cut");
             disk.set_aside(file, segment.id, from, to);
@@ -249,14 +301,15 @@ impl Replay<'_> {
                 self.damaged();
             }
         }
-        if segment.bytes > from {
-            disk.cut(segment.id, from);
-        }
+        let cut = if segment.bytes > from { disk.cut(segment.id, from) } else { Ok(()) };
         // A killed process leaves records that were written and not synced. From here on duplicates are
-        // answered because of them, so they must be durable.
-        if let Err(error) = disk.sync(file) {
-            tracing::error!(segment = segment.id, %error, "a segment of the spool cannot be synced");
-        }
+        // answered because of them, so they must be durable. After a sync that failed nobody knows what is, and
+        // another one would say nothing of it.
+        let synced = cut.and_then(|()| disk.sync(file)).or_else(|error| {
+            tracing::warn!(segment = segment.id, %error, "a segment of the spool cannot be synced: it is copied");
+            disk.write_anew(segment.id, file, from)
+        });
+        synced.map_err(|source| OpenError::Unsynced { path: disk.segment_file(segment.id), source })
     }
 
     /// Sequences that are neither in the log nor void stood in records that are gone without a trace.
@@ -302,6 +355,9 @@ impl Replay<'_> {
                 let meter = self.metrics.upstream(ended.upstream);
                 // Told even where the event itself was damaged: the upstream has its incident.
                 self.standing.ended(&meter, Whose::Tag(ended.tag), frame.sequence, ended.ending, ended.at);
+                if let Some(taken) = &ended.taken_back {
+                    self.states.taken_back(taken);
+                }
                 if let Some(learned) = ended.learned {
                     self.remotes.learn(&meter.name, ended.at, learned);
                 }
@@ -364,6 +420,9 @@ impl Replay<'_> {
         }
         if let Some(row) = accepted.by_id() {
             self.states.restore_by_id(row);
+        }
+        if let Some(replay) = accepted.replay {
+            self.states.restore(replay, replay_mark(accepted.incident, accepted.received_at), Position::default());
         }
         let meters: Vec<Arc<UpstreamMeter>> = accepted.targets().map(|name| self.metrics.upstream(name)).collect();
         self.standing.accepted(frame.sequence, accepted.integration, meters.iter(), accepted.pacing);
@@ -451,14 +510,15 @@ impl Replay<'_> {
     }
 }
 
-/// Every frame of a checkpoint; `None` where it is damaged, or `take` refuses one.
-fn each_frame(file: &dyn File, bytes: u64, head: Head, take: &mut dyn FnMut(Frame<'_>) -> bool) -> Option<()> {
+/// Every frame of a checkpoint; false where it is damaged, or `take` refuses one.
+fn each_frame(file: &dyn File, bytes: u64, head: Head, take: &mut dyn FnMut(Frame<'_>) -> bool) -> io::Result<bool> {
     let mut scan = Scan::new(file, bytes, head.salt);
-    loop {
+    let is_whole = loop {
         match scan.next() {
-            Next::Frame { frame, .. } => take(frame).then_some(())?,
-            Next::Damage { .. } => return None,
-            Next::End { from, to } => return (from == to).then_some(()),
+            Next::Frame { frame, .. } if take(frame) => {}
+            Next::Frame { .. } | Next::Damage { .. } => break false,
+            Next::End { from, to } => break from == to,
         }
-    }
+    };
+    scan.failure().map_or(Ok(is_whole), Err)
 }

@@ -19,7 +19,7 @@ pub const REMOTE_ID_BYTES_MAX: usize = 512;
 /// Longest link to an incident; a longer one is left out.
 pub const REMOTE_URL_BYTES_MAX: usize = 2_048;
 /// Bytes that one takes beside its texts, about.
-const ROW_BYTES: u64 = 128;
+const ROW_BYTES: u64 = 176;
 
 /// What an upstream calls an incident. Shown to operators: holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,17 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 #[derive(Default)]
 struct Table {
     upstreams: Map<Arc<str>, Map<LaneKey, Vec<Row>>>,
+    /// By [`hash_of`] upstream and id; the last that was learned under it.
+    by_id: Map<u64, (LaneKey, Uid)>,
     bytes: u64,
+}
+
+/// Two ids meet once in 2^64 pairs; who looks one up compares it.
+fn hash_of(upstream: &str, id: &str) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    (upstream, id).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// All of them, under a lock of their own: no request ever asks.
@@ -106,7 +116,8 @@ impl Remotes {
     pub(super) fn learn(&self, upstream: &Arc<str>, at: Micros, learned: Learned) {
         let Learned { lane, iid, remote } = learned;
         let mut table = self.lock();
-        let Table { upstreams, bytes } = &mut *table;
+        let Table { upstreams, by_id, bytes } = &mut *table;
+        by_id.insert(hash_of(upstream, remote.id()), (lane, iid));
         let rows = upstreams.entry(Arc::clone(upstream)).or_default().entry(lane).or_default();
         rows.retain(|row| {
             let other = row.iid != iid;
@@ -122,6 +133,12 @@ impl Remotes {
         let table = self.lock();
         let rows = table.upstreams.get(upstream)?.get(&lane)?;
         rows.iter().find(|row| row.iid == iid).map(|row| Arc::clone(&row.remote))
+    }
+
+    /// What an upstream calls so: lane and generation.
+    pub(super) fn by_id(&self, upstream: &str, id: &str) -> Option<(LaneKey, Uid)> {
+        let (lane, iid) = *self.lock().by_id.get(&hash_of(upstream, id))?;
+        self.get(upstream, lane, iid).filter(|remote| remote.id() == id).map(|_| (lane, iid))
     }
 
     /// The one that was learned last on a lane, of whatever generation.
@@ -173,12 +190,18 @@ impl Remotes {
 
     fn retain(&self, keep: &dyn Fn(LaneKey, &Row) -> bool) {
         let mut table = self.lock();
-        let Table { upstreams, bytes } = &mut *table;
-        for lanes in upstreams.values_mut() {
+        let Table { upstreams, by_id, bytes } = &mut *table;
+        for (name, lanes) in upstreams.iter_mut() {
             lanes.retain(|lane, rows| {
                 rows.retain(|row| {
                     let kept = keep(*lane, row);
-                    *bytes -= if kept { 0 } else { row.remote.bytes() };
+                    if !kept {
+                        *bytes -= row.remote.bytes();
+                        let hash = hash_of(name, row.remote.id());
+                        if by_id.get(&hash) == Some(&(*lane, row.iid)) {
+                            by_id.remove(&hash);
+                        }
+                    }
                     kept
                 });
                 !rows.is_empty()

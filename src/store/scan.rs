@@ -39,24 +39,21 @@ pub(super) struct Scan<'f> {
     window_at: u64,
     /// Bytes read with one call.
     step: usize,
-    /// Some page could not be read.
-    unreadable: bool,
+    /// Why some page could not be read.
+    unreadable: Option<io::Error>,
 }
 
-/// The head of a segment, if either copy of it can be read.
-pub(super) fn head(file: &dyn File) -> Option<Head> {
-    let mut bytes = vec![0; HEAD_SPAN];
-    let mut filled = 0;
-    while filled < HEAD_SPAN {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The other copy stands in another page.
-            Err(_) => filled = (filled / PAGE + 1) * PAGE,
-        }
+/// The head of a segment, if either copy of it is whole.
+///
+/// # Errors
+/// None is, and the disk could not read all of them: there may be one.
+pub(super) fn head(file: &dyn File) -> io::Result<Option<Head>> {
+    let mut scan = Scan::new(file, HEAD_SPAN as u64, 0);
+    let head = Head::decode(scan.slice(0, HEAD_SPAN));
+    match scan.failure() {
+        Some(error) if head.is_none() => Err(error),
+        _ => Ok(head),
     }
-    Head::decode(&bytes)
 }
 
 impl<'f> Scan<'f> {
@@ -71,13 +68,13 @@ impl<'f> Scan<'f> {
             window: vec![],
             window_at: 0,
             step: WINDOW,
-            unreadable: false,
+            unreadable: None,
         }
     }
 
-    /// Whether what was passed over may be there after all: the disk failed to read it.
-    pub(super) fn met_unreadable(&self) -> bool {
-        self.unreadable
+    /// What was passed over may be there after all: the disk failed to read it.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        self.unreadable.take()
     }
 
     /// All of a segment, as long as it is now: a disk that cannot be read has no end by itself.
@@ -98,18 +95,13 @@ impl<'f> Scan<'f> {
     }
 
     /// For a look at bytes without frames: a segment without head.
-    pub(super) fn is_blank(file: &'f dyn File, bytes: u64) -> bool {
-        let mut scan = Self {
-            file,
-            bytes,
-            seed: Seed::of(0),
-            at: 0,
-            window: vec![],
-            window_at: 0,
-            step: WINDOW,
-            unreadable: false,
-        };
-        scan.content_end(0) == 0
+    ///
+    /// # Errors
+    /// Nothing but zeros was seen, and not all of it could be read.
+    pub(super) fn is_blank(file: &'f dyn File, bytes: u64) -> io::Result<bool> {
+        let mut scan = Self { bytes, ..Self::new(file, 0, 0) };
+        let end = scan.content_end(0);
+        scan.failure().map_or(Ok(end == 0), Err)
     }
 
     /// `length` bytes at `at`, or as many as the file has.
@@ -140,13 +132,21 @@ impl<'f> Scan<'f> {
         self.window.truncate(filled.min(length));
     }
 
-    /// Reads one page alone; one that cannot be read becomes bytes that are no frame and not blank.
+    /// Reads up to the end of a page alone, once more; one that cannot be read becomes bytes that are no frame and not
+    /// blank.
     fn fill_around_damage(&mut self, at: u64, filled: usize, length: usize) -> usize {
-        let end = length.min(filled + PAGE);
+        let from = at + filled as u64;
+        let left = PAGE - usize::try_from(from % PAGE as u64).unwrap_or_default();
+        let end = length.min(filled + left);
         let page = &mut self.window[filled..end];
-        if self.file.read_exact_at(page, at + filled as u64).is_err() {
-            page.fill(0xff);
-            self.unreadable = true;
+        match self.file.read_exact_at(page, from) {
+            Ok(()) => {}
+            // The file was made shorter by who writes it.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => page.fill(0),
+            Err(error) => {
+                page.fill(0xff);
+                self.unreadable.get_or_insert(error);
+            }
         }
         end - filled
     }
@@ -191,7 +191,14 @@ impl<'f> Scan<'f> {
 
     pub(super) fn next(&mut self) -> Next<'_> {
         let at = self.at;
-        if let Some(span) = self.frame_span(at) {
+        let mut span = self.frame_span(at);
+        let end = if span.is_none() { self.content_end(at) } else { at };
+        if end > at {
+            // A process may be writing it: what was read first may be older than what stands behind it.
+            self.window.clear();
+            span = self.frame_span(at);
+        }
+        if let Some(span) = span {
             self.at += span as u64;
             let offset = u32::try_from(at).unwrap_or(u32::MAX);
             return match frame::view(self.slice(at, span)) {
@@ -200,7 +207,6 @@ impl<'f> Scan<'f> {
                 None => Next::Damage { from: at, to: at + span as u64 },
             };
         }
-        let end = self.content_end(at);
         match self.resynchronise((at + ALIGN as u64).min(end), end) {
             Some(next) => {
                 self.at = next;
@@ -211,5 +217,83 @@ impl<'f> Scan<'f> {
                 Next::End { from: at, to: end }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::frame::Kind;
+    use super::*;
+
+    /// A file that is written to behind the first look at it.
+    struct Grows {
+        before: Vec<u8>,
+        after: Vec<u8>,
+        looks: AtomicUsize,
+    }
+
+    fn unused<T>() -> io::Result<T> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    impl File for Grows {
+        fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            let all = if self.looks.fetch_add(1, Ordering::SeqCst) == 0 { &self.before } else { &self.after };
+            let from = all.len().min(usize::try_from(at).unwrap());
+            let read = bytes.len().min(all.len() - from);
+            bytes[..read].copy_from_slice(&all[from..from + read]);
+            Ok(read)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            unused()
+        }
+
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            unused()
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            unused()
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.after.len() as u64)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            unused()
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            unused()
+        }
+    }
+
+    #[test]
+    fn what_is_written_while_it_is_read_is_no_damage() {
+        let mut after = vec![];
+        Head { id: 1, first_sequence: 1, salt: 7 }.encode(&mut after);
+        let mut ends = vec![];
+        for sequence in 1..=4 {
+            let payload = |out: &mut Vec<u8>| out.resize(out.len() + WINDOW / 2, 7);
+            frame::encode(&mut after, Seed::of(7), Kind::Touched as u8, 1, sequence, payload).unwrap();
+            ends.push(after.len());
+        }
+        let mut before = after.clone();
+        // The first window ends in the second record, which is not there yet when it is read.
+        before[ends[0]..].fill(0);
+        let file = Grows { before, after, looks: AtomicUsize::new(0) };
+        let mut scan = Scan::new(&file, file.size().unwrap(), 7);
+        for expected in 1..=4 {
+            match scan.next() {
+                Next::Frame { frame, .. } => assert_eq!(frame.sequence, expected),
+                Next::Damage { from, to } => panic!("damage from {from} to {to}"),
+                Next::End { from, .. } => panic!("it ends at {from}"),
+            }
+        }
+        assert!(matches!(scan.next(), Next::End { from, to } if from == to));
     }
 }

@@ -75,7 +75,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Walked::Gone),
             file => file?,
         };
-        let Some(head) = scan::head(&*file) else { return Ok(Walked::End(from)) };
+        let Some(head) = scan::head(&*file)? else { return Ok(Walked::End(from)) };
         let (last, end) = self.written_to();
         let size = file.size()?;
         // What stands behind it is being written, or blank.

@@ -96,6 +96,11 @@ impl Shelf {
             .sum()
     }
 
+    /// Bytes of segments behind that one which are made and not used yet.
+    pub(super) fn blank_bytes(&self, segment: u32) -> u64 {
+        self.lock().ready.range(segment.saturating_add(1)..).map(|(_, (_, bytes))| u64::from(*bytes)).sum()
+    }
+
     /// Has what failed tried again now.
     pub(super) fn try_again(&self) {
         self.lock().again = true;

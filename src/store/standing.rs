@@ -13,6 +13,7 @@ use roaring::RoaringTreemap;
 
 use super::Ending;
 use super::record::{DeadNote, Need};
+use super::sequences::Sequences;
 use crate::claim::{Pacing, Position};
 use crate::event::Micros;
 use crate::metrics::{UpstreamBook, UpstreamMeter};
@@ -41,7 +42,7 @@ pub(super) fn tag(integration: &str) -> u32 {
 pub(super) struct Queue {
     pub(super) integration: Arc<str>,
     tag: u32,
-    pub(super) waiting: RoaringTreemap,
+    pub(super) waiting: Sequences,
     pub(super) dead: BTreeMap<u64, DeadNote>,
 }
 
@@ -92,7 +93,7 @@ impl Upstream {
                 let integration: Arc<str> = integration.into();
                 self.by_name.insert(Arc::clone(&integration), self.queues.len());
                 let tag = tag(&integration);
-                self.queues.push(Queue { integration, tag, waiting: RoaringTreemap::new(), dead: BTreeMap::new() });
+                self.queues.push(Queue { integration, tag, waiting: Sequences::default(), dead: BTreeMap::new() });
                 self.queues.len() - 1
             }
         };
@@ -108,13 +109,6 @@ impl Upstream {
             Whose::Tag(tag) => self.queues.iter_mut().find(|queue| queue.tag == tag && holds(queue)),
         }
     }
-}
-
-/// The first sequence of a set that is not below `from`.
-fn first_from(set: &RoaringTreemap, from: u64) -> Option<u64> {
-    let mut sequences = set.iter();
-    sequences.advance_to(from);
-    sequences.next()
 }
 
 impl Standing {
@@ -287,7 +281,7 @@ impl Standing {
         self.waiting += waiting.len();
         let upstream = self.upstream(meter);
         upstream.book.spool_events += waiting.len();
-        upstream.queue(integration).waiting = waiting;
+        upstream.queue(integration).waiting = waiting.into();
     }
 
     pub(super) fn restore_dead(
@@ -326,9 +320,19 @@ impl Standing {
         let Some(queue) = upstream.and_then(|upstream| upstream.queues.get(*upstream.by_name.get(integration)?)) else {
             return vec![];
         };
-        let mut sequences = queue.waiting.iter();
-        sequences.advance_to(after.saturating_add(1));
+        let sequences = queue.waiting.from(after.saturating_add(1));
         sequences.take_while(|sequence| *sequence <= upto).take(count).collect()
+    }
+
+    /// The newest `count` of the same, and whether those are all.
+    pub(super) fn newest_waiting(&self, meter: &Arc<UpstreamMeter>, integration: &str, count: u64) -> (Vec<u64>, bool) {
+        let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(&upstream.meter, meter));
+        let Some(queue) = upstream.and_then(|upstream| upstream.queues.get(*upstream.by_name.get(integration)?)) else {
+            return (vec![], true);
+        };
+        let before = queue.waiting.len().saturating_sub(count);
+        let first = queue.waiting.select(before).unwrap_or(u64::MAX);
+        (queue.waiting.from(first).collect(), before == 0)
     }
 
     /// Who needs the event.
@@ -359,8 +363,7 @@ impl Standing {
             return all;
         }
         for queue in self.upstreams.iter().flat_map(|upstream| &upstream.queues) {
-            let mut waiting = queue.waiting.iter();
-            waiting.advance_to(range.start);
+            let waiting = queue.waiting.from(range.start);
             let dead = queue.dead.range(range.clone()).map(|(sequence, _)| *sequence);
             let waiting = waiting.take_while(|sequence| *sequence < range.end);
             all.extend(waiting.filter(|sequence| counts(*sequence)).take(count));
@@ -375,7 +378,7 @@ impl Standing {
     /// The oldest event that waits for an upstream.
     pub(super) fn oldest_waiting(&self, meter: &Arc<UpstreamMeter>) -> Option<u64> {
         let upstream = self.upstreams.iter().find(|upstream| Arc::ptr_eq(&upstream.meter, meter))?;
-        upstream.queues.iter().filter_map(|queue| first_from(&queue.waiting, 0)).min()
+        upstream.queues.iter().filter_map(|queue| queue.waiting.min()).min()
     }
 
     /// How many events of an integration wait for a turn of the unknown.
@@ -410,7 +413,7 @@ impl Standing {
     /// Bytes of memory, about.
     pub(super) fn bytes(&self) -> usize {
         let queues = self.upstreams.iter().flat_map(|upstream| &upstream.queues);
-        let sets = queues.map(|queue| queue.waiting.serialized_size() + queue.dead.len() * DEAD_BYTES);
+        let sets = queues.map(|queue| queue.waiting.bytes() + queue.dead.len() * DEAD_BYTES);
         sets.sum::<usize>() + self.unknown.serialized_size() + self.moved.len() * MOVED_BYTES
     }
 }

@@ -117,8 +117,13 @@ impl Writer {
                 }
                 self.finish(batch);
             }
-            Err(error) => self.failed = Some(Failed { batch, written, error }),
+            Err(error) => self.fails(Failed { batch, written, error }),
         }
+    }
+
+    fn fails(&mut self, failed: Failed) {
+        self.core.metrics.spool_write_failures.inc();
+        self.failed = Some(failed);
     }
 
     /// One try to write what failed.
@@ -210,7 +215,7 @@ impl Writer {
         for Waiting { owed, sequence, at, lane, worker, answer } in batch.waiting.drain(..) {
             let accepted = match owed {
                 Owed::Event(placed, shows) => {
-                    let (accepted, left) = placed.accept(with_view(at, shows));
+                    let (accepted, left) = placed.accept(sequence, with_view(at, shows));
                     self.queued.extend(queued(left, sequence, at, lane));
                     accepted
                 }
@@ -291,7 +296,7 @@ impl Writer {
                 self.file = None;
                 (before..self.attempted).for_each(|id| self.core.disk.remove(id + 1));
                 if self.core.lock().health != Health::Closing {
-                    self.failed = Some(Failed { batch, written: 0, error });
+                    self.fails(Failed { batch, written: 0, error });
                 }
             }
         }
@@ -315,7 +320,7 @@ impl Writer {
                 self.core.lock().resume();
                 self.finish(failed.batch);
             }
-            Err(error) => self.failed = Some(Failed { error, ..failed }),
+            Err(error) => self.fails(Failed { error, ..failed }),
         }
     }
 
@@ -326,7 +331,8 @@ impl Writer {
             && id == segment
             && self.core.disk.sync(file.file()).is_ok()
         {
-            self.core.disk.cut(id, u64::from(end));
+            // Everything is synced already.
+            let _ = self.core.disk.cut(id, u64::from(end));
         }
     }
 }

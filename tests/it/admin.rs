@@ -4,6 +4,7 @@
 mod contract;
 mod dead_letters;
 mod history;
+mod refusals;
 mod tap;
 mod writes;
 

@@ -24,7 +24,7 @@ fn free_port() -> u16 {
 }
 
 /// An Alertmanager with one receiver. Dropped: killed.
-struct Alertmanager {
+pub(crate) struct Alertmanager {
     _directory: TempDir,
     child: Child,
     api: SocketAddr,
@@ -33,7 +33,7 @@ struct Alertmanager {
 
 impl Alertmanager {
     /// `receiver`: the lines below its name.
-    fn start(receiver: &str) -> Self {
+    pub(crate) fn start(receiver: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("alertmanager.yml");
         let config = format!(
@@ -80,7 +80,7 @@ impl Alertmanager {
     }
 
     /// What Prometheus tells it: these alerts fire, or have ended.
-    fn tell(&self, numbers: std::ops::Range<usize>, has_ended: bool) {
+    pub(crate) fn tell(&self, numbers: std::ops::Range<usize>, has_ended: bool) {
         let alerts: Vec<Value> = numbers
             .map(|number| {
                 let labels = json!({"alertname": "DiskFull", "severity": "critical", "instance": format!("db-{number}:9100")});

@@ -1,6 +1,8 @@
 //! Requests with many events against the real binary (DESIGN 5.1, contracts/alertmanager.md): what is free is taken, what is
 //! bad is kept alone, and what was not taken is asked for again.
 
+mod folding;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

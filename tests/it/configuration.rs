@@ -178,7 +178,6 @@ fn wrong_files_of_every_kind_exit_with_78_a_place_and_a_hint() {
         ("bare.toml", b"log.level = info\n", "bare.toml:1:13", "stand in quotes"),
         ("unit.toml", b"limits.idle_timeout = 5\n", "unit.toml:1:23", "write 5s for seconds"),
         ("list.json", b"[]", "list.json:1:1", "{ \"key\": value }"),
-        ("later.yaml", b"redis: { url: redis://a }\n", "later.yaml:1:1", "remove it for now"),
     ] {
         put(at, name, text);
         let (code, said) = ran(at, &["validate", "--config", name]);
@@ -303,4 +302,146 @@ fn the_file_in_the_working_directory_is_the_one_that_is_found() {
     assert!(!stdout.contains("found-here"), "{stdout}");
     let (code, said) = ran(directory.path(), &["config"]);
     assert_eq!(code, Some(2), "{said}");
+}
+
+/// What the schema says of a key: `integrations[].on_limit`.
+fn in_schema<'s>(schema: &'s serde_json::Value, key: &str) -> &'s serde_json::Value {
+    key.split('.').fold(schema, |at, step| {
+        let at = &at["properties"][step.trim_end_matches("[]")];
+        if step.ends_with("[]") { &at["items"] } else { at }
+    })
+}
+
+/// INTERFACE 3, key by key: the defaults are promises, and the printed schema says them.
+#[test]
+fn keys_defaults_and_words_are_those_of_the_interface() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let (_, stdout, _) = run(directory.path(), &[], &["config", "schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    for (key, default) in [
+        ("listen.ingest.address", "0.0.0.0:8080"),
+        ("listen.observe.address", "0.0.0.0:9464"),
+        ("listen.admin.address", "127.0.0.1:9465"),
+        ("limits.body_bytes", "30720"),
+        ("limits.batch_body_bytes", "4194304"),
+        ("limits.gzip", "true"),
+        ("limits.body_bytes_in_flight", "128MiB"),
+        ("limits.header_bytes", "16KiB"),
+        ("limits.headers", "64"),
+        ("limits.uri_bytes", "2KiB"),
+        ("limits.header_timeout", "5s"),
+        ("limits.body_timeout", "10s"),
+        ("limits.body_bytes_per_second", "1KiB"),
+        ("limits.idle_timeout", "60s"),
+        ("limits.unauthenticated_requests_per_second", "1000"),
+        ("integrations[].enabled", "true"),
+        ("integrations[].rate_limit.requests_per_second", "10000"),
+        ("integrations[].on_limit", "auto"),
+        ("integrations[].ack", "spooled"),
+        ("integrations[].ack_timeout", "10s"),
+        ("integrations[].respond", "proxy"),
+        ("integrations[].forward_duplicates", "severity_increase"),
+        ("integrations[].unknown_resolve", "forward_if_keyed"),
+        ("integrations[].require_description", "true"),
+        ("integrations[].success_status", "202"),
+        ("upstreams[].timeout", "10s"),
+        ("upstreams[].connections", "64"),
+        ("upstreams[].give_up_after", "24h"),
+        ("upstreams[].redeliver_after", "5m"),
+        ("dedup.open_ttl", "30d"),
+        ("dedup.resolved_ttl", "24h"),
+        ("dedup.idempotency_ttl", "7d"),
+        ("dedup.replay_ttl", "24h"),
+        ("dedup.max_keys", "1000000"),
+        ("spool.directory", "./data"),
+        ("spool.durability", "fsync"),
+        ("spool.max_bytes", "10GiB"),
+        ("spool.retain", "24h"),
+        ("spool.index_bytes", "64MiB"),
+        ("redis.scope", "shared"),
+        ("redis.timeout", "5ms"),
+        ("shutdown.drain", "20s"),
+        ("log.format", "auto"),
+        ("log.level", "info"),
+    ] {
+        let said = &in_schema(&schema, key)["default"];
+        let said = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+        assert_eq!(said, default, "{key}");
+    }
+    for (key, words) in [
+        ("integrations[].on_limit", &["auto", "reject", "spool"][..]),
+        ("integrations[].ack", &["spooled", "delivered"]),
+        ("integrations[].respond", &["proxy", "upstream"]),
+        ("integrations[].forward_duplicates", &["none", "severity_increase", "all"]),
+        ("integrations[].unknown_resolve", &["forward_if_keyed", "drop", "reject"]),
+        (
+            "upstreams[].kind",
+            &[
+                "webhook",
+                "squadcast",
+                "incidentio",
+                "incidentio_alert",
+                "taskcall",
+                "pagerduty",
+                "opsgenie",
+                "alertmanager",
+                "cloudevents",
+                "stdout",
+            ],
+        ),
+        ("upstreams[].mode", &["verbatim", "normalized"]),
+        ("upstreams[].api", &["v2", "v1"]),
+        ("spool.durability", &["fsync", "memory"]),
+        ("redis.scope", &["mirror", "shared"]),
+        ("log.format", &["auto", "text", "json"]),
+    ] {
+        let said: std::collections::BTreeSet<&str> = in_schema(&schema, key)["anyOf"][0]["enum"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|word| word.as_str())
+            .collect();
+        assert_eq!(said, words.iter().copied().collect(), "{key}");
+    }
+    // Those without a default of their own.
+    for key in [
+        "listen.ingest.tls.client_ca",
+        "listen.ingest.trusted_proxies",
+        "listen.ingest.proxy_protocol",
+        "listen.admin.token_file",
+        "limits.connections",
+        "integrations[].dialects",
+        "integrations[].source_networks",
+        "integrations[].rate_limit.events_per_second",
+        "integrations[].rate_limit.burst",
+        "integrations[].body_bytes",
+        "integrations[].default_severity",
+        "integrations[].default_severity_id",
+        "integrations[].severities[].rank",
+        "integrations[].incident_statuses[].category",
+        "integrations[].alert_sources[].secret_file",
+        "integrations[].assignment.user_refs",
+        "upstreams[].credential_file",
+        "upstreams[].rate_limit.burst",
+        "upstreams[].batch.max_events",
+        "upstreams[].visibility",
+        "upstreams[].severity_map",
+        "upstreams[].closed_status_id",
+        "upstreams[].incident_type_id",
+        "upstreams[].field_map",
+        "upstreams[].region",
+        "upstreams[].service_ref_id",
+        "upstreams[].policy_ref_id",
+        "upstreams[].users",
+        "upstreams[].path_style",
+        "upstreams[].source_config_id",
+        "upstreams[].responders",
+        "upstreams[].source",
+        "upstreams[].type_prefix",
+        "redis.url",
+        "redis.key_prefix",
+        "redis.replica_id",
+    ] {
+        assert!(in_schema(&schema, key).is_object(), "{key} is not in the schema");
+    }
 }

@@ -3,7 +3,8 @@
 //! for a look, what is not damaged arrives, each event once, and the books balance.
 //!
 //! Of the layout only this is known here: `spool/*.log` are segments, a record begins with `SGR1` and ends with the
-//! sender's body, a segment's head stands twice, in its first two pages.
+//! sender's body, a segment's head stands twice, in its first two pages. What a process of a later version would have
+//! written is made here: for that a head's and a record's checksum are known as well.
 //!
 //! `SURGEGATE_TORTURE_CUTS_EVERY` cuts at every nth byte only, `SURGEGATE_TORTURE_FLIPS` sets the number of flipped
 //! bits, `TEST_SEED` makes a run's choices again.
@@ -284,11 +285,39 @@ fn a_flipped_bit_costs_the_record_it_hits_at_most_and_is_noticed() {
     bench.end();
 }
 
+/// Changes both copies of a head, which are whole afterwards.
+fn change_head(bytes: &mut [u8], with: impl Fn(&mut [u8])) {
+    for copy in [0, PAGE] {
+        let head = &mut bytes[copy..copy + 36];
+        with(&mut head[..32]);
+        let checksum = crc32fast::hash(&head[..32]);
+        head[32..].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
+/// Changes the header of a record, which is whole afterwards.
+fn change_record(bytes: &mut [u8], at: usize, with: impl Fn(&mut [u8])) {
+    let seed = crc32fast::hash(&bytes[24..32]);
+    let frame = &mut bytes[at..];
+    let length = 24 + u32_at(frame, 4);
+    with(&mut frame[..24]);
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&frame[..8]);
+    hasher.update(&frame[12..length]);
+    frame[8..12].copy_from_slice(&hasher.finalize().to_le_bytes());
+}
+
 /// What a damage may cost, and whether it must be noticed.
 struct Cost {
     may_miss: BTreeSet<String>,
     must_miss: usize,
     is_noticed: bool,
+    /// What is not understood and whole stays where it is.
+    is_set_aside: bool,
 }
 
 #[test]
@@ -301,10 +330,11 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
     assert_eq!(events.len(), EVENTS_EACH, "a start made one segment");
     let others: Vec<Event> = bench.of(other).cloned().collect();
     let third = events[2].clone();
+    let third_at = third.begins;
     let names = |events: &[Event]| events.iter().map(|event| event.key.clone()).collect::<BTreeSet<_>>();
-    let nothing = || Cost { may_miss: BTreeSet::new(), must_miss: 0, is_noticed: false };
-    let unseen = |events: &[Event]| Cost { may_miss: names(events), must_miss: events.len(), is_noticed: false };
-    let all_of = |events: &[Event]| Cost { is_noticed: true, ..unseen(events) };
+    let nothing = || Cost { may_miss: BTreeSet::new(), must_miss: 0, is_noticed: false, is_set_aside: false };
+    let unseen = |events: &[Event]| Cost { may_miss: names(events), must_miss: events.len(), ..nothing() };
+    let all_of = |events: &[Event]| Cost { is_noticed: true, is_set_aside: true, ..unseen(events) };
     let segments = bench.segments.clone();
     let path = |spool: &Path, segment: usize| spool.join(&segments[segment]);
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 4;
@@ -342,6 +372,42 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
                 bytes[page..end].fill(0);
             })),
         ),
+        (
+            "a record of a later version",
+            Cost { is_set_aside: false, ..third_alone() },
+            at_one(Box::new(move |bytes| change_record(bytes, third_at, |header| header[13] = 99))),
+        ),
+        (
+            "a record of a kind that nobody knows",
+            Cost { is_set_aside: false, ..third_alone() },
+            at_one(Box::new(move |bytes| change_record(bytes, third_at, |header| header[12] = 99))),
+        ),
+        (
+            "a record twice",
+            nothing(),
+            at_one(Box::new(move |bytes| {
+                let length = (24 + u32_at(bytes, third_at + 4)).next_multiple_of(8);
+                let record = bytes[third_at..third_at + length].to_vec();
+                let end = content_end(bytes).next_multiple_of(8);
+                bytes.resize(bytes.len().max(end + length), 0);
+                bytes[end..end + length].copy_from_slice(&record);
+            })),
+        ),
+        (
+            "a head of a later format",
+            all_of(&events),
+            at_one(Box::new(|bytes| change_head(bytes, |head| head[8] = 99))),
+        ),
+        (
+            "a head with another number",
+            all_of(&events),
+            at_one(Box::new(|bytes| change_head(bytes, |head| head[12] ^= 0x40))),
+        ),
+        (
+            "a head with another salt",
+            all_of(&events),
+            at_one(Box::new(|bytes| change_head(bytes, |head| head[24] ^= 1))),
+        ),
         ("cut in the middle of a record", all_of(&events[2..]), at_one(Box::new(move |bytes| bytes.truncate(cut)))),
         ("missing", unseen(&events), Box::new(|spool| std::fs::remove_file(path(spool, one)).unwrap())),
         ("empty", unseen(&events), at_one(Box::new(|bytes| bytes.clear()))),
@@ -350,7 +416,7 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
         (
             "swapped with another",
             // Whether the events of the two are still believed is the store's to say; if not, they are kept apart.
-            Cost { may_miss: names(&[&events[..], &others[..]].concat()), must_miss: 0, is_noticed: true },
+            Cost { must_miss: 0, ..all_of(&[&events[..], &others[..]].concat()) },
             Box::new(|spool| {
                 let (left, right) = (path(spool, one), path(spool, other));
                 let bytes = std::fs::read(&left).unwrap();
@@ -412,10 +478,102 @@ fn every_kind_of_damage_to_the_files_costs_what_it_hits_and_no_more() {
         eprintln!("{name}: {} missing, {} counted, {} set aside", after.missing.len(), after.damaged, after.set_aside);
         assert!(after.missing.is_subset(&cost.may_miss), "{name}: {after:?}");
         assert!(after.missing.len() >= cost.must_miss, "{name}: read all the same: {after:?}");
-        if cost.is_noticed {
-            assert!(after.damaged > 0 && after.set_aside > 0, "{name}: not noticed: {after:?}");
-        }
+        assert!(!cost.is_noticed || after.damaged > 0, "{name}: not noticed: {after:?}");
+        assert!(!cost.is_set_aside || after.set_aside > 0, "{name}: not kept for a look: {after:?}");
         bench.start_once_more();
+    }
+    bench.end();
+}
+
+/// The log stands behind every checkpoint, and one of them behind the other: whatever becomes of them, nothing is lost.
+#[test]
+fn no_damage_to_checkpoints_costs_an_event() {
+    let _alone = alone();
+    let mut bench = Bench::set();
+    type Damage = Box<dyn Fn(&[PathBuf])>;
+    let both = |with: fn(&mut Vec<u8>)| -> Damage {
+        Box::new(move |checkpoints| checkpoints.iter().for_each(|path| change(path, with)))
+    };
+    let newest = |with: fn(&mut Vec<u8>)| -> Damage { Box::new(move |checkpoints| change(&checkpoints[1], with)) };
+    let flip: fn(&mut Vec<u8>) = |bytes| {
+        let end = content_end(bytes);
+        bytes[2 * PAGE + (end - 2 * PAGE) / 2] ^= 4;
+    };
+    // Whether it is noticed: a file that is not there may never have been.
+    let cases: Vec<(&str, bool, Damage)> = vec![
+        ("a flip in the newest", true, newest(flip)),
+        ("a flip in the older one", true, Box::new(move |checkpoints| change(&checkpoints[0], flip))),
+        ("a flip in both", true, both(flip)),
+        ("the newest cut in half", true, newest(|bytes| bytes.truncate(2 * PAGE + (bytes.len() - 2 * PAGE) / 2))),
+        ("both cut by a byte", true, both(|bytes| bytes.truncate(content_end(bytes) - 1))),
+        ("the newest without its head", true, newest(|bytes| bytes[..2 * PAGE].fill(0xff))),
+        ("one page of its head lost", false, newest(|bytes| bytes[..PAGE].fill(0xff))),
+        ("the newest empty", true, newest(Vec::clear)),
+        ("both blank", true, both(|bytes| bytes.fill(0))),
+        ("both noise", true, both(|bytes| bytes.fill_with(|| fastrand::u8(1..)))),
+        ("both of a later format", true, both(|bytes| change_head(bytes, |head| head[8] = 99))),
+        ("both with records of a later version", true, both(|bytes| change_record(bytes, 2 * PAGE, |it| it[13] = 99))),
+        ("the newest missing", false, Box::new(|checkpoints| std::fs::remove_file(&checkpoints[1]).unwrap())),
+        (
+            "both missing",
+            false,
+            Box::new(|checkpoints| checkpoints.iter().for_each(|path| std::fs::remove_file(path).unwrap())),
+        ),
+        (
+            "each under the other's name",
+            true,
+            Box::new(|checkpoints| {
+                let bytes = std::fs::read(&checkpoints[0]).unwrap();
+                std::fs::copy(&checkpoints[1], &checkpoints[0]).unwrap();
+                std::fs::write(&checkpoints[1], bytes).unwrap();
+            }),
+        ),
+        (
+            "the newest once more under a later number",
+            true,
+            Box::new(|checkpoints| {
+                std::fs::copy(&checkpoints[1], checkpoints[1].with_file_name("0000009000.checkpoint")).unwrap();
+            }),
+        ),
+        (
+            "a directory in the newest one's place",
+            false,
+            Box::new(|checkpoints| {
+                std::fs::remove_file(&checkpoints[1]).unwrap();
+                std::fs::create_dir(&checkpoints[1]).unwrap();
+            }),
+        ),
+        (
+            "noise under the highest number there is",
+            true,
+            Box::new(|checkpoints| {
+                std::fs::write(checkpoints[1].with_file_name("4294967295.checkpoint"), "x").unwrap();
+            }),
+        ),
+        (
+            "a draft that a crash left",
+            false,
+            Box::new(|checkpoints| std::fs::write(checkpoints[1].with_extension("draft"), "half").unwrap()),
+        ),
+    ];
+    let checkpoints = |spool: &Path| -> Vec<PathBuf> {
+        let is_one = |path: &PathBuf| path.is_file() && path.extension().is_some_and(|end| end == "checkpoint");
+        files_in(spool).into_iter().filter(is_one).collect()
+    };
+    for (name, is_noticed, damage) in &cases {
+        bench.surgegate.kill();
+        let after = bench.start_from(|spool| {
+            let checkpoints = checkpoints(spool);
+            assert_eq!(checkpoints.len(), 2, "{checkpoints:?}");
+            damage(&checkpoints);
+        });
+        eprintln!("{name}: {} counted, {} set aside", after.damaged, after.set_aside);
+        assert!(after.missing.is_empty(), "{name}: {after:?}");
+        assert_eq!(after.damaged > 0 && after.set_aside > 0, *is_noticed, "{name}: {after:?}");
+        let spool = bench.surgegate.spool().join("spool");
+        let before = checkpoints(&spool).pop();
+        bench.start_once_more();
+        assert!(checkpoints(&spool).pop() > before, "{name}: no checkpoint can be made any more");
     }
     bench.end();
 }

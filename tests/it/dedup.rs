@@ -7,6 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::Value;
 
+use crate::foretold::{Said, State, Told, one_is_created};
 use crate::harness::{KEY, PATH, Raw, Recorder, Reply, Surgegate, alone, request, resolve, seed, trigger, wait_until};
 
 const CONNECTIONS: usize = 64;
@@ -27,89 +28,12 @@ fn of_five_thousand_concurrent_posts_of_one_key_one_is_forwarded() {
     let posts = 5_000 / CONNECTIONS + 1;
     let recorder = Recorder::start();
     let surgegate = Surgegate::start(&[&configuration(&recorder)]);
-    let bytes = request("POST", PATH, &["Content-Type: application/json"], trigger("one"));
     let mut connections: Vec<Raw> = (0..CONNECTIONS).map(|_| surgegate.connect()).collect();
-    let said: Vec<(String, String)> = std::thread::scope(|scope| {
-        let clients: Vec<_> = connections
-            .iter_mut()
-            .map(|connection| {
-                let bytes = &bytes;
-                scope.spawn(move || {
-                    let mut said = Vec::new();
-                    for _ in 0..posts {
-                        connection.send(bytes).unwrap();
-                        let answer = connection.answer().unwrap();
-                        assert_eq!(answer.status, 202, "{}", answer.text());
-                        said.push((answer.outcome().to_owned(), answer.incident()));
-                    }
-                    said
-                })
-            })
-            .collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    });
-    let incidents: HashSet<&String> = said.iter().map(|(_, incident)| incident).collect();
-    assert_eq!(incidents.len(), 1);
-    assert_eq!(said.iter().filter(|(outcome, _)| outcome == "created").count(), 1);
-    assert_eq!(said.iter().filter(|(outcome, _)| outcome == "duplicate").count(), CONNECTIONS * posts - 1);
+    one_is_created(&mut connections, posts);
     let scrape = surgegate.wait_until_delivered();
     assert_eq!(recorder.events().len(), 1);
     assert_eq!(scrape.count("events_received_total", &[]) as usize, CONNECTIONS * posts);
     assert_eq!(scrape.count("events_absorbed_total", &[("outcome", "duplicate")]) as usize, CONNECTIONS * posts - 1);
-}
-
-/// What the contract says of one key (contracts 5.2 and 5.4), told naively.
-#[derive(Default)]
-struct Told {
-    state: State,
-    generation: u64,
-    severity: u8,
-    incident: String,
-    /// What must have reached the upstream, in order: action and generation.
-    forwards: Vec<(String, u64)>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Absent,
-    Open,
-    Resolved,
-}
-
-#[derive(Clone, Copy)]
-enum Said {
-    /// With this priority, 1 to 5; 5 is the worst.
-    Trigger(u8),
-    Resolve,
-}
-
-impl Told {
-    /// The outcome that the answer must name, and whether the incident is a new one.
-    fn hear(&mut self, said: Said) -> (&'static str, bool) {
-        match (said, self.state) {
-            (Said::Trigger(severity), State::Absent | State::Resolved) => {
-                self.state = State::Open;
-                self.generation += 1;
-                self.severity = severity;
-                self.forwards.push(("trigger".to_owned(), self.generation));
-                ("created", true)
-            }
-            (Said::Trigger(severity), State::Open) if severity > self.severity => {
-                self.severity = severity;
-                self.forwards.push(("trigger".to_owned(), self.generation));
-                ("escalated", false)
-            }
-            (Said::Trigger(_), State::Open) => ("duplicate", false),
-            (Said::Resolve, State::Open) => {
-                self.state = State::Resolved;
-                self.forwards.push(("resolve".to_owned(), self.generation));
-                ("resolved", false)
-            }
-            (Said::Resolve, State::Resolved) => ("duplicate_resolve", false),
-            (Said::Resolve, State::Absent) => unreachable!("a key begins with a trigger"),
-        }
-    }
 }
 
 /// One client: its own keys on its own connection, so that it knows the order of all that is said of them.
@@ -151,14 +75,7 @@ impl Driver {
     }
 
     fn body(&self, foretold: &Foretold) -> String {
-        let name = self.name(foretold.key);
-        match foretold.said {
-            // P1 is the worst.
-            Said::Trigger(severity) => {
-                format!(r#"{{"message":"m","description":"d","event_id":"{name}","priority":"P{}"}}"#, 6 - severity)
-            }
-            Said::Resolve => format!(r#"{{"status":"resolve","event_id":"{name}"}}"#),
-        }
+        foretold.said.body(&self.name(foretold.key))
     }
 
     /// Posts `count` events and holds every answer against the model; gives what was wrong.

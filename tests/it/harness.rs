@@ -6,9 +6,12 @@ mod books;
 mod clients;
 mod http1;
 mod http2;
+mod named;
 mod recorder;
+pub mod redis;
 mod said;
 mod signals;
+mod stand;
 mod surgegate;
 pub mod tls;
 
@@ -18,12 +21,14 @@ use std::time::{Duration, Instant};
 
 pub use binary::{Ended, TlsServer, binary, run};
 pub use books::{Auditor, SCRAPE_EVERY, Scrape};
-pub use clients::run_client;
+pub use clients::{run_client, run_node_client, tools};
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
+pub use named::Named;
 pub use recorder::{Recorded, Recorder, Reply};
 pub use said::{Said, ended, verb};
 pub use signals::{ask, say, signal, try_scrape};
+pub use stand::Stand;
 pub use surgegate::{Settings, Surgegate};
 
 /// The one key of [`standard`].

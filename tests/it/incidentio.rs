@@ -382,6 +382,37 @@ fn refusals_have_the_vendors_form() {
     assert!(answer.header("x-ratelimit-used").is_some() && answer.header("x-ratelimit-reset").is_some());
 }
 
+/// `dedup.idempotency_ttl`, a day at least: the clock is set forward for the process alone.
+#[test]
+fn a_key_creates_anew_when_its_time_has_passed() {
+    let recorder = Recorder::start();
+    let mut surgegate = Surgegate::start(&[&two(&recorder), "dedup: { idempotency_ttl: 1d }\n"]);
+    let post = |surgegate: &Surgegate| {
+        let answer = ask(surgegate, "POST", "/v2/incidents", A, &create("k1", "x"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        (answer.outcome().to_owned(), answer.json()["incident"]["id"].clone())
+    };
+    let (outcome, first) = post(&surgegate);
+    assert_eq!(outcome, "created");
+    let later = |surgegate: &mut Surgegate, offset: &str| {
+        surgegate.stop();
+        let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
+        let library = library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+        let library = library.expect("libfaketime: make install-tools");
+        let preload = format!("LD_PRELOAD={}", library.display());
+        let under = ["env", &preload, &format!("FAKETIME={offset}"), "DONT_FAKE_MONOTONIC=1"].map(str::to_owned);
+        surgegate.try_start_under(&under).unwrap();
+        surgegate.wait_until_ready();
+    };
+    later(&mut surgegate, "+23h");
+    assert_eq!(post(&surgegate), ("replayed".to_owned(), first.clone()));
+    later(&mut surgegate, "+25h");
+    let (outcome, second) = post(&surgegate);
+    assert_eq!(outcome, "created");
+    assert_ne!(second, first);
+    assert_eq!(post(&surgegate), ("replayed".to_owned(), second), "a day from now");
+}
+
 #[test]
 fn a_severity_is_demanded_but_where_one_is_configured_or_none_is_known_yet() {
     let recorder = Recorder::start();
@@ -403,5 +434,11 @@ fn a_severity_is_demanded_but_where_one_is_configured_or_none_is_known_yet() {
     assert_eq!((triage.status, &triage.json()["incident"]["incident_status"]["category"]), (200, &json!("triage")));
     let defaulted = post(B, "/v2/incidents", json!({ "name": "n" }));
     assert_eq!((defaulted.status, &defaulted.json()["incident"]["severity"]["name"]), (200, &json!("Major")));
-    assert_eq!(post(A, "/v2/incidents", json!({ "incident_status_id": "x", "severity_id": MINOR })).status, 422);
+    // A status that nobody configured is kept as it came; a severity that nobody configured is refused.
+    let unknown = post(A, "/v2/incidents", json!({ "incident_status_id": "x", "severity_id": MINOR }));
+    let status = unknown.json()["incident"]["incident_status"].clone();
+    assert_eq!((unknown.status, &status["id"], &status["category"]), (200, &json!("x"), &json!("live")));
+    assert_eq!(post(A, "/v2/incidents", json!({ "incident_status_id": "y", "severity_id": "z" })).status, 422);
+    // None was asked for.
+    assert_eq!(defaulted.json()["incident"]["incident_status"]["id"], "");
 }

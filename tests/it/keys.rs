@@ -269,3 +269,72 @@ fn dead_letters_take_no_more_of_the_index_than_their_part() {
     let gone = scrape.count("events_dropped_total", &[("reason", "dead_letter_space")]);
     assert_eq!(gone, MANY as u64 - 1024);
 }
+
+/// A key that is good and may not speak the dialect: 403 everywhere, but for PagerDuty, which answers as to a wrong key
+/// (contracts 2.2).
+#[test]
+fn an_integration_speaks_the_dialects_it_is_allowed_alone() {
+    let key = "5ca1ab1e0123456789abcdef01234567";
+    let recorder = crate::harness::Recorder::start();
+    let authorized = |scheme: &str| format!("Authorization: {scheme} {key}");
+    let enqueue = format!(
+        r#"{{"routing_key":"{key}","service_key":"{key}","event_action":"trigger","event_type":"trigger","description":"d","payload":{{"summary":"s","source":"s","severity":"error"}}}}"#
+    );
+    // The dialect, a request of it, and what is answered where another dialect alone is allowed.
+    let requests: Vec<(&str, &str, String, String, &str, u16)> = vec![
+        (
+            "squadcast",
+            "POST",
+            format!("/v2/incidents/api/{key}"),
+            String::new(),
+            r#"{"message":"m","description":"d"}"#,
+            403,
+        ),
+        (
+            "incidentio_v1",
+            "POST",
+            "/v1/incidents".into(),
+            authorized("Bearer"),
+            r#"{"idempotency_key":"k","visibility":"private"}"#,
+            403,
+        ),
+        (
+            "incidentio_v2",
+            "POST",
+            "/v2/incidents".into(),
+            authorized("Bearer"),
+            r#"{"idempotency_key":"k","visibility":"private","severity_id":"s"}"#,
+            403,
+        ),
+        ("taskcall", "POST", "/create".into(), authorized("token"), r#"{"title":"t","users":["u"]}"#, 403),
+        ("alertmanager", "POST", format!("/hooks/alertmanager/{key}"), String::new(), r#"{"alerts":[]}"#, 403),
+        ("grafana", "POST", format!("/hooks/grafana/{key}"), String::new(), r#"{"alerts":[]}"#, 403),
+        ("opsgenie", "POST", "/v2/alerts".into(), authorized("GenieKey"), r#"{"message":"m"}"#, 403),
+        ("pagerduty_v2", "POST", "/v2/enqueue".into(), String::new(), &enqueue, 400),
+        ("pagerduty_v1", "POST", "/generic/2010-04-15/create_event.json".into(), String::new(), &enqueue, 400),
+        ("pagerduty_change", "POST", "/v2/change/enqueue".into(), String::new(), &enqueue, 400),
+    ];
+    let names: Vec<_> = requests.iter().map(|row| row.0).collect();
+    for allowed in &names {
+        let configuration = format!(
+            "integrations:\n  - name: payments\n    keys: [{{ key: {key} }}]\n    dialects: [{allowed}]\n    upstreams: [pager]\n\
+             upstreams:\n  - {{ name: pager, kind: webhook, url: '{}' }}\n",
+            recorder.url()
+        );
+        let surgegate = crate::harness::Surgegate::start(&[&configuration]);
+        for (dialect, method, path, authorization, body, refused) in &requests {
+            let fields: Vec<&str> = ["Content-Type: application/json", authorization]
+                .into_iter()
+                .filter(|field| !field.is_empty())
+                .collect();
+            let mut connection = surgegate.connect();
+            connection.send(crate::harness::request(method, path, &fields, body)).unwrap();
+            let answer = connection.answer().unwrap();
+            if dialect == allowed {
+                assert!(answer.status < 300, "{dialect}: {answer:?}");
+            } else {
+                assert_eq!(answer.status, *refused, "{dialect} where {allowed} is allowed: {answer:?}");
+            }
+        }
+    }
+}

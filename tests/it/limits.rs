@@ -23,6 +23,8 @@ const STRANGERS: usize = 2;
 /// Of a well-behaved sender.
 const KEYS: usize = 100;
 const THINKS: Duration = Duration::from_millis(2);
+/// Unknown keys before memory is looked at first; a million of them may take many minutes.
+const WARM: usize = 1_000;
 const GROWTH_MAX: u64 = 16 << 20;
 /// No machine is so busy.
 const P99_MAX: Duration = Duration::from_secs(2);
@@ -189,7 +191,7 @@ fn a_key_far_above_its_limit_and_unknown_keys_hold_up_nobody_and_leave_nothing_b
         let good = scope.spawn(move || behave(surgegate, turns, || over.load(Ordering::Relaxed)));
         let began = Instant::now();
         wait_until("the storm", || {
-            strangers.iter().any(|one| one.is_finished()) || seen.load(Ordering::Relaxed) > unknown / 10
+            strangers.iter().any(|one| one.is_finished()) || seen.load(Ordering::Relaxed) > WARM
         });
         let before = surgegate.memory_bytes();
         while began.elapsed() < lasts || seen.load(Ordering::Relaxed) < unknown {

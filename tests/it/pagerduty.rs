@@ -297,6 +297,32 @@ fn the_vendors_own_form_goes_on_byte_for_byte_but_for_the_key() {
     assert_eq!(encoded, json!({ "routing_key": UPSTREAM_KEY, "event_action": "acknowledge", "dedup_key": "k" }));
 }
 
+/// 1,020 bytes: in the log, its checkpoint, and on the way back.
+#[test]
+fn a_key_of_255_characters_lives_on_over_restarts_however_many_bytes_it_takes() {
+    let recorder = Recorder::start();
+    let mut surgegate = Surgegate::start(&[&configuration("pagerduty", &recorder, "")
+        .replace(&format!("  - {{ name: other, keys: [{{ key: '{OTHER}' }}], upstreams: [target] }}\n"), "")]);
+    let key = "\u{1F525}".repeat(255);
+    let v1 = |action: &str, key: &str| {
+        json!({ "service_key": KEY, "event_type": action, "incident_key": key, "description": "fire" }).to_string()
+    };
+    assert_eq!(surgegate.post(V2, trigger(KEY, &key)).outcome(), "created");
+    surgegate.wait_until_delivered();
+    assert!(surgegate.stop().success());
+    surgegate.start_again();
+    assert_eq!(surgegate.post(V1, v1("trigger", &key)).outcome(), "duplicate");
+    surgegate.kill();
+    surgegate.start_again();
+    let answer = surgegate.post(V1, v1("resolve", &key));
+    assert_eq!((answer.outcome(), &answer.json()["incident_key"]), ("resolved", &json!(key)));
+    surgegate.wait_until_delivered();
+    let keys: Vec<Value> = recorder.requests().iter().map(|request| request.json()["dedup_key"].clone()).collect();
+    assert_eq!(keys, [json!(key), json!(key)]);
+    let refused = surgegate.post(V1, v1("trigger", &format!("{key}a")));
+    assert_eq!(errors(&refused), json!(["'incident_key' is too long (maximum is 255 characters)"]));
+}
+
 /// The vendor's own client for Python, installed by scripts/install-tools.sh.
 #[test]
 fn the_published_client_creates_repeats_acknowledges_and_resolves() {
@@ -312,6 +338,6 @@ fn the_published_client_creates_repeats_acknowledges_and_resolves() {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(text(&said.stdout).trim(), "ok", "{}", text(&said.stderr));
     surgegate.wait_until_delivered();
-    let actions: Vec<Value> = recorder.events().iter().map(|event| event["action"].clone()).collect();
-    assert_eq!(actions, ["trigger", "acknowledge", "resolve", "trigger", "resolve", "change"]);
+    let told = recorder.told_by_incident();
+    assert_eq!(told, [&["trigger", "acknowledge", "resolve"][..], &["trigger", "resolve"], &["change"]]);
 }

@@ -153,7 +153,6 @@ fn a_retry_after_503_by_a_full_spool_is_new() {
 }
 
 #[test]
-#[ignore = "nothing removes what was delivered from a full spool yet"]
 fn a_full_spool_accepts_again_once_its_events_are_delivered() {
     let recorder = Recorder::scripted(|_| Reply::Status(503));
     let (surgegate, _, key, _) = fill_the_spool(&recorder);

@@ -140,7 +140,6 @@ fn hup_and_the_api_and_the_file_alone_each_take_a_changed_file() {
     replace(&own(&surgegate), &text(&keys[2]));
     signal("HUP", surgegate.pid());
     wait_until("HUP to be heard", || works(&keys[2]));
-    assert!(surgegate.is_said("trigger\":\"signal") || surgegate.is_said("trigger\":\"file"));
 
     change(&surgegate, &text(&keys[3]));
     assert!(works(&keys[3]) && !works(&keys[2]));
@@ -236,7 +235,7 @@ fn an_invalid_file_changes_nothing_and_is_told_everywhere() {
 
     assert_eq!(surgegate.scrape().count("config_last_reload_successful", &[]), 0);
     assert_eq!(configuration(&surgegate)["status"], "invalid");
-    assert!(surgegate.admin("/").text().contains("CONFIGURATION NOT TAKEN"));
+    assert!(surgegate.admin("/").text().contains("RELOAD FAILED"));
     assert!(surgegate.is_said("the configuration was read again and not taken"));
     assert_eq!(surgegate.post(PATH, trigger("k")).status, 202);
     // It is not read over and over: by the API, and perhaps by the watch before.
@@ -245,7 +244,7 @@ fn an_invalid_file_changes_nothing_and_is_told_everywhere() {
 
     change(&surgegate, &good);
     assert_eq!(surgegate.scrape().count("config_last_reload_successful", &[]), 1);
-    assert!(!surgegate.admin("/").text().contains("CONFIGURATION NOT TAKEN"));
+    assert!(!surgegate.admin("/").text().contains("RELOAD FAILED"));
 
     std::fs::remove_file(own(&surgegate)).unwrap();
     assert_eq!(reload(&surgegate).status, 422);

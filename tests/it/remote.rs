@@ -28,11 +28,14 @@ fn says(admin: SocketAddr, words: &[&str]) -> Said {
     ended(&mut command(admin, words))
 }
 
+/// Whether all is well must not depend on how full the machine's disk is.
+const SMALL: &str = "spool: { max_bytes: 128MiB }\n";
+
 /// One integration and an upstream that refuses what begins with `poison`.
 fn poisoned() -> (Upstream, Surgegate) {
     let upstream =
         Upstream::scripted(|arrival| Fault::Answer(if arrival.key.starts_with("poison") { 400 } else { 200 }));
-    let surgegate = Surgegate::start(&[&crate::crash::configuration(&upstream.url(), "connections: 4")]);
+    let surgegate = Surgegate::start(&[SMALL, &crate::crash::configuration(&upstream.url(), "connections: 4")]);
     (upstream, surgegate)
 }
 
@@ -197,12 +200,21 @@ fn one_frame_of_top_says_the_worst_first_and_needs_no_terminal() {
     assert_eq!(calm.out.lines().nth(1), Some("All is well: accepting and delivering."), "{calm:?}");
     accept(&surgegate, trigger("poison"));
     wait_until("the dead letter", || {
-        frame().out.lines().nth(1) == Some("1 dead letter needs a look: surgegate dead-letters ls")
+        frame().out.lines().nth(1)
+            == Some("DEAD LETTERS GROWING: 1 more in 5 min at pager. 1 dead letter needs a look.")
     });
     upstream.tell(|_| Fault::Answer(503));
     (0..40).for_each(|number| accept(&surgegate, trigger(&format!("key-{number}"))));
-    let held = wait_for("trouble", || Some(frame()).filter(|said| said.out.contains("\nDELIVERY HELD: pager (")));
-    assert!(held.out.contains("events wait on disk") || held.out.contains("event waits on disk"), "{held:?}");
+    let held = wait_for("trouble", || Some(frame()).filter(|said| said.out.contains("\nDELIVERY STOPPED")));
+    assert!(held.out.contains("safe on disk, space for"), "{held:?}");
+    // In the words of the page and the API.
+    let facts = surgegate.admin("/api/v1/status").json();
+    let code = |fact: &serde_json::Value| fact["code"].as_str().unwrap().to_owned();
+    assert_eq!(
+        facts["facts"].as_array().unwrap().iter().map(code).collect::<Vec<_>>()[..2],
+        ["delivery_stopped", "dead_letters_growing"]
+    );
+    assert!(surgegate.admin("/").text().contains("DELIVERY STOPPED"));
     assert!(held.out.lines().any(|line| line.starts_with("pager ")), "{held:?}");
     assert!(!held.out.contains('\u{1b}'), "{held:?}");
     says(admin, &["top"]).ended(2).complains("it needs a terminal").complains("surgegate top --once");
@@ -254,7 +266,7 @@ fn on_a_terminal(admin: SocketAddr, words: &str, mut react: impl FnMut(&str) -> 
 #[test]
 fn top_takes_a_terminal_and_gives_it_back() {
     let recorder = Recorder::start();
-    let surgegate = Surgegate::start(&[&standard(&recorder)]);
+    let surgegate = Surgegate::start(&[SMALL, &standard(&recorder)]);
     for key in ["q", "\u{3}"] {
         let press = |new: &str| new.contains("A SECOND").then_some(key);
         let (code, shown) = on_a_terminal(surgegate.admin_address(), "top", press);
@@ -748,11 +760,21 @@ mod with_the_api {
         let recorder = Recorder::start();
         let surgegate = Surgegate::start(&[&standard(&recorder)]);
         let admin = surgegate.admin_address();
+        let lines = || surgegate.said().matches(r#""message":"event""#).count();
         assert_eq!(says(admin, &["log-level"]).ended(0).out, "info\n");
+        accept(&surgegate, trigger("at-info"));
         assert_eq!(says(admin, &["log-level", "debug"]).ended(0).out, "debug\n");
         assert_eq!(says(admin, &["log-level"]).ended(0).out, "debug\n");
         says(admin, &["log-level", "nonsense"]).ended(2);
         assert_eq!(says(admin, &["log-level"]).ended(0).out, "debug\n");
+        accept(&surgegate, trigger("at-debug"));
+        wait_until("the line of the second event alone", || lines() == 1);
+        says(admin, &["log-level", "info"]).ended(0);
+        accept(&surgegate, trigger("at-info-again"));
+        // Written behind everything before it.
+        says(admin, &["reload"]).ended(0);
+        wait_until("a line of the reload", || surgegate.is_said("reload"));
+        assert_eq!(lines(), 1, "{}", surgegate.said());
     }
 
     #[test]

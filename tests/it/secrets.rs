@@ -1,13 +1,17 @@
 //! I5: 10,000 planted secrets, and none of them in logs at their loudest, metrics, answers, dead letters, the
 //! spool or the status page. The key stands in the path, so every layer that names a path could tell it.
 
+mod every_key;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fastrand::Rng;
 
-use crate::harness::{Http2, Recorder, Reply, Surgegate, alone, request, resolve, seed, trigger, wait_until};
+use crate::harness::{
+    Http2, Recorder, Reply, Surgegate, alone, binary, request, resolve, run, seed, trigger, wait_until,
+};
 
 const UNKNOWN: usize = 9_400;
 const INTEGRATIONS: usize = 250;
@@ -243,6 +247,30 @@ fn a_wrong_configuration_is_reported_without_its_secrets() {
             assert!(!output.stderr.is_empty());
             planted.assert_none_in("standard error", &output.stderr);
             planted.assert_none_in("standard output", &output.stdout);
+        }
+    }
+}
+
+/// What a flag sets is shown where it is wrong, as a file's line is: never what may be secret.
+#[test]
+fn a_secret_in_a_flag_is_shown_by_no_error() {
+    const SECRET: &str = "hunter2-of-the-flag";
+    let folder = tempfile::tempdir().unwrap();
+    let text = "integrations: [{ name: a, keys: [{ key: '0123456789abcdef0123456789abcdef01234567' }], upstreams: [u] }]\n\
+        upstreams: [{ name: u, kind: stdout }]\n";
+    std::fs::write(folder.path().join("surgegate.yaml"), text).unwrap();
+    for (key, value) in [
+        ("redis.url", format!("redis://:{SECRET}@127.0.0.1:1")),
+        ("redis.url", format!("redis://:{SECRET}@127.0.0.1:1/abc")),
+        ("redis.url", format!("[redis://:{SECRET}@127.0.0.1:1/abc]")),
+        ("redis.sentinel_password", SECRET.to_owned()),
+        ("upstreams", format!("[{{ name: u, kind: webhook, url: 'nowhere', credential: {SECRET} }}]")),
+    ] {
+        let set = format!("{key}={value}");
+        for verb in [&["validate"][..], &["validate", "--format", "json"], &["config", "show", "--origin"]] {
+            let ended = run(binary(folder.path(), &[verb, &["--set", &set]].concat()), "");
+            let said = ended.out + &ended.err;
+            assert!(!said.is_empty() && !said.contains(SECRET), "{verb:?} --set {key}: {said}");
         }
     }
 }

@@ -193,3 +193,57 @@ fn a_raise_is_no_second_incident_at_squadcast_unless_duplicates_are_wanted() {
         assert_eq!(recorder.requests().len(), sent, "{policy}");
     }
 }
+
+/// PagerDuty's senders end an incident by its key alone. The record of its trigger may be from before a restart.
+#[test]
+fn a_resolve_that_says_nothing_ends_what_its_trigger_began_under_its_name() {
+    const EVENTS: &str = "/v2/enqueue";
+    let event = |action: &str, key: &str| {
+        let payload = json!({
+            "summary": "disk full", "source": "db-7", "severity": "error", "class": "disk", "component": "storage",
+            "timestamp": "2026-11-20T10:00:00Z", "custom_details": { "tags": { "team": "db" } },
+        });
+        let mut event = json!({ "routing_key": KEY, "event_action": action, "dedup_key": key });
+        if action == "trigger" {
+            event["payload"] = payload;
+        }
+        event.to_string()
+    };
+    for (kind, keys) in [("incidentio_alert", "credential: t, source_config_id: c"), ("alertmanager", "timeout: 10s")] {
+        let recorder = Recorder::start();
+        // A resolve without a severity is stored with this one.
+        let text = to(kind, &recorder, keys).replacen("    upstreams:", "    default_severity: 2\n    upstreams:", 1);
+        let mut surgegate = Surgegate::start(&[&text]);
+        for key in ["near", "far"] {
+            assert_eq!(surgegate.post(EVENTS, event("trigger", key)).outcome(), "created");
+            assert_eq!(surgegate.post(EVENTS, event("acknowledge", key)).outcome(), "acknowledged");
+        }
+        assert_eq!(surgegate.post(EVENTS, event("resolve", "near")).outcome(), "resolved");
+        surgegate.wait_until_delivered();
+        assert!(surgegate.stop().success());
+        surgegate.start_again();
+        assert_eq!(surgegate.post(EVENTS, event("resolve", "far")).outcome(), "resolved");
+        // Of what nobody knows nothing can be said but whence it came.
+        assert_eq!(surgegate.post(EVENTS, event("resolve", "unknown")).outcome(), "unknown");
+        surgegate.wait_until_delivered();
+        let said: Vec<Value> = recorder.requests().iter().map(|request| request.json()).collect();
+        for key in ["near", "far"] {
+            let on_key: Vec<&Value> =
+                said.iter().filter(|body| body.to_string().contains(&format!(":{key}\""))).collect();
+            let [began, ended] = on_key[..] else { panic!("{kind}: two requests for {key}: {said:?}") };
+            if kind == "alertmanager" {
+                let (began, ended) = (&began["alerts"][0], &ended["alerts"][0]);
+                assert_eq!(ended["status"], "resolved");
+                assert_eq!(began["labels"]["alertname"], "disk", "{began}");
+                for member in ["labels", "startsAt", "fingerprint"] {
+                    assert_eq!(ended[member], began[member], "{key} {member}");
+                }
+            } else {
+                assert_eq!((&ended["status"], &ended["title"]), (&json!("resolved"), &json!("disk full")), "{key}");
+                assert_eq!(ended["metadata"], began["metadata"], "{key}");
+            }
+        }
+        let unknown = said.iter().find(|body| body.to_string().contains(":unknown\"")).unwrap();
+        assert!(unknown.to_string().contains("\"pagerduty_v2 alert\""), "{unknown}");
+    }
+}

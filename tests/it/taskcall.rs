@@ -133,7 +133,7 @@ impl Sender<'_> {
 
 /// Every operation that names an instance, with the further member it needs, and whether a resolved one is refused.
 /// `OTHER` stands for the number of another instance.
-const OPERATIONS: [(&str, &str, bool); 20] = [
+pub const OPERATIONS: [(&str, &str, bool); 20] = [
     ("acknowledge", "{}", true),
     ("unacknowledge", "{}", true),
     ("resolve", "{}", false),

@@ -53,6 +53,11 @@ impl Script {
         None
     }
 
+    /// Whether a fault wants to know the keys of events.
+    pub(super) fn looks_at_keys(&self) -> bool {
+        self.running.iter().any(|running| running.fault.key.is_some())
+    }
+
     pub(super) fn stats(&self) -> Vec<FaultStats> {
         self.running
             .iter()

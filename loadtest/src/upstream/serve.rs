@@ -20,9 +20,11 @@ use tokio::net::TcpStream;
 use super::answer::{self, Answer, BrokenOff};
 use super::books::{Books, Counts};
 use super::fault::{self, Effect};
-use super::received;
+use super::received::{self, Received};
 use super::script::{FAULTS_AT_MOST, FaultStats, Script};
+use crate::ledger::Given;
 use crate::stand::{Call, Stand};
+use crate::witness::Witness;
 
 /// A batch of 1,000 events at the proxy's body limit, escaped, fits.
 const LARGEST_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -35,6 +37,8 @@ pub(super) struct Upstream {
     /// None: it counts only.
     pub(super) stand: RefCell<Option<Stand>>,
     pub(super) latency: Duration,
+    /// Who writes the ledger of a scenario.
+    pub(super) witness: Option<Witness>,
 }
 
 #[derive(Serialize)]
@@ -74,7 +78,12 @@ impl Upstream {
     fn take_in(&self, head: &Parts, body: &[u8]) -> (Option<Effect>, Response<Answer>) {
         let path = head.uri.path();
         let webhook_id = head.headers.get("webhook-id").and_then(|value| value.to_str().ok());
-        let received = received::read(body, webhook_id);
+        // With a witness the events are read there, and here only for faults that look for keys.
+        let received = if self.witness.is_none() || self.script.borrow().looks_at_keys() {
+            received::read(body, webhook_id)
+        } else {
+            Received { events: Vec::new(), is_json: true }
+        };
         let endpoint = format!("{} {path}", head.method);
         let keys = received.events.iter().filter_map(|event| event.key.as_deref());
         let mut stand = self.stand.borrow_mut();
@@ -106,12 +115,28 @@ impl Upstream {
                 (effect, answer::reply(&stand.take(&call, effect, processed)))
             }
         };
+        if let Some(witness) = &self.witness {
+            witness.see(body, given(effect));
+        }
         let label = effect.map_or_else(|| response.status().as_u16().to_string(), Effect::label);
         // A read is no delivery.
         if head.method != Method::GET {
-            self.books.borrow_mut().enter(&received, path, body.len(), &label);
+            let unnamed = Received { events: Vec::new(), is_json: true };
+            // The ledger tells repeats apart: the books then count requests and answers alone.
+            let told = if self.witness.is_some() { &unnamed } else { &received };
+            self.books.borrow_mut().enter(told, path, body.len(), &label);
         }
         (effect, response)
+    }
+}
+
+/// What the effect means for who sent the request.
+fn given(effect: Option<Effect>) -> Given {
+    match effect {
+        None => Given::Taken,
+        Some(Effect::Status { code, .. }) if (200..300).contains(&code) => Given::Taken,
+        Some(Effect::Truncate) => Given::BrokenOff,
+        Some(Effect::Status { .. } | Effect::Hang | Effect::Reset) => Given::Refused,
     }
 }
 
@@ -206,6 +231,7 @@ mod tests {
             books: RefCell::new(Books::open(None, false).expect("books")),
             stand: RefCell::new(None),
             latency: Duration::ZERO,
+            witness: None,
         });
         let answers = tokio::task::LocalSet::new()
             .run_until(async {
@@ -258,6 +284,7 @@ mod tests {
             books: RefCell::new(Books::open(None, false).expect("books")),
             stand: RefCell::new(None),
             latency: Duration::ZERO,
+            witness: None,
         });
         let text = tokio::task::LocalSet::new()
             .run_until(async move {

@@ -1,18 +1,18 @@
 //! The keys of `integrations` that only some dialects look at (INTERFACE 3): incident.io's severities, statuses and alert
-//! sources, TaskCall's assignment, what is one event of Alertmanager's and Grafana's.
+//! sources, TaskCall's assignment, what is one event of Alertmanager's and Grafana's. Those of the other hooks are in `hooks`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Taken;
+use super::{Taken, hooks};
 use crate::config::files;
 use crate::config::reader::Section;
 use crate::config::report::{Wrong, quote};
 use crate::config::signed;
 use crate::event::{ASSIGNED_MAX, Assignment};
-use crate::gate::{AlertSource, GroupMode, Settings, SeverityRow, StatusRow};
+use crate::gate::{AlertSource, GroupMode, Settings, SeverityRow, StatusRow, ZabbixKey};
 
 pub(super) fn read(section: &Section, sources: &mut Taken<String>) -> Settings {
     let severities = severities(section);
@@ -23,16 +23,28 @@ pub(super) fn read(section: &Section, sources: &mut Taken<String>) -> Settings {
         let wrong = Wrong::value("none of the severities has this id").code("unknown_severity");
         section.error("default_severity_id", wrong.hint(format!("use one of: {known}")));
     }
+    // Most integrations have none of these.
+    let part = |key: &str| section.has(key).then(|| section.section(key));
     Settings {
         default_severity_id,
         severities,
         incident_statuses: statuses(section),
         closed_status_ids: Vec::new(),
+        incidentio_upstream: None,
+        taskcall_upstream: None,
+        opsgenie_upstream: None,
         alert_sources: alert_sources(section, sources),
         assignment: assignment(section),
         group_mode: if section.choice("group_mode") == Some("group") { GroupMode::Group } else { GroupMode::Alert },
         no_data_severity: super::level(section, "no_data_severity"),
         grafana_hmac: signed::read(section),
+        ignores_no_data: part("grafana").and_then(|part| part.choice("no_data")) == Some("ignore"),
+        sns: part("sns").map(|part| hooks::sns(&part)).unwrap_or_default(),
+        zabbix_key: match part("zabbix").and_then(|part| part.choice("key")) {
+            Some("trigger_id") => ZabbixKey::TriggerId,
+            _ => ZabbixKey::EventId,
+        },
+        generic: part("generic").map(|part| hooks::mapping(&part)),
     }
 }
 

@@ -44,7 +44,7 @@ fn the_configuration_takes_each_kind_that_has_a_sink_and_no_other() {
     let mut kinds = KINDS.to_vec();
     sinks.sort_unstable();
     kinds.sort_unstable();
-    assert_eq!(kinds, sinks, "move the word between KINDS_LATER and KINDS in src/config/keys.rs");
+    assert_eq!(kinds, sinks, "hold KINDS in src/config/keys.rs to the sinks");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn each_vendor_has_its_own_address_and_pace() {
     assert_eq!(alerts, "https://api.incident.io/");
     assert_eq!(
         Kind::ALL.map(|kind| kind.pace().map_or(0, |pace| pace.requests)),
-        [0, 15, 0, 1200, 120, 60, 120, 60, 0]
+        [0, 15, 0, 1200, 120, 60, 120, 60, 0, 0]
     );
 }
 
@@ -141,4 +141,32 @@ fn what_is_written_of_a_vendor_is_what_its_sink_gets() {
     let vendor =
         of("taskcall", &["credential: k", "region: eu", "policy_ref_id: [A, B]", "path_style: incidents"]).vendor;
     assert_eq!((vendor.policy_ref_id.len(), vendor.path_style), (2, PathStyle::Incidents));
+}
+
+#[test]
+fn an_answer_is_relayed_to_senders_of_the_same_dialect_alone() {
+    let keys = lines(&["credential: k", "users: [jdoe]", "region: eu"]);
+    let with = |integration: &str| {
+        let upstreams = upstream("taskcall", &keys);
+        read(&upstreams.replace("upstreams: [pager]\n", &format!("upstreams: [pager]\n    {integration}\n")))
+    };
+    let dialects = |integration: &str| {
+        let config = with(integration).unwrap_or_else(|errors| panic!("{errors}"));
+        config.integrations[0].dialects.clone()
+    };
+    assert_eq!(dialects("respond: proxy"), None);
+    assert_eq!(dialects("respond: upstream"), Some(vec!["taskcall".to_owned()]), "held to what the upstream speaks");
+    assert_eq!(dialects("respond: upstream\n    dialects: [taskcall]"), Some(vec!["taskcall".to_owned()]));
+    let refused = with("respond: upstream\n    dialects: [taskcall, squadcast]").unwrap_err().to_string();
+    assert!(
+        refused.contains("squadcast") && refused.contains("is not what upstreams of kind taskcall speak"),
+        "{refused}"
+    );
+    let refused = with("id_passthrough: true").unwrap_err().to_string();
+    assert!(refused.contains("id_passthrough"), "{refused}");
+    let ack = |integration: &str| with(integration).unwrap().integrations[0].ack;
+    assert_eq!(ack("ack: spooled\n    ack_timeout: 3s"), None);
+    let waits = |timeout, relays| Some(crate::gate::Ack { timeout: Duration::from_secs(timeout), relays });
+    assert_eq!(ack("ack: delivered"), waits(10, false));
+    assert_eq!(ack("respond: upstream\n    ack_timeout: 3s"), waits(3, true));
 }

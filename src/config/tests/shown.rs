@@ -137,7 +137,7 @@ fn flags_are_typed_as_files_are_and_their_errors_name_them() {
         ("limts.headers=9", "unknown key \"limts\"", "flag --set limts.headers"),
         ("limits={ headerz: 9 }", "unknown key \"headerz\"", "flag --set limits:1:3"),
         ("limits={ headers: [", "unclosed bracket", "flag --set limits:1:12"),
-        ("redis.url=redis://a", "\"redis\" comes with a later version", "flag --set redis.url"),
+        ("redis.url=http://a", "redis.url: not a Redis URL: ***", "flag --set redis.url"),
         ("spool.directory=${UNSET}", "environment variable UNSET is not set", "flag --set spool.directory"),
     ] {
         let shown = failed(flag);

@@ -89,10 +89,12 @@ impl<'s> Builder<'s, '_> {
             "remove the line that begins with %"
         } else if line.trim().is_empty() && line.contains('\t') || error.info().contains("tab") {
             "indent with spaces: YAML takes no tabs there"
+        } else if error.info().contains("'-' indicator") {
+            "keys of one entry stand in one column, the first of them behind the dash"
         } else {
             "check indentation, quotes and brackets here and just above; a colon needs a space behind it"
         };
-        self.report.error(place, Wrong::value(error.info()).code("syntax").hint(hint));
+        self.report.error(place, Wrong::value(plain(&error.info())).code("syntax").hint(hint));
     }
 
     fn document(&mut self) -> Option<Node> {
@@ -193,4 +195,24 @@ impl<'s> Builder<'s, '_> {
     fn refuse(&self, place: Place, message: &str, hint: &str) {
         self.report.error(place, Wrong::value(message).code("syntax").hint(hint));
     }
+}
+
+/// What the parser says, in the words of whoever writes the file.
+fn plain(info: &str) -> &str {
+    const WORDS: [(&str, &str); 7] = [
+        (
+            "did not find expected '-' indicator",
+            "this line is indented like nothing above it: no entry of the list, no key of one",
+        ),
+        ("did not find expected key", "this line is indented like nothing above it: no key begins in this column"),
+        (
+            "mapping values are not allowed",
+            "a colon where no key can stand: indented too deep, or a text that needs quotes",
+        ),
+        ("tabs disallowed", "a tab in the indentation"),
+        ("found a tab", "a tab in the indentation"),
+        ("expected ',' or ']'", "a list in [ ] that goes on without a comma"),
+        ("expected ',' or '}'", "a mapping in { } that goes on without a comma"),
+    ];
+    WORDS.iter().find(|(said, _)| info.contains(said)).map_or(info, |(_, plain)| *plain)
 }

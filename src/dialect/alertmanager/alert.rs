@@ -166,7 +166,7 @@ impl<'d> Reading<'d> {
             }
             let is_long = name.len() > TAG_NAME_CHARS_MAX && name.chars().nth(TAG_NAME_CHARS_MAX).is_some();
             if name.is_empty() || is_long || self.content.tags.len() == TAGS_MAX {
-                self.content.warn("tag_dropped", format!("labels.{name}"));
+                self.content.cut("tag_dropped", format!("labels.{name}"));
                 continue;
             }
             if !is_text {
@@ -212,14 +212,14 @@ impl<'d> Reading<'d> {
         self.content.title = title.map(|title| {
             let (title, cut) = truncated(title, TITLE_CHARS_MAX);
             if cut {
-                self.content.warn("truncated", "title");
+                self.content.cut("truncated", "title");
             }
             title
         });
         self.content.description = description.map(|text| {
             let (text, cut) = cut_bytes(text, DESCRIPTION_BYTES_MAX);
             if cut {
-                self.content.warn("truncated", "description");
+                self.content.cut("truncated", "description");
             }
             text
         });
@@ -270,7 +270,7 @@ impl<'d> Reading<'d> {
     fn href(&mut self, member: &'static str, href: Option<Cow<'d, str>>, rel: Rel) {
         let Some(href) = href else { return };
         if href.len() > HREF_BYTES_MAX || self.content.links.len() == LINKS_MAX {
-            return self.content.warn("link_dropped", member);
+            return self.content.cut("link_dropped", member);
         }
         self.content.links.push(Link { href, text: None, rel: Some(rel) });
     }

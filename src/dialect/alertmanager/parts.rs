@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
+use super::{Form, legacy};
 use crate::dialect::json::list::{List, Listed, list_in};
+use crate::dialect::json::{Document, with_document};
 use crate::dialect::{Asked, Faults, Most, Split, SplitError};
 use crate::gate::GroupMode;
 
@@ -15,7 +17,12 @@ const ALERT_LEVELS: usize = 2;
 ///
 /// # Errors
 /// It is no JSON, no list of alerts, or larger than it may be.
-pub(in crate::dialect) fn split(asked: &Asked<'_>, body: &Bytes, most: Most) -> Result<Split, SplitError> {
+pub(in crate::dialect) fn split(form: Form, asked: &Asked<'_>, body: &Bytes, most: Most) -> Result<Split, SplitError> {
+    if form == Form::Grafana
+        && let Some(split) = one_rule(asked, body)?
+    {
+        return Ok(split);
+    }
     let listed = list_in(body, "alerts", most.elements).map_err(SplitError::Json)?;
     let Some(Listed { list, others }) = listed else {
         return Err(fault("body: must be a JSON object"));
@@ -24,10 +31,6 @@ pub(in crate::dialect) fn split(asked: &Asked<'_>, body: &Bytes, most: Most) -> 
         List::Of(alerts) => alerts,
         List::TooMany => return Err(SplitError::TooMany),
         List::Other => return Err(fault("alerts: must be an array")),
-        List::Absent if others.iter().any(|(name, _)| matches!(*name, "\"ruleId\"" | "\"evalMatches\"")) => {
-            let reason = "this is the body of Grafana before version 9, which is not taken yet; use unified alerting";
-            return Err(fault(&format!("body: {reason}")));
-        }
         List::Absent => return Err(fault("alerts: is required")),
     };
     let left_out = others.iter().rev().find(|(name, _)| *name == "\"truncatedAlerts\"");
@@ -47,6 +50,20 @@ pub(in crate::dialect) fn split(asked: &Asked<'_>, body: &Bytes, most: Most) -> 
         alerts => vec![as_far_as_it_fits(&others, alerts, most.event_bytes).into()],
     };
     Ok(Split { envelope: None, elements, levels: 0, left_out })
+}
+
+/// The body of a Grafana before version 9: one event, and what is wrong with it is wrong with the request.
+fn one_rule(asked: &Asked<'_>, body: &Bytes) -> Result<Option<Split>, SplitError> {
+    let may_be = [&b"ruleId"[..], b"evalMatches"].iter().any(|name| memchr::memmem::find(body, name).is_some());
+    if !may_be {
+        return Ok(None);
+    }
+    let judged = |document: Document<'_>| legacy::is_one(document).then(|| legacy::read(asked, document).map(drop));
+    match with_document(body, judged).map_err(SplitError::Json)? {
+        None => Ok(None),
+        Some(Err(faults)) => Err(SplitError::Faults(faults)),
+        Some(Ok(())) => Ok(Some(Split { envelope: None, elements: vec![body.clone()], levels: 0, left_out: 0 })),
+    }
 }
 
 fn fault(text: &str) -> SplitError {

@@ -32,5 +32,12 @@ pub(super) fn reply(replying: &Replying<'_>) -> (StatusCode, Bytes) {
         body["other"] = other.into();
     }
     body["request_id"] = replying.request_id.into();
-    (StatusCode::OK, body.to_string().into())
+    if let [one] = replying.endings {
+        // A Grafana before version 9 sends one, and its answer is that of the other hooks too.
+        body["outcome"] = one.outcome.map(Outcome::name).into();
+        if let Some(incident) = one.incident {
+            body["incident_id"] = incident.iid.to_string().into();
+        }
+    }
+    (replying.status, body.to_string().into())
 }

@@ -313,7 +313,7 @@ fn what_is_no_batch_is_refused_as_a_whole() {
     assert_eq!(fault("[]"), "body: must be a JSON object");
     assert_eq!(fault("{}"), "alerts: is required");
     assert_eq!(fault(r#"{"alerts":null}"#), "alerts: must be an array");
-    assert!(fault(r#"{"ruleId":7,"state":"ok"}"#).contains("before version 9"));
+    assert_eq!(fault(r#"{"ruleId":7,"state":"ok"}"#), "alerts: is required", "no rule of Grafana's");
     assert!(matches!(split("alert: x", MOST), Err(SplitError::Json(_))));
     let few = Most { elements: 1, ..MOST };
     assert!(matches!(split(r#"{"alerts":[{},{}]}"#, few), Err(SplitError::TooMany)));
@@ -339,7 +339,7 @@ fn the_answer_counts_what_the_alerts_came_to() {
     use crate::dialect::Ending;
     use crate::outcome::Outcome;
 
-    let ending = |outcome| Ending { outcome, incident: None, key: None, view: None };
+    let ending = |outcome| Ending { outcome, incident: None, key: None, view: None, named: None };
     let endings = [
         ending(Some(Outcome::Created)),
         ending(Some(Outcome::Escalated)),
@@ -350,6 +350,7 @@ fn the_answer_counts_what_the_alerts_came_to() {
     ];
     let settings = Settings::default();
     let replying = Replying {
+        status: StatusCode::OK,
         endpoint: "hooks/alertmanager",
         endings: &endings,
         success: StatusCode::ACCEPTED,

@@ -8,30 +8,33 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
+use memchr::memmem;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::body::{Found, Object};
 use super::errors;
-use crate::dialect::json::{Document, clean};
-use crate::dialect::text::{cut_bytes, truncated};
+use crate::dialect::alertmanager::{self, Form};
+use crate::dialect::generic;
+use crate::dialect::json::{Document, clean, with_document};
+use crate::dialect::text::{set_description, set_title};
 use crate::dialect::{
-    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Replying, RequestIdForm, Route,
+    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Most, Replying, RequestIdForm, Route, Split,
+    SplitError, Takes,
 };
-use crate::event::{
-    Action, Content, DESCRIPTION_BYTES_MAX, HREF_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, Link, Rel, Severity,
-    TITLE_CHARS_MAX, is_blank,
-};
+use crate::event::{Action, Content, HREF_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, Link, Rel, Severity, is_blank};
 use crate::gate::Settings;
 use crate::outcome::{Class, Refusal};
 use crate::vendor;
 
 pub(in crate::dialect) struct Alert;
 
-/// A source's kind is the last word of its route's endpoint. Kinds without a route of their own are answered 404; one
-/// that brings many alerts at once (`alertmanager`) is its route, before the last one, and its decoder.
-static ROUTES: [Route; 2] = [
+/// A source's kind is the last word of its route's endpoint. Kinds without a route of their own are answered 404.
+static ROUTES: [Route; 4] = [
     Route::post("/v2/alert_events/http/{id}", vendor::ALERT_HTTP_ENDPOINT, Credentials::Source),
+    Route::post("/v2/alert_events/alertmanager/{id}", vendor::ALERT_GROUP_ENDPOINT, Credentials::Source)
+        .takes(Takes::Batch),
+    Route::post("/v2/alert_events/http_custom/{id}", vendor::ALERT_CUSTOM_ENDPOINT, Credentials::Source),
     Route::post("/v2/alert_events/{kind}/{id}", vendor::ALERT_OTHER_ENDPOINT, Credentials::Source),
 ];
 
@@ -71,11 +74,35 @@ impl Dialect for Alert {
         document: Document<'_>,
         each: &mut dyn FnMut(Decoded<'_>),
     ) -> Result<(), Faults> {
-        decode(asked, document, each)
+        match asked.endpoint {
+            vendor::ALERT_GROUP_ENDPOINT => each(alertmanager::read(Form::Alertmanager, asked, document)?),
+            vendor::ALERT_CUSTOM_ENDPOINT => each(custom(asked, document)?),
+            _ => decode(asked, document, each)?,
+        }
+        Ok(())
+    }
+
+    /// A group of Alertmanager's is one at whatever kind of source it came to (section 6).
+    fn belongs_to(&self, endpoint: &str, body: &[u8]) -> Option<&'static Route> {
+        let [_, groups, ..] = &ROUTES;
+        let names = |name: &[u8]| memmem::find(body, name).is_some();
+        // Nearly no body has both names anywhere.
+        if endpoint == groups.endpoint || !names(b"\"groupKey\"") || !names(b"\"alerts\"") {
+            return None;
+        }
+        let has_both =
+            |document: Document<'_>| ["groupKey", "alerts"].iter().all(|name| document.root.member(name).is_some());
+        with_document(body, has_both).unwrap_or(false).then_some(groups)
+    }
+
+    fn split(&self, asked: &Asked<'_>, body: &Bytes, most: Most) -> Result<Split, SplitError> {
+        alertmanager::split(Form::Alertmanager, asked, body, most)
     }
 
     fn reply(&self, replying: &Replying<'_>) -> (StatusCode, Bytes) {
-        let key = replying.endings.first().and_then(|ending| ending.key).map(Key::canon);
+        // Of many alerts each has its own.
+        let one = if replying.endpoint == vendor::ALERT_GROUP_ENDPOINT { None } else { replying.endings.first() };
+        let key = one.and_then(|ending| ending.key).map(Key::canon);
         let mut body = json!({ "status": "success", "message": "Event accepted for processing" });
         if let Some(key) = key {
             body["deduplication_key"] = key.into();
@@ -99,6 +126,25 @@ impl Dialect for Alert {
 
 fn family_of(source: &str) -> Cow<'static, str> {
     Cow::Owned(format!("incidentio_alert:{source}"))
+}
+
+/// A body of any shape, as the generic webhook reads it (section 6).
+fn custom<'d>(asked: &Asked<'_>, document: Document<'d>) -> Result<Decoded<'d>, Faults> {
+    let decoded = generic::read(asked, document, None)?;
+    if decoded.judged.key.is_none() && wants_keys(asked) {
+        return Err(vec!["deduplication_key: is required; nothing in the body is read as one".into()]);
+    }
+    Ok(decoded)
+}
+
+/// Whether the source takes nothing without a key.
+fn wants_keys(asked: &Asked<'_>) -> bool {
+    let row = asked
+        .args
+        .last()
+        .zip(asked.rules.settings)
+        .and_then(|(source, settings)| settings.alert_sources.iter().find(|row| *row.id == **source));
+    row.is_some_and(|row| row.require_dedup_key)
 }
 
 fn decode(asked: &Asked<'_>, document: Document<'_>, each: &mut dyn FnMut(Decoded<'_>)) -> Result<(), Faults> {
@@ -162,9 +208,9 @@ fn key(asked: &Asked<'_>, top: &Object<'_>, title: &str, found: &mut Found) -> O
     if let Some(key) = said.and_then(|text| Key::parse(&clean(text), KeyKind::String)) {
         return Some(key);
     }
-    let (settings, source) = (asked.rules.settings?, asked.args.last()?);
-    let row = settings.alert_sources.iter().find(|row| row.id == (**source).into());
-    if row.is_some_and(|row| row.require_dedup_key) {
+    // Of an event that was taken before, the key stands beside it.
+    let source = asked.rules.settings.and(asked.args.last())?;
+    if wants_keys(asked) {
         if !top.is_told(found, NAME) {
             top.missing(found, NAME);
         }
@@ -192,24 +238,16 @@ fn content<'d>(
 ) -> Content<'d> {
     let mut content = Content { severity, status_raw: status.map(clean), ..Content::default() };
     if let Some(title) = title.filter(|title| !is_blank(title)) {
-        let (title, cut) = truncated(clean(title), TITLE_CHARS_MAX);
-        if cut {
-            content.warn("truncated", "title");
-        }
-        content.title = Some(title);
+        set_title(&mut content, clean(title), "title");
     }
     if let Some(description) = description {
-        let (description, cut) = cut_bytes(clean(description), DESCRIPTION_BYTES_MAX);
-        if cut {
-            content.warn("truncated", "description");
-        }
-        content.description = Some(description);
+        set_description(&mut content, clean(description), "description");
     }
     match source_url.filter(|url| !url.is_empty()) {
         Some(url) if url.len() <= HREF_BYTES_MAX => {
             content.links.push(Link { href: clean(url), text: None, rel: Some(Rel::Source) });
         }
-        Some(_) => content.warn("link_dropped", "source_url"),
+        Some(_) => content.cut("link_dropped", "source_url"),
         None => {}
     }
     content
@@ -219,7 +257,6 @@ fn content<'d>(
 mod tests {
     use super::*;
     use crate::dialect::Rules;
-    use crate::dialect::json::with_document;
     use crate::gate::AlertSource;
 
     fn settings(require_dedup_key: bool) -> Settings {

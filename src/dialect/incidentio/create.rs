@@ -6,12 +6,9 @@ use std::borrow::Cow;
 use super::body::{Found, Object};
 use super::{ID_BYTES_MAX, Version, lists, object};
 use crate::dialect::json::{Document, clean};
-use crate::dialect::text::{cut_bytes, truncated};
+use crate::dialect::text::{set_description, set_title};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged, View};
-use crate::event::{
-    Action, Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, Mode, Severity, TITLE_CHARS_MAX, Visibility,
-    is_blank,
-};
+use crate::event::{Action, Content, KEY_BYTES_MAX, Key, KeyKind, Mode, Severity, Visibility, is_blank};
 use crate::gate::Settings;
 
 /// Statuses of v1.
@@ -118,12 +115,6 @@ fn read<'d>(version: Version, top: &Object<'d>, settings: Option<&'d Settings>, 
         Version::V1 => top.word(found, "status", &STATUSES),
         Version::V2 => top.id(found, "incident_status_id"),
     };
-    if let (Version::V2, Some(id), Some(settings)) = (version, status, settings)
-        && lists::status(settings, id).is_none()
-        && !settings.incident_statuses.is_empty()
-    {
-        top.wrong(found, "incident_status_id", "names no status of this account");
-    }
     let (severity_id, severity) = severity(version, top, status, settings, found);
     let numeric = lists::check(version, top, found);
     if version == Version::V2 {
@@ -212,7 +203,8 @@ fn view(version: Version, said: &Said<'_>, document: Document<'_>) -> View {
     put(object::TEAM, said.team.filter(|team| !team.is_empty()));
     put(object::TYPE, said.incident_type);
     let digest = document.root.digest();
-    let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let digits = digest.iter().take(16).flat_map(|byte| [*byte >> 4, *byte & 15]);
+    let hash: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
     put(object::HASH, Some(&format!("{}{hash}", version.mark())));
     view
 }
@@ -231,17 +223,9 @@ fn content<'d>(said: &Said<'d>) -> Content<'d> {
         mode: Some(mode_of(said.mode.unwrap_or_default())),
         ..Content::default()
     };
-    let (title, cut) = truncated(title(said), TITLE_CHARS_MAX);
-    if cut {
-        content.warn("truncated", "name");
-    }
-    content.title = Some(title);
+    set_title(&mut content, title(said), "name");
     if let Some(summary) = said.summary {
-        let (summary, cut) = cut_bytes(clean(summary), DESCRIPTION_BYTES_MAX);
-        if cut {
-            content.warn("truncated", "summary");
-        }
-        content.description = Some(summary);
+        set_description(&mut content, clean(summary), "summary");
     }
     if said.numeric {
         content.warn("number_as_text", "custom_field_entries");

@@ -9,11 +9,9 @@ use serde_json::value::RawValue;
 use super::body::{Found, Object};
 use super::{ENDED, Version, lists, object};
 use crate::dialect::json::{Document, clean};
-use crate::dialect::text::{cut_bytes, truncated};
+use crate::dialect::text::{set_description, set_title};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged, View};
-use crate::event::{
-    Action, Content, DESCRIPTION_BYTES_MAX, HREF_BYTES_MAX, Severity, TITLE_CHARS_MAX, Target, TargetKind, is_blank,
-};
+use crate::event::{Action, Content, HREF_BYTES_MAX, Severity, Target, TargetKind, is_blank};
 use crate::gate::Settings;
 
 const FLAG: &str = "notify_incident_channel";
@@ -97,10 +95,6 @@ fn read<'d>(top: &Object<'d>, settings: Option<&Settings>, found: &mut Found) ->
         if severity_id.is_some_and(unknown_severity) {
             incident.wrong(found, "severity_id", "names no severity of this account");
         }
-        let unknown_status = |id| !settings.incident_statuses.is_empty() && lists::status(settings, id).is_none();
-        if status_id.is_some_and(unknown_status) {
-            incident.wrong(found, "incident_status_id", "names no status of this account");
-        }
         severity = severity_id.and_then(|id| lists::level(settings, id));
     }
     let numeric = lists::check(Version::V2, &incident, found);
@@ -156,18 +150,10 @@ fn content<'d>(said: &Said<'d>) -> Content<'d> {
     // For the vendor alone: no other knows such a flag.
     content.params.extend(said.notify.map(|notify| (FLAG.to_owned(), notify.into())));
     if let Some(name) = said.name {
-        let (title, cut) = truncated(clean(name), TITLE_CHARS_MAX);
-        if cut {
-            content.warn("truncated", "incident.name");
-        }
-        content.title = Some(title);
+        set_title(&mut content, clean(name), "incident.name");
     }
     if let Some(summary) = said.summary {
-        let (summary, cut) = cut_bytes(clean(summary), DESCRIPTION_BYTES_MAX);
-        if cut {
-            content.warn("truncated", "incident.summary");
-        }
-        content.description = Some(summary);
+        set_description(&mut content, clean(summary), "incident.summary");
     }
     if said.numeric {
         content.warn("number_as_text", "incident.custom_field_entries");

@@ -11,6 +11,8 @@ use crate::outcome::{Class, Reason, Refusal};
 
 /// Limits are told by the minute.
 const WINDOW_S: u32 = 60;
+/// What the vendor takes in that time (contracts 7.1).
+const LIMIT: u32 = 1200;
 
 pub(super) fn status(class: Class) -> hyper::StatusCode {
     match class {
@@ -77,20 +79,18 @@ pub(super) fn body(refusal: &Refusal, request_id: &str) -> Bytes {
 /// A 429: the limit in the body and in the head.
 pub(super) fn limited(refusal: &Refusal, request_id: &str, limited: &Limited<'_>, headers: &mut HeaderMap) -> Bytes {
     let Limited { integration, rate, retry_after_s, now } = *limited;
-    let limit = rate.map(|rate| rate.per_second.get().saturating_mul(WINDOW_S));
+    // What is refused for another reason than a rate is told the vendor's own.
+    let limit = rate.map_or(LIMIT, |rate| rate.per_second.get().saturating_mul(WINDOW_S));
     let back = Micros(now.0.saturating_add(i64::from(retry_after_s) * 1_000_000));
     let mut body = envelope(refusal, request_id);
-    body["rate_limit"] =
-        json!({ "name": integration, "limit": limit.unwrap_or_default(), "remaining": 0, "retry_after": whole(back) });
+    body["rate_limit"] = json!({ "name": integration, "limit": limit, "remaining": 0, "retry_after": whole(back) });
     let mut put = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    if let Some(limit) = limit {
-        put("x-ratelimit-limit", format!("{limit}, {limit};window={WINDOW_S}"));
-        put("x-ratelimit-used", limit.to_string());
-    }
+    put("x-ratelimit-limit", format!("{limit}, {limit};window={WINDOW_S}"));
+    put("x-ratelimit-used", limit.to_string());
     put("x-ratelimit-remaining", "0".to_owned());
     put("x-ratelimit-reset", back.0.div_euclid(1_000_000).saturating_add(1).to_string());
     body.to_string().into()
@@ -144,5 +144,10 @@ mod tests {
         assert_eq!(headers["x-ratelimit-limit"], "1200, 1200;window=60");
         assert_eq!(headers["x-ratelimit-remaining"], "0");
         assert_eq!(headers["x-ratelimit-reset"], "1744888640");
+        let (mut headers, without) = (HeaderMap::new(), Limited { rate: None, ..limit });
+        let body: Value = serde_json::from_slice(&limited(&refusal, "r", &without, &mut headers)).unwrap();
+        assert_eq!(body["rate_limit"]["limit"], 1200);
+        let told = ["x-ratelimit-limit", "x-ratelimit-used"].map(|name| headers[name].to_str().unwrap());
+        assert_eq!(told, ["1200, 1200;window=60", "1200"]);
     }
 }

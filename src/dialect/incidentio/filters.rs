@@ -71,6 +71,8 @@ impl Filters {
                     Ok(size @ 1..=PAGE_MAX) => read.page_size = size,
                     _ => faults.push(format!("page_size: must be 1 to {PAGE_MAX}")),
                 },
+                // A question changes nothing, and its dry run is the same answer.
+                "dry_run" => {}
                 "after" => read.after = Some(value.into_owned()).filter(|after| !after.is_empty()),
                 // The vendor's own clients always say the order that they want.
                 "sort_by" if version == Version::V2 => {

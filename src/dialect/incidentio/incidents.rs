@@ -8,7 +8,8 @@ use hyper::{HeaderMap, StatusCode};
 
 use super::{BEARER, READERS, Version, create, edit, errors, reads};
 use crate::dialect::json::Document;
-use crate::dialect::{Asked, Decoded, Dialect, Faults, Limited, Question, Replying, RequestIdForm, Route};
+use crate::dialect::{Asked, Decoded, Dialect, Faults, Limited, Passed, Question, Replying, RequestIdForm, Route};
+use crate::gate::Settings;
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Refusal};
 use crate::vendor;
@@ -23,7 +24,7 @@ pub(in crate::dialect) static V1: Incidents = Incidents { version: Version::V1, 
 pub(in crate::dialect) static V2: Incidents = Incidents { version: Version::V2, routes: &ROUTES_V2 };
 
 static ROUTES_V1: [Route; 8] = [
-    Route::post("/v1/incidents", reads::LIST_V1, BEARER),
+    Route::post("/v1/incidents", reads::LIST_V1, BEARER).answers(200),
     Route::get("/v1/incidents", reads::LIST_V1, BEARER),
     Route::get("/v1/incidents/{id}", reads::ONE_V1, BEARER).exact(),
     Route::get("/v1/severities", reads::SEVERITIES, BEARER),
@@ -34,10 +35,10 @@ static ROUTES_V1: [Route; 8] = [
 ];
 
 static ROUTES_V2: [Route; 5] = [
-    Route::post("/v2/incidents", reads::LIST_V2, BEARER),
+    Route::post("/v2/incidents", reads::LIST_V2, BEARER).answers(200),
     Route::get("/v2/incidents", reads::LIST_V2, BEARER),
     Route::get("/v2/incidents/{id}", reads::ONE_V2, BEARER).exact(),
-    Route::post("/v2/incidents/{id}/actions/edit", vendor::EDIT_ENDPOINT, BEARER),
+    Route::post("/v2/incidents/{id}/actions/edit", vendor::EDIT_ENDPOINT, BEARER).answers(200),
     Route::get("/v2/custom_fields", reads::FIELDS, BEARER),
 ];
 
@@ -66,6 +67,10 @@ impl Dialect for Incidents {
     }
 
     fn has_ids(&self) -> bool {
+        true
+    }
+
+    fn shows_links(&self) -> bool {
         true
     }
 
@@ -100,6 +105,10 @@ impl Dialect for Incidents {
 
     fn read(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), Refusal> {
         reads::read(self.version, question)
+    }
+
+    fn passes(&self, asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
+        reads::passes(asked, settings)
     }
 
     fn status(&self, class: Class) -> StatusCode {

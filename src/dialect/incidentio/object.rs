@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use super::{ENDED, Version, lists};
-use crate::dialect::View;
+use crate::dialect::{Named, View};
 use crate::event::{Incident, Micros, State, is_blank};
 use crate::gate::{Settings, StatusRow};
 
@@ -31,6 +31,17 @@ pub(super) const SUMMARY_BYTES_MAX: usize = 16 * 1024;
 
 /// A text cut to so many bytes inside a JSON text, ending in an ellipsis where something was cut.
 pub(super) fn short(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    // A byte takes two or six inside a JSON text where it is escaped, and nearly none is.
+    let more = |byte: u8| -> usize {
+        match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 1,
+            0..=0x1f => 5,
+            _ => 0,
+        }
+    };
+    if text.len() + text.bytes().map(more).sum::<usize>() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
     let mut bytes = 0;
     let mut end = None;
     for (at, character) in text.char_indices() {
@@ -113,7 +124,10 @@ pub(super) fn status<'a>(incident: &Incident, view: &'a View, settings: &'a Sett
         _ => "live",
     };
     let named = || Status { id: "", name: capital(word).into(), category };
-    of_word(settings, word, category).map_or_else(named, row)
+    let status = of_word(settings, word, category).map_or_else(named, row);
+    // Section 4: the id that was asked for, or none.
+    let is_asked_for = resolved || text(view, STATUS).is_some();
+    Status { id: if is_asked_for { status.id } else { "" }, ..status }
 }
 
 fn capital(word: &str) -> String {
@@ -160,13 +174,16 @@ pub(super) fn mode_word(version: Version, view: &View) -> &str {
 }
 
 /// The whole object: clients take nothing less.
-pub(super) fn incident(around: Around<'_>, incident: &Incident, view: &View) -> Value {
+pub(super) fn incident(around: Around<'_>, incident: &Incident, view: &View, named: Option<&Named>) -> Value {
     let Around { version, integration, settings } = around;
     let status = status(incident, view, settings);
     let name = text(view, NAME).filter(|name| !is_blank(name)).unwrap_or("Incident");
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
-    put("id", json!(incident.iid));
+    put("id", named.and_then(|named| named.id.as_deref()).map_or_else(|| json!(incident.iid), Value::from));
+    if let Some(url) = named.and_then(|named| named.url.as_deref()) {
+        put("permalink", url.into());
+    }
     put("reference", format!("INC-{}", incident.number).into());
     put("name", name.into());
     if let Some(summary) = text(view, SUMMARY) {

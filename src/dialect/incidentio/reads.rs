@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::filters::{Filters, Scan};
 use super::object::{self, Around};
 use super::{Version, lists};
-use crate::dialect::{Question, Record, Replying, View};
+use crate::dialect::{Asked, Passed, Question, Record, Replying, View};
 use crate::event::Uid;
+use crate::gate::Settings;
 use crate::outcome::{Reason, Refusal};
 
 pub(super) const LIST_V1: &str = "v1/incidents";
@@ -36,7 +37,9 @@ pub(super) fn reply(version: Version, replying: &Replying<'_>) -> (StatusCode, B
     let view: View =
         ending.and_then(|ending| ending.view).and_then(|view| serde_json::from_slice(view).ok()).unwrap_or_default();
     let around = Around { version, integration, settings };
-    let shown = ending.and_then(|ending| ending.incident).map(|incident| object::incident(around, incident, &view));
+    let named = ending.and_then(|ending| ending.named);
+    let shown =
+        ending.and_then(|ending| ending.incident).map(|incident| object::incident(around, incident, &view, named));
     fine(&json!({ "incident": shown }))
 }
 
@@ -86,15 +89,35 @@ pub(super) fn read(version: Version, question: &Question<'_>) -> Result<(StatusC
     Ok(fine(&body))
 }
 
+/// Longest id that is asked for.
+const ID_BYTES_MAX: usize = 64;
+
+/// What an account of the vendor's knows better than the configuration.
+pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
+    let upstream = settings.incidentio_upstream.clone()?;
+    let is_id = |id: &&str| {
+        id.len() <= ID_BYTES_MAX
+            && !id.is_empty()
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let path = match asked.endpoint {
+        SEVERITIES | STATUSES | TYPES | FIELDS | IDENTITY => format!("/{}", asked.endpoint),
+        SEVERITY => format!("/{SEVERITIES}/{}", asked.args.first().map(|id| &**id).filter(is_id)?),
+        _ => return None,
+    };
+    Some(Passed { upstream, path })
+}
+
 fn shown(version: Version, question: &Question<'_>, record: &Record) -> Value {
     let around = Around { version, integration: question.integration, settings: question.settings };
-    object::incident(around, &record.incident, &record.view)
+    object::incident(around, &record.incident, &record.view, Some(&record.named))
 }
 
 /// By id, or by the number of the reference.
 fn one(question: &Question<'_>, id: &str) -> Result<Record, Refusal> {
     let by_number = || question.records.by_number(id.parse().ok()?);
-    let record = Uid::parse(id).and_then(|iid| question.records.by_iid(iid)).or_else(by_number);
+    let by_iid = || question.records.by_iid(Uid::parse(id)?);
+    let record = question.records.by_name(id).or_else(by_iid).or_else(by_number);
     record.ok_or_else(|| Refusal::new(Reason::NotFound, "no incident has this id"))
 }
 

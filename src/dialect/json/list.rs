@@ -44,8 +44,7 @@ pub fn list_in<'b>(body: &'b [u8], name: &str, most: usize) -> Result<Option<Lis
     }
     let mut json = serde_json::Deserializer::from_str(text);
     let taken = json.deserialize_map(Top { name, most }).and_then(|taken| json.end().map(|()| taken));
-    let Taken { listed, repeated } =
-        taken.map_err(|error| JsonError::SyntaxAt { line: error.line(), column: error.column() })?;
+    let Taken { listed, repeated } = taken.map_err(|error| super::stopped(&error))?;
     if repeated {
         // A list that another one replaces is read by nobody else.
         with_document(body, |_| ())?;

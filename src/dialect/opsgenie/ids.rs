@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::dialect::Record;
-use crate::event::{Key, KeyKind, StateKey, Uid};
+use crate::event::{Key, KeyKind, StateKey, Uid, as_uuid};
 
 /// Bits of a made alias that follow from its others: by them it is known again, whoever sends it and however late.
 const CHECK_BITS: u32 = 32;
@@ -31,19 +31,13 @@ pub(super) fn parse(text: &str) -> Option<u128> {
     parts.next().is_none().then_some(id)
 }
 
-/// With the marks of a UUID of that version in their places.
-pub(super) fn marked(id: u128, version: u8) -> u128 {
-    let id = id & !(0xF << 76) | u128::from(version) << 76;
-    id & !(0b11 << 62) | 0b10 << 62
-}
-
 fn check_of(id: u128) -> u128 {
     StateKey::of("opsgenie", "alias", &text_of(id & !CHECK_MASK)).0 & CHECK_MASK
 }
 
 /// A fresh alias of an alert that was created without one: a UUID, version 4.
 pub(super) fn made_alias() -> Option<Key> {
-    let id = marked(fastrand::u128(..) & !CHECK_MASK, 4);
+    let id = as_uuid(fastrand::u128(..) & !CHECK_MASK, 4);
     Key::parse(&text_of(id | check_of(id)), KeyKind::Generated)
 }
 

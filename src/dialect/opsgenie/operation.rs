@@ -96,7 +96,9 @@ mod tests {
         for (index, row) in ROWS.iter().enumerate() {
             assert_eq!(row.operation as usize, index, "{}", row.endpoint);
             assert_eq!(Operation::of(row.endpoint), Some(row.operation));
-            let routes = super::super::ROUTES.iter().filter(|route| route.endpoint == row.endpoint && !route.reads);
+            let own = |path: &str| path.starts_with("/v2/alerts");
+            let routes = super::super::ROUTES.iter().filter(|route| own(route.path) && !route.reads);
+            let routes = routes.filter(|route| route.endpoint == row.endpoint);
             assert_eq!(routes.count(), 1, "{}", row.endpoint);
         }
     }

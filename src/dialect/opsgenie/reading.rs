@@ -178,7 +178,7 @@ impl<'d> Reading<'d> {
         let Some(text) = text else { return };
         let (text, is_cut) = cut_bytes(text, DESCRIPTION_BYTES_MAX);
         if is_cut {
-            self.content.warn("truncated", "description");
+            self.content.cut("truncated", "description");
         }
         self.shows_text("description", Some(&text));
         self.content.description = Some(text);
@@ -213,7 +213,7 @@ impl<'d> Reading<'d> {
             Some(Kind::String(text)) if wanted != Wanted::Filled || !is_blank(text) => {
                 let (text, is_cut) = truncated(clean(text), chars_max);
                 if is_cut {
-                    self.content.warn("truncated", name);
+                    self.content.cut("truncated", name);
                 }
                 return Some(text).filter(|text| wanted == Wanted::There || !text.is_empty());
             }

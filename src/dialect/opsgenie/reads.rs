@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::address::{self, IdentifierType};
 use super::ids::{self, AlertId};
 use super::{ALERT, LIST, REQUEST, errors, requests};
-use crate::dialect::{Question, Record, View};
+use crate::dialect::{Asked, Passed, Question, Record, View};
 use crate::event::{Key, KeyKind, Micros, State};
+use crate::gate::Settings;
 use crate::outcome::{Reason, Refusal};
 use crate::vendor;
 
@@ -17,6 +18,8 @@ const PAGE: usize = 20;
 const PAGE_MAX: usize = 100;
 /// Most alerts that a page may leave out before it: each is read from the log.
 const OFFSET_MAX: usize = 1_000;
+/// Longest id of a vendor's request that is asked for.
+const REQUEST_BYTES_MAX: usize = 64;
 /// An alert is older than the requests on it, as far as clocks go.
 const CLOCK_SLACK_MICROS: i64 = 60_000_000;
 
@@ -42,6 +45,15 @@ fn invalid(line: String) -> Refusal {
 /// The text for the path's braces.
 fn segment<'q>(question: &Question<'q>) -> &'q str {
     question.asked.args.first().map_or("", |text| text)
+}
+
+/// Where senders get the upstream's own answers, it knows what became of the requests that those name.
+pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
+    let upstream = settings.opsgenie_upstream.clone().filter(|_| asked.endpoint == REQUEST)?;
+    let id = asked.args.first()?;
+    let is_one = (1..=REQUEST_BYTES_MAX).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    (is_one && requests::ours(id).is_none()).then(|| Passed { upstream, path: format!("/v2/alerts/requests/{id}") })
 }
 
 fn request(question: &Question<'_>) -> Result<Value, Refusal> {
@@ -99,7 +111,7 @@ fn one(question: &Question<'_>) -> Result<Value, Refusal> {
 
 /// What a list shows of an alert.
 fn summary(record: &Record, integration: &str) -> Value {
-    let Record { incident, key, view } = record;
+    let Record { incident, key, view, .. } = record;
     let shown = |name: &str, absent: Value| view.get(name).cloned().unwrap_or(absent);
     let id = ids::alert_id(record);
     let is_made = key.as_ref().is_some_and(|key| key.kind == KeyKind::Generated);

@@ -11,7 +11,7 @@ use super::FAMILY;
 use super::ids;
 use super::operation::Operation;
 use crate::dialect::{Ending, Replying};
-use crate::event::{Micros, State, StateKey};
+use crate::event::{Micros, State, StateKey, as_uuid};
 use crate::outcome::Outcome;
 
 /// A result is told for so long (contracts/opsgenie.md 4).
@@ -65,7 +65,7 @@ pub(super) fn id_of(replying: &Replying<'_>, now: Micros, random: u128) -> u128 
     let said = u128::from(now.seconds()) << 8 | u128::from(operation as u8) << 4 | u128::from(end);
     let said = said << NUMBER_BITS | u128::from(number) & low(NUMBER_BITS);
     let free = (said << RANDOM_BITS | random) ^ mask(replying.integration, random);
-    ids::marked((free >> 74) << 80 | (free >> LOW_BITS & 0xFFF) << 64 | free & low(LOW_BITS), VERSION)
+    as_uuid((free >> 74) << 80 | (free >> LOW_BITS & 0xFFF) << 64 | free & low(LOW_BITS), VERSION)
 }
 
 fn end_of(ending: &Ending<'_>) -> u8 {
@@ -76,9 +76,14 @@ fn end_of(ending: &Ending<'_>) -> u8 {
     }
 }
 
+/// An id of the form of ours; the vendor's are of another.
+pub(super) fn ours(id: &str) -> Option<u128> {
+    ids::parse(id).filter(|id| as_uuid(*id, VERSION) == *id)
+}
+
 /// What an id tells this integration; `None`: it never got that id, or too long ago.
 pub(super) fn told(id: &str, integration: &str, now: Micros) -> Option<Told> {
-    let id = ids::parse(id).filter(|id| ids::marked(*id, VERSION) == *id)?;
+    let id = ours(id)?;
     let free = (id >> 80) << 74 | (id >> 64 & 0xFFF) << LOW_BITS | id & low(LOW_BITS);
     let random = free & low(RANDOM_BITS);
     let said = (free ^ mask(integration, random)) >> RANDOM_BITS;
@@ -134,8 +139,9 @@ mod tests {
     }
 
     fn id(integration: &str, endpoint: &'static str, outcome: Outcome, incident: Option<Incident>) -> String {
-        let ending = Ending { outcome: Some(outcome), incident: incident.as_ref(), key: None, view: None };
+        let ending = Ending { outcome: Some(outcome), incident: incident.as_ref(), key: None, view: None, named: None };
         let replying = Replying {
+            status: StatusCode::OK,
             endpoint,
             endings: &[ending],
             success: StatusCode::ACCEPTED,

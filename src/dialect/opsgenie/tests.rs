@@ -154,6 +154,7 @@ fn an_id_is_a_target_and_an_alias_a_key() {
 #[test]
 fn an_answer_names_its_request_and_tells_its_time() {
     let replying = Replying {
+        status: StatusCode::OK,
         endpoint: "close",
         endings: &[],
         success: StatusCode::OK,

@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn answers_are_the_vendors_to_the_letter() {
         let key = Key::parse("srv01/\"disk\"", KeyKind::String);
-        let ending = Ending { outcome: None, incident: None, key: key.as_ref(), view: None };
+        let ending = Ending { outcome: None, incident: None, key: key.as_ref(), view: None, named: None };
         let body = |api| {
             let (status, body) = accepted(api, &[ending]);
             (status.as_u16(), String::from_utf8(body.to_vec()).unwrap())

@@ -40,7 +40,9 @@ impl<'d> Reading<'d> {
 
     /// First of all links: it must find room.
     fn client(&mut self, homes: &mut Vec<&str>) {
-        let Some(url) = self.member("client_url").and_then(|url| self.href(url, "client_url")) else { return };
+        let Some(url) = self.member("client_url").and_then(text_of).and_then(|url| self.fits(url, "client_url")) else {
+            return;
+        };
         homes.push("client_url");
         let text = self.member("client").and_then(text_of);
         if text.is_some() {
@@ -84,35 +86,39 @@ impl<'d> Reading<'d> {
     }
 
     fn link(&mut self, link: Value<'d>, list: &'static str) {
-        let href = link.member("href").and_then(|href| self.href(href, list));
-        match href {
+        // What leads nowhere is no link to the vendor either, but it may say so.
+        let Some(href) = link.member("href").and_then(text_of) else {
+            return self.content.warn("link_dropped", list);
+        };
+        match self.fits(href, list) {
             Some(href) if self.content.links.len() < LINKS_MAX => {
                 let text = link.member("text").and_then(text_of);
                 self.content.links.push(Link { href, text, rel: None });
             }
-            _ => self.content.warn("link_dropped", list),
+            _ => self.content.cut("link_dropped", list),
         }
     }
 
     fn image(&mut self, image: Value<'d>, list: &'static str) {
-        let src = image.member("src").and_then(|src| self.href(src, list));
-        match src {
+        let Some(src) = image.member("src").and_then(text_of) else {
+            return self.content.warn("image_dropped", list);
+        };
+        match self.fits(src, list) {
             Some(src) if self.content.images.len() < LINKS_MAX => {
-                let href = image.member("href").and_then(|href| self.href(href, list));
+                let href = image.member("href").and_then(text_of).and_then(|href| self.fits(href, list));
                 let alt = image.member("alt").and_then(text_of);
                 self.content.images.push(Image { src, href, alt });
             }
-            _ => self.content.warn("image_dropped", list),
+            _ => self.content.cut("image_dropped", list),
         }
     }
 
-    fn href(&mut self, value: Value<'d>, member: &'static str) -> Option<Cow<'d, str>> {
-        let text = text_of(value)?;
-        if text.len() > HREF_BYTES_MAX {
-            self.content.warn("href_too_long", member);
+    fn fits(&mut self, href: Cow<'d, str>, member: &'static str) -> Option<Cow<'d, str>> {
+        if href.len() > HREF_BYTES_MAX {
+            self.content.cut("href_too_long", member);
             return None;
         }
-        Some(text)
+        Some(href)
     }
 }
 

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::reading::Reading;
 use crate::dialect::Extra;
 use crate::dialect::json::{Kind, Value, clean, members_as_text};
-use crate::dialect::text::cut_bytes;
-use crate::event::{DESCRIPTION_BYTES_MAX, TAGS_MAX, Tag, TagType, is_blank};
+use crate::dialect::text::set_description;
+use crate::event::{TAGS_MAX, Tag, TagType, is_blank};
 
 /// Longest tag name, in characters (contracts 3.1).
 const TAG_NAME_CHARS_MAX: usize = 128;
@@ -29,11 +29,7 @@ impl<'d> Reading<'d> {
         if let Some(Kind::String(text)) = value.member("description").map(Value::kind)
             && !is_blank(text)
         {
-            let (description, cut) = cut_bytes(clean(text), DESCRIPTION_BYTES_MAX);
-            if cut {
-                self.content.warn("truncated", format!("{name}.description"));
-            }
-            self.content.description = Some(description);
+            set_description(&mut self.content, clean(text), format!("{name}.description"));
             taken.push("description");
         }
         if let Some(tags) = value.member("tags").and_then(|tags| tags_of(tags, texts.get("tags")?.get())) {

@@ -9,8 +9,8 @@ use super::details::object;
 use super::reading::Reading;
 use crate::dialect::Extra;
 use crate::dialect::json::{Kind, Value, clean, members_as_text};
-use crate::dialect::text::truncated;
-use crate::event::{Action, FIELD_CHARS_MAX, TITLE_CHARS_MAX, is_blank};
+use crate::dialect::text::{set_title, truncated};
+use crate::event::{Action, FIELD_CHARS_MAX, is_blank};
 use crate::vendor::time;
 
 /// The members of a payload; of a repeated name the last.
@@ -85,9 +85,9 @@ impl<'d> Reading<'d> {
         }
         let description = self.member("description");
         self.title("description", description);
-        if let (false, Some(details)) = (self.judge_only, self.member("details")) {
-            let text = self.document.source(&["details"]).unwrap_or_default();
-            self.details("details", details, &text);
+        // Whatever stands in it: only v2's custom details have members that mean something (section 6).
+        if !self.judge_only && self.member("details").is_some() {
+            self.extra.push(Extra::Member(Cow::Borrowed("details")));
         }
     }
 
@@ -100,11 +100,7 @@ impl<'d> Reading<'d> {
             Some(_) => return self.fault(member, "must be a string"),
         };
         if !self.judge_only {
-            let (title, cut) = truncated(clean(text), TITLE_CHARS_MAX);
-            if cut {
-                self.content.warn("truncated", member);
-            }
-            self.content.title = Some(title);
+            set_title(&mut self.content, clean(text), member);
         }
     }
 
@@ -159,7 +155,7 @@ impl<'d> Reading<'d> {
             Kind::String(text) => {
                 let (text, cut) = truncated(clean(text), FIELD_CHARS_MAX);
                 if cut {
-                    self.content.warn("truncated", format!("payload.{name}"));
+                    self.content.cut("truncated", format!("payload.{name}"));
                 }
                 Some(text)
             }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::Api;
 use crate::dialect::json::{Document, Kind, Value, clean};
 use crate::dialect::{Decoded, Extra, Faults, Judged, Rules};
-use crate::event::{Action, Content, KEY_BYTES_MAX, Key, KeyKind, Severity};
+use crate::event::{Action, Content, Key, KeyKind, Severity};
 
 /// Longest key, in characters (section 2).
 const KEY_CHARS_MAX: usize = 255;
@@ -123,11 +123,7 @@ impl<'d> Reading<'d> {
             self.fault(member, "is too long (maximum is 255 characters)");
             return None;
         }
-        if canon.len() > KEY_BYTES_MAX {
-            self.fault(member, "is too long (maximum is 512 bytes)");
-            return None;
-        }
-        let key = Key::parse(&canon, kind);
+        let key = Key::parse_long(&canon, kind);
         if key.is_none() && matches!(action, Some(Action::Acknowledge | Action::Resolve)) {
             self.fault(member, "is missing or blank");
         }

@@ -57,7 +57,8 @@ fn keys_have_at_most_255_characters_and_numbers_are_keys() {
     assert_eq!(key(json!("k".repeat(255))).unwrap().canon().len(), 255);
     assert_eq!(key(json!("ü".repeat(255))).unwrap().canon().chars().count(), 255);
     assert_eq!(key(json!("k".repeat(256))).unwrap_err(), ["dedup_key: is too long (maximum is 255 characters)"]);
-    assert_eq!(key(json!("\u{1F525}".repeat(200))).unwrap_err(), ["dedup_key: is too long (maximum is 512 bytes)"]);
+    assert_eq!(key(json!("\u{1F525}".repeat(255))).unwrap().canon().len(), 1_020);
+    assert!(key(json!("\u{1F525}".repeat(256))).is_err());
     let six = key(json!(6)).unwrap();
     assert_eq!((six.canon(), six.kind), ("6", KeyKind::Integer));
     for odd in [json!(true), json!([]), json!({})] {
@@ -167,6 +168,31 @@ fn a_resolve_says_nothing_of_its_incident_and_loses_nothing() {
     let (content, extra) = read(&V2, Action::Resolve, &body.to_string());
     assert_eq!(content, json!({ "status_raw": "resolve" }));
     assert_eq!(extra, json!({ "payload": body["payload"].to_string(), "client": "\"Mon\"" }));
+}
+
+#[test]
+fn v1s_details_stay_whole_and_go_back_as_custom_details() {
+    use crate::event::State;
+    use crate::sink::{self, Kind, Said, samples};
+
+    let details = r#"{"description":"d","tags":{"team":"db"},"load":1.50}"#;
+    let raw = format!(r#"{{"service_key":"***","event_type":"trigger","description":"t","details":{details}}}"#);
+    let (content, extra) = read(&V1, Action::Trigger, &raw);
+    assert_eq!((content.get("description"), content.get("tags")), (None, None));
+    assert_eq!(extra, json!({ "details": details }));
+    let event = Event {
+        dialect: "pagerduty_v1".into(),
+        family: "pagerduty".into(),
+        endpoint: "generic/create_event".into(),
+        ..samples::event(Action::Trigger, Some("k"), &raw)
+    };
+    let stored = samples::stored(1, event, Some(samples::incident(1, State::Open)));
+    let said = dialect::reread(&stored.event).map(|reread| Said { content: reread.content, extra: reread.extra });
+    let upstream = samples::upstream("pd", Kind::PagerDuty);
+    let sink = sink::of(Kind::PagerDuty).unwrap();
+    let sent = sink.encode(&samples::ask(&stored, &said.unwrap(), &upstream)).unwrap().call.body;
+    let sent = String::from_utf8(sent.to_vec()).unwrap();
+    assert!(sent.contains(&format!(r#""custom_details":{details}"#)), "{sent}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn assignment(reading: &mut Reading<'_>) -> Assignment {
         let mut all = reading.strings(name).unwrap_or_default();
         if all.len() > ASSIGNED_MAX {
             all.truncate(ASSIGNED_MAX);
-            reading.content.warn("truncated", name);
+            reading.content.cut("truncated", name);
         }
         all.into_iter().map(Cow::into_owned).collect()
     };

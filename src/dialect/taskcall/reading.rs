@@ -6,12 +6,9 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use crate::dialect::json::{Document, Kind, Value, clean};
-use crate::dialect::text::{cut_bytes, truncated};
+use crate::dialect::text::{set_description, set_title, truncated};
 use crate::dialect::{Extra, Faults};
-use crate::event::{
-    Content, DESCRIPTION_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, NOTE_CHARS_MAX, Severity, TAGS_MAX, TITLE_CHARS_MAX,
-    Tag, TagType, is_blank,
-};
+use crate::event::{Content, KEY_BYTES_MAX, Key, KeyKind, NOTE_CHARS_MAX, Severity, TAGS_MAX, Tag, TagType, is_blank};
 
 /// Section 2: above this a JSON number is not exact everywhere.
 const ID_MAX: u64 = (1 << 53) - 1;
@@ -215,26 +212,18 @@ impl<'d> Reading<'d> {
 
     pub(super) fn title(&mut self) {
         let Some(text) = self.said("title") else { return };
-        let (title, cut) = truncated(text, TITLE_CHARS_MAX);
-        if cut {
-            self.content.warn("truncated", "title");
-        }
-        self.content.title = Some(title);
+        set_title(&mut self.content, text, "title");
     }
 
     pub(super) fn description(&mut self) {
         let Some(text) = self.string("description") else { return };
-        let (description, cut) = cut_bytes(text, DESCRIPTION_BYTES_MAX);
-        if cut {
-            self.content.warn("truncated", "description");
-        }
-        self.content.description = Some(description);
+        set_description(&mut self.content, text, "description");
     }
 
     pub(super) fn note(&mut self, name: &'static str, text: Cow<'d, str>) {
         let (note, cut) = truncated(text, NOTE_CHARS_MAX);
         if cut {
-            self.content.warn("truncated", name);
+            self.content.cut("truncated", name);
         }
         self.content.note = Some(note);
     }
@@ -245,7 +234,7 @@ impl<'d> Reading<'d> {
         for name in names {
             let is_long = name.chars().nth(TAG_CHARS_MAX).is_some();
             if is_long || self.content.tags.len() == TAGS_MAX || !seen.insert(name.clone()) {
-                self.content.warn("tag_dropped", "tags");
+                self.content.cut("tag_dropped", "tags");
                 continue;
             }
             let tag = Tag { value: Cow::Borrowed(""), kind: TagType::String, color: None, bare: true };

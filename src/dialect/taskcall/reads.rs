@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::operation::INSTANCE;
 use super::reading::Reading;
 use super::view::{ALERTS_MAX, Happened, Shown};
-use super::{ALERTS, CREATE, DETAILS, LIST, NEXT_ALERT_MICROS, stamp};
+use super::{ALERTS, CREATE, DETAILS, LIST, NEXT_ALERT_MICROS, renumbered, stamp};
 use crate::dialect::json::Document;
-use crate::dialect::{Question, Record};
+use crate::dialect::{Asked, Passed, Question, Record};
 use crate::event::{Incident, Micros, Severity, State};
+use crate::gate::Settings;
 use crate::outcome::{Reason, Refusal};
 
 /// Most instances that a list shows, newest first,
@@ -35,7 +36,8 @@ fn named(question: &Question<'_>) -> Result<Known, Refusal> {
     let number = reading.instance(INSTANCE);
     let Some(number) = number.filter(|_| reading.faults.is_empty()) else { return Err(invalid(reading.faults)) };
     let record = question.records.by_number(number);
-    record.map(Known::of).ok_or_else(|| Refusal::new(Reason::NotFound, "no incident has this id"))
+    let named = |record: Record| Record { incident: renumbered(record.incident, Some(&record.named)), ..record };
+    record.map(named).map(Known::of).ok_or_else(|| Refusal::new(Reason::NotFound, "no incident has this id"))
 }
 
 fn reading(document: Document<'_>) -> Result<Reading<'_>, Refusal> {
@@ -201,6 +203,16 @@ fn alerts(known: &Known, integration: &str) -> Value {
     }
     let grouped = (0..count).map(|at| alert("GROUPED", times.get(at).copied()));
     grouped.chain([alert("TRIGGERED", Some(known.made_at()))]).collect()
+}
+
+/// The lists of the vendor's components, where there is an account that has them. Incidents are the proxy's own.
+const COMPONENTS: [&str; 6] =
+    ["services", "escalation-policies", "users", "business-services", "response-sets", "workflows"];
+
+pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
+    let upstream = settings.taskcall_upstream.clone()?;
+    let kind = asked.args.first().filter(|_| asked.endpoint == LIST)?;
+    COMPONENTS.contains(&&**kind).then(|| Passed { upstream, path: format!("/list/{kind}") })
 }
 
 /// `/list/{type}`: what the proxy knows of its own; of the vendor's components those that are configured.

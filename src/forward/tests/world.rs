@@ -7,18 +7,19 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
-use crate::claim::{Pacing, Position, Targets};
+use crate::awaited::Awaiting;
+use crate::claim::{Pacing, Position, TakenBack, Targets};
 use crate::event::{Action, Event, Incident, Micros, State, Uid};
 use crate::forward::wire::{Dial, Exchange, Failure, Wire};
 use crate::forward::{DeadLetterLimits, Handle, Integrations, Log, Parts, States, assemble};
 use crate::gate::Integration;
 use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
-use crate::outcome::{DeadReason, Outcome};
+use crate::outcome::{DeadReason, DropReason, Outcome};
 use crate::sink::samples::{self, SameReader};
 use crate::sink::{self, Answer, Kind, Parcel, Sink, UpstreamConfig};
 use crate::store::{
     Dead, Ending, Found, LaneKey, Learned, Next, Outlet, Queued, ReadError, Recovered, Rejected, Remote, Settled,
-    Stored,
+    Stored, Written,
 };
 
 /// A request as the upstream saw it. Events are named by their sequences.
@@ -134,6 +135,8 @@ pub(super) struct MemoryLog {
     /// What was learned, oldest first, and how long it takes until that is on disk.
     pub(super) remotes: Mutex<Vec<Named>>,
     pub(super) sync_takes: Mutex<Duration>,
+    /// It closes before what it was told is on disk.
+    pub(super) closes: Mutex<bool>,
 }
 
 fn place(sequence: u64) -> Position {
@@ -151,6 +154,10 @@ impl Log for MemoryLog {
     fn read(&self, sequence: u64, at: Position) -> Result<Stored, ReadError> {
         assert_eq!(at, place(sequence));
         self.event(sequence).map(|(_, stored)| stored)
+    }
+
+    fn earlier(&self, at: Position) -> Result<Stored, ReadError> {
+        Err(ReadError::Damaged(at))
     }
 
     fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError> {
@@ -212,6 +219,21 @@ impl Log for MemoryLog {
         }
         let sync_takes = *self.sync_takes.lock().unwrap();
         Box::pin(tokio::time::sleep(sync_takes))
+    }
+
+    fn settle_refused(
+        &self,
+        upstream: &Arc<UpstreamMeter>,
+        integration: &str,
+        sequence: u64,
+        _taken: Option<TakenBack>,
+    ) -> Written {
+        self.settle(upstream, integration, sequence, Ending::Dropped(DropReason::Refused));
+        let (sync_takes, closes) = (*self.sync_takes.lock().unwrap(), *self.closes.lock().unwrap());
+        Box::pin(async move {
+            tokio::time::sleep(sync_takes).await;
+            !closes
+        })
     }
 
     fn remote(&self, upstream: &str, lane: LaneKey, iid: Uid) -> Option<Arc<Remote>> {
@@ -303,6 +325,7 @@ pub(super) struct World {
     dials: Arc<Dials>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) told: Arc<Told>,
+    pub(super) awaiting: Arc<Awaiting>,
     pub(super) handle: Option<Arc<Handle>>,
     next: u64,
     recovered: Recovered,
@@ -321,6 +344,7 @@ impl World {
             dials: Arc::default(),
             metrics: Metrics::new(1).unwrap(),
             told: Arc::default(),
+            awaiting: Arc::default(),
             handle: None,
             next: 1,
             recovered: Recovered::default(),
@@ -339,6 +363,7 @@ impl World {
             log: self.log.clone(),
             reader: Arc::new(SameReader),
             states: self.told.clone(),
+            awaiting: self.awaiting.clone(),
             integrations: Arc::new(NoIntegrations),
             metrics: self.metrics.clone(),
             dial: self.dials.clone(),

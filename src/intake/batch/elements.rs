@@ -17,16 +17,16 @@ const ELEMENTS_MIN: usize = 1024;
 const READ_AT_ONCE: usize = 128;
 
 /// An element of a batch, read.
-pub(super) struct Element {
-    pub(super) raw: Bytes,
+pub(in crate::intake) struct Element {
+    pub(in crate::intake) raw: Bytes,
     /// `Ok(None)`: it says nothing.
-    pub(super) heard: Result<Option<Judged>, Bad>,
+    pub(in crate::intake) heard: Result<Option<Judged>, Bad>,
 }
 
 /// Why an element is no event.
-pub(super) struct Bad {
-    pub(super) unfit: Unfit,
-    pub(super) faults: Vec<String>,
+pub(in crate::intake) struct Bad {
+    pub(in crate::intake) unfit: Unfit,
+    pub(in crate::intake) faults: Vec<String>,
 }
 
 impl Bad {
@@ -36,9 +36,9 @@ impl Bad {
 }
 
 /// A batch, read.
-pub(super) struct Elements {
-    pub(super) envelope: Option<Bytes>,
-    pub(super) all: Vec<Element>,
+pub(in crate::intake) struct Elements {
+    pub(in crate::intake) envelope: Option<Bytes>,
+    pub(in crate::intake) all: Vec<Element>,
 }
 
 impl Intake {
@@ -46,7 +46,7 @@ impl Intake {
     ///
     /// # Errors
     /// It is no JSON, or no batch.
-    pub(super) async fn elements(&self, known: &Known, body: &Bytes) -> Result<Elements, Refusal> {
+    pub(in crate::intake) async fn elements(&self, known: &Known, body: &Bytes) -> Result<Elements, Refusal> {
         let limits = self.terms.load().limits;
         let most = Most {
             elements: (limits.batch_body_bytes / BYTES_AN_ELEMENT).max(ELEMENTS_MIN),

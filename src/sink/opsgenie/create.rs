@@ -7,17 +7,14 @@ use super::super::text::{quoted, to_characters};
 use super::super::verbatim::{self, Body};
 use super::super::{Ask, Encoded, Responder};
 use super::{
-    DESCRIPTION_CHARS_MAX, DIALECT, MESSAGE_CHARS_MAX, NAME_CHARS_MAX, TAG_CHARS_MAX, TAGS_MAX, alias, details,
-    fits_whole, parcel, raise,
+    ACTIONS_MAX, DESCRIPTION_CHARS_MAX, DIALECT, ENTITY_CHARS_MAX, MESSAGE_CHARS_MAX, NAME_CHARS_MAX, PEOPLE_MAX,
+    TAG_CHARS_MAX, TAGS_MAX, alias, details, fits_whole, parcel, raise,
 };
 use crate::event::{KeyKind, NOTE_CHARS_MAX};
 use crate::vendor;
 
 /// As the intake: the vendor states members' limits only.
 const BODY_BYTES_MAX: usize = 512_000;
-const ENTITY_CHARS_MAX: usize = 512;
-const ACTIONS_MAX: usize = 10;
-const PEOPLE_MAX: usize = 50;
 
 pub(super) fn encode(ask: &Ask<'_>) -> Encoded {
     let mut cut = Vec::new();
@@ -30,13 +27,13 @@ pub(super) fn encode(ask: &Ask<'_>) -> Encoded {
 /// before all it says.
 fn as_it_came(ask: &Ask<'_>) -> Option<Vec<u8>> {
     let event = &ask.stored.event;
-    if !verbatim::is_allowed(ask, &[DIALECT], BODY_BYTES_MAX) || !fits_whole(ask, "create") {
+    if !verbatim::is_allowed(ask, &[DIALECT], BODY_BYTES_MAX) {
         return None;
     }
-    let body = Body::read(&event.raw)?;
+    let body = Body::read(&event.raw).filter(fits_whole)?;
     let key = event.key.as_ref()?;
     let calls_somebody = body.get("responders").is_some() || ask.upstream.vendor.responders.is_empty();
-    if !calls_somebody || !lists_fit(&body) {
+    if !calls_somebody {
         return None;
     }
     if body.text("alias").as_deref() == Some(key.canon()) {
@@ -47,32 +44,18 @@ fn as_it_came(ask: &Ask<'_>) -> Option<Vec<u8>> {
     Some([format!("{{\"alias\":{},", quoted(key.canon())).as_bytes(), rest].concat())
 }
 
-/// Lists that stand in the body as they were written.
-fn lists_fit(body: &Body<'_>) -> bool {
-    let list = |name: &str| body.get(name).and_then(|json| serde_json::from_str::<Vec<Value>>(json).ok());
-    let fits = |name: &str, most: usize, chars_max: usize| {
-        let fits = |value: &Value| value.as_str().is_none_or(|text| text.chars().nth(chars_max).is_none());
-        list(name).is_none_or(|list| list.len() <= most && list.iter().all(fits))
-    };
-    let entity = body.text("entity").is_none_or(|text| text.chars().nth(ENTITY_CHARS_MAX).is_none());
-    let user = body.text("user").is_none_or(|text| text.chars().nth(NAME_CHARS_MAX).is_none());
-    entity
-        && user
-        && fits("tags", TAGS_MAX, TAG_CHARS_MAX)
-        && fits("actions", ACTIONS_MAX, TAG_CHARS_MAX)
-        && fits("responders", PEOPLE_MAX, 0)
-        && fits("visibleTo", PEOPLE_MAX, 0)
-}
-
 fn members<'a>(ask: &Ask<'a>, cut: &mut Vec<&'static str>) -> Vec<(&'a str, String)> {
     let content = &ask.said.content;
     let mut all = Vec::new();
     let title = ask.said.title_of(&ask.stored.event);
+    // The vendor takes more of its own than the model holds of a component.
+    let vendors = Some(&ask.stored.event).filter(|event| event.dialect == DIALECT);
+    let entity = vendors.and_then(|event| Body::read(&event.raw)?.text("entity"));
     let texts = [
         ("message", Some(&*title), MESSAGE_CHARS_MAX),
         ("alias", None, 0),
         ("description", content.description.as_deref(), DESCRIPTION_CHARS_MAX),
-        ("entity", content.component.as_deref(), ENTITY_CHARS_MAX),
+        ("entity", entity.as_deref().or(content.component.as_deref()), ENTITY_CHARS_MAX),
         ("source", content.source.as_deref(), NAME_CHARS_MAX),
         ("note", content.note.as_deref(), NOTE_CHARS_MAX),
     ];

@@ -27,6 +27,12 @@ pub(super) fn fits<'a>(details: impl Iterator<Item = (&'a str, &'a str)>) -> boo
     details.map(chars).sum::<usize>() <= CHARS_MAX
 }
 
+/// The same of the JSON of a sender's own `details`.
+pub(super) fn fit_as_written(json: &str) -> bool {
+    let details: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
+    fits(details.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))))
+}
+
 /// As JSON, and whether that is all.
 pub(super) fn of(ask: &Ask<'_>) -> (String, bool) {
     let all = entries(ask);

@@ -58,6 +58,14 @@ pub(in crate::store) trait Files: Send + Sync {
     fn holder(&self, _path: &str) -> io::Result<Option<u32>> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Bytes that files below the store's directory can still take.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn free_bytes(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// An open file. One is shared by threads: it has no place of its own that it reads or writes at.
@@ -67,6 +75,11 @@ pub(in crate::store) trait File: Send + Sync {
 
     /// May write less than all.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Writes what stands in several places, one behind the other; may write less than all.
+    fn write_vectored_at(&self, parts: &[&[u8]], at: u64) -> io::Result<usize> {
+        self.write_at(parts.iter().copied().find(|part| !part.is_empty()).unwrap_or_default(), at)
+    }
 
     /// Reserves space and makes the file so long, with zeros. Where the file system reserves nothing the file is
     /// only made so long.
@@ -98,13 +111,22 @@ pub(in crate::store) trait File: Send + Sync {
         Ok(())
     }
 
-    fn write_all_at(&self, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.write_at(bytes, at) {
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_vectored_at(&mut [bytes], at)
+    }
+
+    /// `parts` are used up.
+    fn write_all_vectored_at(&self, parts: &mut [&[u8]], mut at: u64) -> io::Result<()> {
+        while parts.iter().any(|part| !part.is_empty()) {
+            match self.write_vectored_at(parts, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    bytes = &bytes[written..];
+                Ok(mut written) => {
                     at += written as u64;
+                    for part in &mut *parts {
+                        let of_this = part.len().min(written);
+                        *part = &part[of_this..];
+                        written -= of_this;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -1,9 +1,11 @@
 //! The file system of the machine: the one file of the log that calls it.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use smallvec::SmallVec;
 
 use super::calls::{Access, Entry, File, Files, Held};
 
@@ -97,6 +99,12 @@ impl Files for Real {
         });
         Ok(holder)
     }
+
+    /// What the file system leaves to those who are not root.
+    fn free_bytes(&self) -> io::Result<u64> {
+        let room = rustix::fs::statvfs(&self.0)?;
+        Ok(room.f_bavail.saturating_mul(room.f_frsize))
+    }
 }
 
 impl File for fs::File {
@@ -106,6 +114,15 @@ impl File for fs::File {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         FileExt::write_at(self, bytes, at)
+    }
+
+    fn write_vectored_at(&self, parts: &[&[u8]], at: u64) -> io::Result<usize> {
+        if let [bytes] = parts {
+            return FileExt::write_at(self, bytes, at);
+        }
+        // Of those that are empty the kernel makes nothing.
+        let parts: SmallVec<[IoSlice<'_>; 3]> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        Ok(rustix::io::pwritev(self, &parts, at)?)
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {

@@ -53,7 +53,7 @@ fn records(directory: &Path, kind: Kind) -> Vec<Vec<usize>> {
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     for entry in entries.iter().filter(|entry| entry.name.ends_with(".log")) {
         let file = directory.open(&format!("spool/{}", entry.name), Access::Read).unwrap();
-        let Some(head) = scan::head(&*file) else { continue };
+        let Some(head) = scan::head(&*file).unwrap() else { continue };
         let mut scan = Scan::new(&*file, file.size().unwrap(), head.salt);
         let mut found = vec![];
         loop {

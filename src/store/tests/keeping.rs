@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{Rig, canon, config, image, segments, wait_until};
 use crate::event::Micros;
+use crate::event::trace::Trace;
 use crate::outcome::DeadReason;
 use crate::store::doubles::Event;
 use crate::store::{Config, Durability, Ending, reader};
@@ -176,6 +177,27 @@ fn settled_segments_stay_for_their_time_while_there_is_space() {
 }
 
 #[test]
+fn what_is_needed_of_the_spool_is_told_apart_from_what_only_stays_for_its_time() {
+    let directory = TempDir::new().unwrap();
+    let rig = Rig::without_keeper(config(directory.path()));
+    rig.fills(300);
+    rig.keeps_house();
+    let shown = || {
+        let metrics = &rig.metrics;
+        (metrics.spool_bytes.get(), metrics.spool_needed_bytes.get(), metrics.spool_capacity_bytes.get())
+    };
+    let (bytes, needed, capacity) = shown();
+    assert!(needed > 0 && needed < bytes / 2, "{needed} of {bytes}");
+    assert!(capacity >= bytes && capacity.unsigned_abs() <= config(directory.path()).max_bytes, "{capacity}");
+    let waits = Rig::without_keeper(config(&directory.path().join("waits")));
+    for n in 0..300 {
+        waits.append(&Event { raw: vec![b'x'; 1000], ..waits.event(&format!("key-{n}")) }).unwrap();
+    }
+    waits.keeps_house();
+    assert_eq!(waits.metrics.spool_needed_bytes.get(), waits.metrics.spool_bytes.get(), "all of it waits");
+}
+
+#[test]
 fn with_settled_segments_to_let_go_nothing_is_refused_for_want_of_space() {
     let directory = TempDir::new().unwrap();
     // Many times as much goes through.
@@ -194,7 +216,9 @@ fn with_settled_segments_to_let_go_nothing_is_refused_for_want_of_space() {
 fn what_is_needed_of_an_old_segment_is_copied_and_the_segment_goes() {
     let directory = TempDir::new().unwrap();
     let rig = Rig::without_keeper(unretained(directory.path()));
-    rig.append(&rig.event("waits")).unwrap();
+    let trace =
+        Trace::continued("00-0102030405060708090a0b0c0d0e0f10-0102030405060708-01", ["a=1"].into_iter()).map(Arc::new);
+    rig.append(&Event { trace: trace.clone(), ..rig.event("waits") }).unwrap();
     rig.append(&rig.event("dead")).unwrap();
     rig.settle("pager", 2, DEAD);
     rig.settle("archive", 2, Ending::DELIVERED);
@@ -221,6 +245,9 @@ fn what_is_needed_of_an_old_segment_is_copied_and_the_segment_goes() {
         assert_eq!(after.keys(), ["waits"]);
         assert_eq!(after.recovered.dead.len(), 1);
         assert_eq!(after.store.event(2).unwrap().1.event.key.unwrap().canon(), "dead");
+        let kept = after.store.event(1).unwrap().1.event.trace.unwrap();
+        let told = |trace: &Trace| (trace.id, trace.span, trace.flags, trace.state.clone());
+        assert_eq!(told(&kept), told(trace.as_ref().unwrap()), "with the trace it belongs to");
         assert_eq!(after.recovered.damaged_records, 0);
         after.store.close();
     }
@@ -392,4 +419,19 @@ fn the_keeper_sums_up_by_itself_when_enough_was_written() {
     wait_until("there are two checkpoints", || {
         arc.core.disk.bytes() <= 1 << 20 && checkpoints(directory.path()).len() == 2
     });
+}
+
+#[test]
+fn segments_made_ahead_of_time_are_room_and_what_is_reserved_is_not() {
+    let directory = TempDir::new().unwrap();
+    let rig = Rig::without_keeper(config(directory.path()));
+    let segment = u64::from(config(directory.path()).segment_bytes);
+    wait_until("the next segment is made", || rig.store.room().taken == 2 * segment);
+    let room = rig.store.room();
+    // The head alone is written.
+    assert_eq!(room.free(), room.max - room.reserved - 8192);
+    rig.append(&Event { raw: vec![b'x'; 1000], targets: vec!["pager"], ..rig.event("waits") }).unwrap();
+    let after = rig.store.room();
+    assert!(after.reserved > room.reserved, "it is owed its ending");
+    assert!(after.free() < room.free() - 1000);
 }

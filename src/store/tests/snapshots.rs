@@ -212,6 +212,7 @@ fn the_table_takes_a_new_place_for_what_has_not_changed_alone() {
         max_keys: 10,
         redeliver_after: hour,
         replica_id: 0,
+        is_shared: false,
     };
     let dedup = crate::dedup::Dedup::new(config, metrics);
     let directory = TempDir::new().unwrap();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{to, write};
 use crate::faults::{Fault, Upstream};
-use crate::harness::{PATH, Raw, Surgegate, ask, trigger, wait_for, wait_until};
+use crate::harness::{PATH, Raw, Surgegate, ask, say, trigger, wait_for, wait_until};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -85,6 +85,35 @@ fn writes_where_all_can_reach_it_need_the_token_and_leave_a_line_each() {
     assert!(told <= refusals_in.as_secs() + 2, "{told} refusals in {refusals_in:?}: one a second is told");
     let said = surgegate.said();
     assert!(!said.contains(TOKEN) && !said.contains("wrong-horse"), "a token stands in the log");
+}
+
+/// Whatever the document has that is no GET: done with the token and told, refused without it. A new write fails here by itself.
+#[test]
+fn each_write_of_the_document_is_refused_without_the_token_and_leaves_its_line_with_it() {
+    let upstream = Upstream::scripted(|_| Fault::Answer(200));
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, TOKEN).unwrap();
+    let listen = format!("listen: {{ admin: {{ token_file: '{}' }} }}\n", file.display());
+    let surgegate = Surgegate::start(&[&to(&upstream, &["pager"]), &listen]);
+    let document = super::get(&surgegate, "/api/v1/openapi.json");
+    let mut writes = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap().iter().filter(|(method, _)| *method != "get") {
+            let (id, method) = (super::text(operation, "operationId"), method.to_ascii_uppercase());
+            let path = path.replace("{id}", "pager-1");
+            let body = if id == "setLogLevel" { r#"{"level":"debug"}"# } else { "" };
+            let bearer = format!("Authorization: Bearer {TOKEN}");
+            let say = |fields: &[&str]| say(surgegate.admin_address(), &method, &path, fields, body).unwrap().status;
+            assert_eq!(say(&[]), 401, "{id}");
+            let status = say(&[&bearer]);
+            assert!(![401, 403, 405].contains(&status), "{id}: {status}");
+            let line = audited(&surgegate, id, u64::from(status));
+            assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+            writes += 1;
+        }
+    }
+    assert!(writes >= 6, "only {writes} writes in the document");
 }
 
 #[test]

@@ -54,12 +54,18 @@ impl Client {
 
     /// Posts all bodies at once on this one connection.
     pub fn post_all(&self, path: &str, bodies: &[Bytes]) -> Vec<Result<Answer, hyper::Error>> {
+        let requests = bodies.iter().map(|body| {
+            hyper::Request::post(format!("http://test{path}"))
+                .header("content-type", "application/json")
+                .body(Full::new(body.clone()))
+                .unwrap()
+        });
+        self.send_all(requests.collect())
+    }
+
+    fn send_all(&self, requests: Vec<hyper::Request<Full<Bytes>>>) -> Vec<Result<Answer, hyper::Error>> {
         self.runtime.block_on(async {
-            let sent = bodies.iter().map(|body| {
-                let request = hyper::Request::post(format!("http://test{path}"))
-                    .header("content-type", "application/json")
-                    .body(Full::new(body.clone()))
-                    .unwrap();
+            let sent = requests.into_iter().map(|request| {
                 let mut sender = self.sender.clone();
                 tokio::spawn(async move {
                     sender.ready().await?;
@@ -80,6 +86,30 @@ impl Client {
             }
             answers
         })
+    }
+
+    /// Posts, and gives it up after so long: the stream is reset.
+    pub fn post_and_leave(&self, path: &str, body: &'static str, after: std::time::Duration) {
+        self.runtime.block_on(async {
+            let request = hyper::Request::post(format!("http://test{path}"))
+                .header("content-type", "application/json")
+                .body(Full::new(Bytes::from_static(body.as_bytes())))
+                .unwrap();
+            let mut sender = self.sender.clone();
+            let answer = tokio::time::timeout(after, sender.send_request(request)).await;
+            assert!(answer.is_err(), "answered before it left");
+            // The reset leaves.
+            tokio::time::sleep(after).await;
+        });
+    }
+
+    /// Posts with these fields beside the usual ones.
+    pub fn post_with(&self, path: &str, fields: &[(String, String)], body: Bytes) -> Result<Answer, hyper::Error> {
+        let mut request = hyper::Request::post(format!("http://test{path}")).header("content-type", "application/json");
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        self.send_all(vec![request.body(Full::new(body)).unwrap()]).remove(0)
     }
 
     pub fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, hyper::Error> {

@@ -144,6 +144,22 @@ impl Recorder {
     pub fn events(&self) -> Vec<Value> {
         self.requests().iter().flat_map(Recorded::events).collect()
     }
+
+    /// The actions of each incident in their order, those of most first: keys go beside each other as they like.
+    pub fn told_by_incident(&self) -> Vec<Vec<String>> {
+        let mut told: Vec<(Value, Vec<String>)> = Vec::new();
+        for event in self.events() {
+            let action = event["action"].as_str().unwrap().to_owned();
+            let incident = event["incident"]["iid"].clone();
+            match told.iter_mut().find(|(known, _)| *known == incident) {
+                Some((_, actions)) => actions.push(action),
+                None => told.push((incident, vec![action])),
+            }
+        }
+        let mut told: Vec<Vec<String>> = told.into_iter().map(|(_, actions)| actions).collect();
+        told.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        told
+    }
 }
 
 impl Drop for Recorder {

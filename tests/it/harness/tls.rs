@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion};
 use tempfile::TempDir;
 
 use super::{PATIENCE, Raw};
@@ -66,6 +66,22 @@ impl Authority {
             params.not_before = on(from);
             params.not_after = on(until);
         });
+    }
+
+    /// Writes `NAME.crt` and `NAME.key` for a server of these hosts.
+    pub fn certify_hosts(&self, name: &str, hosts: &[&str]) {
+        let names = hosts.iter().map(|host| SanType::DnsName((*host).try_into().unwrap())).collect();
+        self.sign(name, |params| params.subject_alt_names = names);
+    }
+
+    /// What a server on this machine shows.
+    pub fn server(&self, name: &str) -> Arc<ServerConfig> {
+        let [certificate, key] = ["crt", "key"].map(|ending| self.path(&format!("{name}.{ending}")));
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_no_client_auth();
+        Arc::new(builder.with_single_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap())
     }
 
     fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {

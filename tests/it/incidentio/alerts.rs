@@ -11,7 +11,11 @@ fn sources(ids: &[(&str, &str)]) -> String {
 }
 
 fn start(recorder: &Recorder) -> Surgegate {
-    let a = integration("a", A, &sources(&[("one", "http"), ("two", "http"), ("am", "alertmanager")]));
+    let a = integration(
+        "a",
+        A,
+        &sources(&[("one", "http"), ("two", "http"), ("am", "alertmanager"), ("own", "http_custom")]),
+    );
     let b = integration("b", B, &sources(&[("three", "http")]));
     let upstreams = format!("upstreams:\n  - {{ name: pager, kind: webhook, url: '{}' }}\n", recorder.url());
     Surgegate::start(&[&format!("integrations:\n{a}{b}{upstreams}")])
@@ -53,7 +57,10 @@ fn a_sources_own_secret_opens_it_and_nothing_else_does() {
         ("/v2/alert_events/http/nobody", "Authorization: Bearer secret-one", 404),
         ("/v2/alert_events/pigeon/one", "Authorization: Bearer secret-one", 404),
         ("/v2/alert_events/http/am", "Authorization: Bearer secret-am", 404),
-        ("/v2/alert_events/alertmanager/am", "Authorization: Bearer secret-am", 404),
+        ("/v2/alert_events/http_custom/am", "Authorization: Bearer secret-am", 404),
+        ("/v2/alert_events/alertmanager/one", "Authorization: Bearer secret-one", 404),
+        ("/v2/alert_events/alertmanager/am", "Authorization: Bearer secret-one", 401),
+        ("/v2/alert_events/alertmanager/am", "Authorization: Bearer secret-am", 422),
     ];
     for (path, authorization, status) in refused {
         let answer = post(&surgegate, path, authorization, FIRING);
@@ -61,8 +68,6 @@ fn a_sources_own_secret_opens_it_and_nothing_else_does() {
         assert_eq!(answer.json()["status"], status);
         assert!(!answer.text().contains("secret-"), "{}", answer.text());
     }
-    let later = post(&surgegate, "/v2/alert_events/alertmanager/am", "Authorization: Bearer secret-am", FIRING);
-    assert!(later.text().contains("later version"), "{}", later.text());
     surgegate.wait_until_delivered();
     assert_eq!(recorder.count(), 1, "one incident, seen three times");
     assert!(!surgegate.said().contains("secret-"), "{}", surgegate.said());
@@ -94,4 +99,103 @@ fn an_alert_lives_while_it_fires_and_belongs_to_its_source() {
     let found = surgegate.admin("/api/v1/events?integration=a&key=k").json();
     assert_eq!(found["incident"]["state"], "OPEN", "{found}");
     assert_eq!(found["events"].as_array().unwrap().len(), 4, "{found}");
+}
+
+#[test]
+fn a_source_of_alertmanagers_reads_each_alert_of_a_group() {
+    reads_groups("alertmanager", "am");
+}
+
+/// Section 6: any body with `groupKey` and `alerts` is one.
+#[test]
+fn a_group_is_read_as_one_at_a_source_of_any_kind() {
+    reads_groups("http", "one");
+    reads_groups("http_custom", "own");
+}
+
+/// Each alert by itself, under its fingerprint, of this source alone.
+fn reads_groups(kind: &str, source: &str) {
+    let recorder = Recorder::start();
+    let surgegate = start(&recorder);
+    let (path, authorization) =
+        (format!("/v2/alert_events/{kind}/{source}"), format!("Authorization: Bearer secret-{source}"));
+    let dry = |body: &str| post(&surgegate, &format!("{path}?dry_run=1"), &authorization, body).json();
+    let alert = |key: &str, status: &str| {
+        json!({ "status": status, "labels": { "alertname": key, "severity": "critical" }, "annotations": { "summary": key },
+            "startsAt": "2026-11-21T10:00:00Z", "fingerprint": key })
+    };
+    let say = |alerts: Vec<serde_json::Value>| {
+        let body = json!({ "version": "4", "groupKey": "g", "status": "firing", "receiver": "r", "groupLabels": {},
+            "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://am.example", "alerts": &alerts });
+        let body = body.to_string();
+        assert_eq!(dry(&body)["events"].as_array().map(Vec::len), Some(alerts.len()), "{}", dry(&body));
+        let answer = post(&surgegate, &path, &authorization, &body);
+        assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("success")), "{}", answer.text());
+        assert_eq!(answer.json().get("deduplication_key"), None);
+        answer.outcome().to_owned()
+    };
+    assert_eq!(say(vec![alert("disk", "firing"), alert("memory", "firing")]), "created");
+    assert_eq!(say(vec![alert("disk", "firing"), alert("memory", "resolved")]), "mixed");
+    assert_eq!(say(vec![alert("disk", "resolved"), alert("clock", "resolved")]), "mixed");
+    surgegate.wait_until_delivered();
+    let events = recorder.events();
+    let said: Vec<_> =
+        events.iter().map(|event| (event["key"].as_str().unwrap(), event["action"].as_str().unwrap())).collect();
+    for expected in
+        [("disk", "trigger"), ("memory", "trigger"), ("memory", "resolve"), ("disk", "resolve"), ("clock", "resolve")]
+    {
+        assert_eq!(said.iter().filter(|said| **said == expected).count(), 1, "{expected:?} in {said:?}");
+    }
+    assert_eq!((&events[0]["dialect"], &events[0]["severity"]), (&json!("incidentio_alert"), &json!(5)));
+    // A text that speaks of both is none.
+    let alike = r#"{"title":"\"groupKey\" and \"alerts\"","status":"firing","metadata":{"groupKey":"g","alerts":[]}}"#;
+    let kept = post(&surgegate, &path, &authorization, alike);
+    assert_eq!(kept.status, if kind == "alertmanager" { 422 } else { 202 }, "{}", kept.text());
+}
+
+/// A source whose bodies have any shape: read by the integration's mapping, else by a guess, answered as every source is.
+#[test]
+fn a_source_of_bodies_of_any_shape_reads_them_by_the_mapping_or_a_guess() {
+    let recorder = Recorder::start();
+    let source =
+        "    alert_sources:\n    - { id: mapped, kind: http_custom, secret: secret-mapped, require_dedup_key: true }\n";
+    let mapping = "    generic:\n      title: [/alert/name]\n      key: [/alert/id]\n      action: [/alert/state]\n      \
+                   actions: [{ word: kaputt, action: trigger }, { word: heil, action: resolve }]\n";
+    let a = integration("a", A, &sources(&[("own", "http_custom"), ("one", "http")]));
+    let b = integration("b", B, &format!("{source}{mapping}"));
+    let upstreams = format!("upstreams:\n  - {{ name: pager, kind: webhook, url: '{}' }}\n", recorder.url());
+    let mut surgegate = Surgegate::start(&[&format!("integrations:\n{a}{b}{upstreams}")]);
+    let say = |surgegate: &Surgegate, source: &str, body: serde_json::Value| {
+        let path = format!("/v2/alert_events/http_custom/{source}");
+        post(surgegate, &path, &format!("Authorization: Bearer secret-{source}"), &body.to_string())
+    };
+    let guessed = |state: &str| json!({ "name": "disk full", "state": state, "id": "d-1", "urgency": "high" });
+    let fired = say(&surgegate, "own", guessed("alerting"));
+    assert_eq!((fired.status, fired.outcome()), (202, "created"), "{}", fired.text());
+    assert_eq!((&fired.json()["status"], &fired.json()["deduplication_key"]), (&json!("success"), &json!("d-1")));
+    assert_eq!(say(&surgegate, "own", guessed("ok")).outcome(), "resolved");
+    let mapped = |state: &str| json!({ "alert": { "name": "disk full", "state": state, "id": "m-1" }, "more": 1 });
+    assert_eq!(say(&surgegate, "mapped", mapped("kaputt")).outcome(), "created");
+    // What was taken is read again as it was meant.
+    surgegate.kill();
+    surgegate.start_again();
+    assert_eq!(say(&surgegate, "mapped", mapped("kaputt")).outcome(), "duplicate");
+    assert_eq!(say(&surgegate, "mapped", mapped("heil")).outcome(), "resolved");
+    for (source, body) in [
+        ("own", json!({})),
+        ("mapped", mapped("perhaps")),
+        ("mapped", json!({ "alert": { "name": "no key", "state": "kaputt" } })),
+    ] {
+        let refused = say(&surgegate, source, body);
+        assert_eq!((refused.status, &refused.json()["type"]), (422, &json!("validation_error")), "{}", refused.text());
+    }
+    surgegate.wait_until_delivered();
+    let mut events = recorder.events();
+    events.dedup_by_key(|event| event["event_uid"].clone());
+    let said: Vec<_> = events.iter().map(|event| (&event["key"], &event["action"], &event["title"])).collect();
+    let (title, trigger, resolve) = (json!("disk full"), json!("trigger"), json!("resolve"));
+    for (key, action) in [("d-1", &trigger), ("d-1", &resolve), ("m-1", &trigger), ("m-1", &resolve)] {
+        assert!(said.contains(&(&json!(key), action, &title)), "{key} {action} in {said:?}");
+    }
+    assert_eq!(events.iter().find(|event| event["key"] == "d-1").unwrap()["severity"], 4);
 }

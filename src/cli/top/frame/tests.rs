@@ -23,17 +23,30 @@ fn alone(status: Value) -> String {
 fn busy(delivered: u64) -> Value {
     json!({
         "version": "0.1.0", "uptime_s": 7200, "ready": true, "durability": "fsync",
+        "facts": [
+            { "level": "bad", "code": "delivery_stopped",
+              "text": "DELIVERY STOPPED 3 min: pager answers 503\u{1b}[2J. 48,211 events safe on disk, space for 9 h." },
+            { "level": "warn", "code": "dead_letters", "text": "4 dead letters need a look." },
+            { "level": "note", "code": "of_a_later_version", "text": "a", "more": 1 },
+        ],
         "events": { "received": 1000 + delivered, "accepted": 900, "absorbed": [["duplicate", 60], ["noop", 10]],
                     "rejected": [["invalid_json", 2], ["event_limit", 28]], "in_flight": 3 },
+        "losses": { "unaccounted": 0, "damaged_records": 0, "dropped": [["operator", 1]], "dead_letters": 4 },
         "upstreams": [
-            { "name": "quiet", "delivered": 5, "dropped": 1, "dead_letters": 0, "spool_events": 0,
-              "now": { "configured": true, "requests_in_flight": 0, "down": false } },
-            { "name": "pager", "delivered": delivered, "dropped": 0, "dead_letters": 4, "spool_events": 48211,
-              "now": { "configured": true, "requests_in_flight": 64, "down": false, "circuit": "open",
-                       "last_error": "answered 503\u{1b}[2J", "oldest_event_age_s": 181.0, "new": [1] } },
+            { "name": "quiet", "state": "fine", "level": "good", "delivered": 5, "dropped": 1, "dead_letters": 0,
+              "spool_events": 0, "now": { "configured": true, "requests_in_flight": 0, "down": false } },
+            { "name": "pager", "state": "circuit open", "level": "bad", "delivered": delivered, "dropped": 0, "dead_letters": 4,
+              "spool_events": 48211,
+              "now": { "configured": true, "requests_in_flight": 64, "down": false, "circuit": "open", "answer_s": 0.0124,
+                       "next_try_in_s": 5.68, "last_error": "answered 503\u{1b}[2J", "oldest_event_age_s": 181.0, "new": [1] } },
         ],
-        "dedup_entries": 12345, "connections": 17, "spool_bytes": 5242880, "spool_damaged_records": 0,
-        "warnings": ["durability is memory"], "of_a_later_version": { "a": 1 },
+        "integrations": [
+            { "name": "slow", "events_per_second": 0.0, "accepted": 1, "absorbed": 2, "rejected": 3, "limited": 0 },
+            { "name": "payments", "events_per_second": 12.5, "accepted": 899, "absorbed": 68, "rejected": 30, "limited": 28,
+              "last_event_ago_s": 0.4, "last_refusal": { "ago_s": 3.0, "reason": "event_limit" } },
+        ],
+        "spool": { "bytes": 5242880, "free_bytes": 9663676416_u64, "full_in_s": 32400.0 },
+        "dedup_entries": 12345, "connections": 17, "of_a_later_version": { "a": 1 },
     })
 }
 
@@ -42,21 +55,27 @@ async fn the_worst_comes_first_then_the_flow_with_its_rates() {
     let before = look(busy(100));
     tokio::time::advance(Duration::from_secs(2)).await;
     let now = look(busy(350));
-    let shown = text(&Frame { base: "http://a".to_owned(), now: &now, before: Some(&before), trouble: None }, 100, 40);
+    let shown = text(&Frame { base: "http://a".to_owned(), now: &now, before: Some(&before), trouble: None }, 120, 40);
     let expected = "\
 Surgegate 0.1.0  http://a  up 2 h
-DELIVERY HELD: pager (answered 503\u{fffd}[2J). 48,211 events wait on disk.
-warning: durability is memory
+DELIVERY STOPPED 3 min: pager answers 503\u{fffd}[2J. 48,211 events safe on disk, space for 9 h.
+4 dead letters need a look.
+a
 
           RECEIVED  ACCEPTED  ABSORBED  REFUSED  DELIVERED
 events       1,350       900        70       30        355
 a second     125.0       0.0       0.0      0.0      125.0
 
-UPSTREAM  STATE         WAITING  IN FLIGHT  OLDEST  A SECOND  DEAD  LAST ERROR
-pager     circuit open   48,211         64   3 min     125.0     4  answered 503\u{fffd}[2J
-quiet     fine                0          0       -       0.0     0  -
+UPSTREAM  STATE         WAITING  IN FLIGHT  OLDEST  A SECOND  ANSWERS IN  NEXT TRY  DEAD  LAST ERROR
+pager     circuit open   48,211         64   3 min     125.0       12 ms     5.7 s     4  answered 503\u{fffd}[2J
+quiet     fine                0          0       -       0.0           -         -     0  -
 
-spool 5.0 MiB, fsync   dead letters 4, dropped 1
+INTEGRATION  A SECOND  ACCEPTED  ABSORBED  LIMITED  REFUSED  LAST EVENT  LAST REFUSAL
+payments         12.5       899        68       28        2     0 s ago  event_limit, 3 s ago
+slow              0.0         1         2        0        3           -  -
+
+lost 0   dead letters 4, dropped 1
+spool 5.0 MiB used, 9.0 GiB free, full in 9 h, fsync
 17 connections   events in flight 3   keys 12,345
 refused: 28 event_limit, 2 invalid_json
 ";
@@ -80,6 +99,12 @@ async fn it_fits_any_terminal_and_keeps_the_worst() {
     let now = look(status);
     let frame = Frame { base: "http://127.0.0.1:9465".to_owned(), now: &now, before: Some(&now), trouble: None };
     for width in [0, 1, 10, 40, 80, 300] {
+        let sentence =
+            frame.lines(width).iter().skip(1).take(9).map(|line| line.text.clone()).collect::<Vec<_>>().join(" ");
+        assert!(
+            width < 40 || sentence.contains("space for 9 h."),
+            "{width}: a sentence is shown to its end: {sentence}"
+        );
         for height in [0, 1, 2, 10, 24, 100] {
             let lines = frame.lines_within(width, height);
             assert!(lines.len() <= height, "{width}x{height}");
@@ -88,34 +113,31 @@ async fn it_fits_any_terminal_and_keeps_the_worst() {
     }
     let small = text(&frame, 80, 24);
     assert_eq!(small.lines().count(), 24, "{small}");
-    assert!(small.contains("DELIVERY HELD: pager") && small.contains("\npager "), "{small}");
+    assert!(small.contains("DELIVERY STOPPED 3 min: pager") && small.contains("\npager "), "{small}");
     assert!(small.contains(" more\n") && small.contains("refused: 28"), "{small}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_trouble_has_its_headline() {
-    assert!(alone(json!({ "ready": false, "not_ready": "spool_full" })).contains("NOT ACCEPTING: spool_full."));
-    let upstream = |now: Value, waiting: u64, dead: u64| {
-        alone(json!({ "ready": true, "upstreams": [
-            { "name": "pager", "spool_events": waiting, "dead_letters": dead, "now": now }] }))
-    };
-    let fine = json!({ "configured": true });
-    assert!(upstream(fine.clone(), 9, 0).contains("All is well"));
-    assert!(upstream(fine.clone(), 9, 1).contains("1 dead letter needs"));
-    assert!(upstream(fine, 9, 2000).contains("2,000 dead letters need"));
-    assert!(
-        upstream(json!({ "configured": true, "down": true }), 1, 2).contains("HELD: pager (failing). 1 event waits")
-    );
-    assert!(upstream(json!({ "configured": true, "held_for_s": 42.0 }), 2, 0).contains("HELD: pager (held 42 s)"));
-    assert!(upstream(json!({ "configured": false }), 2, 0).contains("HELD: pager (removed)"));
-    assert!(upstream(json!({ "configured": true, "circuit": "half_open" }), 2, 0).contains("probing"));
-    assert!(alone(json!({ "ready": true, "spool_damaged_records": 1 })).contains("1 damaged record in the spool"));
-    let not_taken = json!({ "ready": true, "configuration": { "status": "invalid" } });
-    assert!(alone(not_taken).contains("CONFIGURATION NOT TAKEN"));
-    let taken = json!({ "ready": true, "configuration": { "status": "reloaded" } });
-    assert!(alone(taken).contains("All is well"));
-    let now = look(json!({ "ready": true }));
+async fn the_process_tells_its_facts_and_top_tells_when_it_is_away() {
+    let fact = |level: &str, text: &str| json!({ "level": level, "code": "c", "text": text });
+    let facts: Vec<Value> = (0..9).map(|number| fact("warn", &format!("fact {number}"))).collect();
+    let shown = alone(json!({ "ready": true, "facts": facts }));
+    assert!(shown.contains("\nfact 0\nfact 1\nfact 2\nfact 3\n\n"), "{shown}");
+    assert!(alone(json!({ "ready": false })).contains("\nNOT ACCEPTING.\n"), "of an older version");
+    let now = look(json!({ "ready": true, "facts": [fact("good", "All is well: accepting and delivering.")] }));
+    assert_eq!(now.status.facts.first().and_then(|fact| colour(&fact.level)), Some(Color::Green));
     tokio::time::advance(Duration::from_secs(12)).await;
     let frame = Frame { base: String::new(), now: &now, before: None, trouble: Some("gone") };
-    assert!(text(&frame, 100, 40).contains("NO ANSWER for 12 s: gone"));
+    let shown = text(&frame, 100, 40);
+    assert!(shown.contains("NO ANSWER for 12 s: gone") && !shown.contains("All is well"), "{shown}");
+    assert_eq!(Line { text: "a".to_owned(), colour: None }, Line::plain("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn integrations_give_way_before_upstreams() {
+    let now = look(busy(1));
+    let frame = Frame { base: String::new(), now: &now, before: None, trouble: None };
+    assert!(text(&frame, 120, 40).contains("payments"));
+    let low = text(&frame, 120, 18);
+    assert!(!low.contains("payments") && low.contains("\nquiet") && low.contains("lost 0"), "{low}");
 }

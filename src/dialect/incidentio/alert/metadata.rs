@@ -91,7 +91,7 @@ fn put<'d>(
     let known = tags.iter().position(|(known, _)| *known == name);
     let is_long = name.chars().nth(TAG_NAME_CHARS_MAX).is_some();
     if name.is_empty() || is_long || (known.is_none() && tags.len() == TAGS_MAX) {
-        content.warn("tag_dropped", path.join("."));
+        content.cut("tag_dropped", path.join("."));
         return;
     }
     let (text, kind) = match value.kind() {
@@ -103,7 +103,7 @@ fn put<'d>(
     };
     let (value, cut) = truncated(text, TAG_VALUE_CHARS_MAX);
     if cut {
-        content.warn("truncated", path.join("."));
+        content.cut("truncated", path.join("."));
     }
     let tag = Tag { value, kind, color: None, bare: false };
     match known {
@@ -115,11 +115,11 @@ fn put<'d>(
 fn links<'d>(list: Value<'d>, content: &mut Content<'d>) {
     for link in list.elements() {
         let Some(href) = text(link, "href").filter(|href| href.len() <= HREF_BYTES_MAX) else {
-            content.warn("link_dropped", "metadata.links");
+            content.cut("link_dropped", "metadata.links");
             continue;
         };
         if content.links.len() == LINKS_MAX {
-            content.warn("link_dropped", "metadata.links");
+            content.cut("link_dropped", "metadata.links");
             return;
         }
         let rel = text(link, "rel").and_then(rel_of);

@@ -26,7 +26,7 @@ impl<'d> Reading<'d> {
             }
             let (name, is_cut) = truncated(clean(text), NAME_CHARS_MAX);
             if is_cut {
-                self.content.warn("truncated", "tags");
+                self.content.cut("truncated", "tags");
             }
             if self.view.is_some() && shown.len() < TAGS_MAX {
                 shown.push(Json::from(&*name));
@@ -57,21 +57,25 @@ impl<'d> Reading<'d> {
                     continue;
                 }
             };
+            // The vendor knows texts alone.
+            if kind != TagType::String {
+                self.content.warn("tag_coerced", "details");
+            }
+            if place >= TAGS_MAX {
+                self.content.cut("tag_dropped", "details");
+                continue;
+            }
             // The text of a number is looked for in the whole body: only for what is kept.
-            let is_kept = place < TAGS_MAX && !name.is_empty();
-            let Some(text) = is_kept.then(|| self.scalar(member, name)).flatten() else {
+            let Some(text) = (!name.is_empty()).then(|| self.scalar(member, name)).flatten() else {
                 self.content.warn("tag_dropped", "details");
                 continue;
             };
             if self.view.is_some() {
                 shown.insert(name.to_owned(), Json::from(&*text));
             }
-            if kind != TagType::String {
-                self.content.warn("tag_coerced", "details");
-            }
             let (name, is_cut) = truncated(clean(name), NAME_CHARS_MAX);
             if is_cut {
-                self.content.warn("truncated", "details");
+                self.content.cut("truncated", "details");
             }
             self.tag(name, Tag { value: text, kind, color: None, bare: false });
         }
@@ -96,11 +100,11 @@ impl<'d> Reading<'d> {
                 let was_bare = tags[place].1.bare && !tag.bare;
                 tags[place].1 = tag;
                 if was_bare {
-                    self.content.warn("tag_replaced", "details");
+                    self.content.cut("tag_replaced", "details");
                 }
             }
             None if self.content.tags.len() < TAGS_MAX => self.content.tags.push((name, tag)),
-            None => self.content.warn("tag_dropped", if tag.bare { "tags" } else { "details" }),
+            None => self.content.cut("tag_dropped", if tag.bare { "tags" } else { "details" }),
         }
     }
 
