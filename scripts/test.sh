@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 # The same made-up inputs each time: what fails here was broken by the change. `make torture` makes up new ones.
-export SURGEGATE_FUZZ_SEED=${SURGEGATE_FUZZ_SEED:-1} PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
+export SURGEGATE_FUZZ_SEED=${SURGEGATE_FUZZ_SEED:-1} PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1} TEST_SEED=${TEST_SEED:-1}
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
