@@ -17,7 +17,7 @@ use ::redis::{ServerError, Value};
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Config;
 use super::call::{Call, Down};
@@ -187,7 +187,7 @@ impl Link {
                         None => of_nodes.push((Arc::clone(node), vec![waiting])),
                     },
                 }
-                answers.push(async move { answered.await.unwrap_or(Err(Down::Lost)) });
+                answers.push(answered);
             }
         }
         // What a full or lost server does not take is dropped, which tells the one who waits.
@@ -195,8 +195,16 @@ impl Link {
             let _ = timeout(most, node.behind.send(waiting)).await;
         });
         join_all(handing).await;
-        let late = |answer| async move { timeout(most, answer).await.unwrap_or(Err(Down::Late)) };
-        join_all(answers.into_iter().map(late)).await
+        // They come back together: one timer is enough.
+        let until = Instant::now() + most;
+        let mut said = Vec::with_capacity(answers.len());
+        for answer in answers {
+            said.push(match timeout_at(until, answer).await {
+                Ok(answer) => answer.unwrap_or(Err(Down::Lost)),
+                Err(_) => Err(Down::Late),
+            });
+        }
+        said
     }
 
     /// Whether every key has a server that answers.
