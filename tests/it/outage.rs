@@ -59,12 +59,14 @@ fn taken_once_and_in_order(arrivals: &[Arrival]) {
     assert_eq!(taken.len(), EVENTS, "taken more than once");
 }
 
-/// `Err` with a span of time that saw more than the set pace allows: the burst, and so many a second.
+/// `Err` with a span of time that saw more than the set pace allows: the burst and so many a second, and never more in a
+/// second than that many.
 fn pace_held(arrivals: &[Arrival]) -> Result<(), String> {
     for (index, first) in arrivals.iter().enumerate() {
         for (last, inside) in arrivals[index..].iter().zip(1..) {
             let span = last.at - first.at;
-            let most = BURST as f64 + PER_SECOND as f64 * (span + NOTED_LATE).as_secs_f64();
+            let seconds = (span + NOTED_LATE).as_secs_f64();
+            let most = (BURST as f64 + PER_SECOND as f64 * seconds).min(PER_SECOND as f64 * seconds.ceil());
             within(f64::from(inside) <= most, format!("{inside} requests within {span:?}, {most:.0} at most"))?;
         }
     }
