@@ -15,6 +15,17 @@ pub fn count(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
+/// The verb behind a [`count`]: `1 event waits`, `2 events wait`.
+pub const fn verb(number: u64, of_one: &'static str, of_many: &'static str) -> &'static str {
+    if number == 1 { of_one } else { of_many }
+}
+
+/// `1 dead letter matches now`.
+pub fn letters_match(matching: usize) -> String {
+    let matching = matching as u64;
+    format!("{} {} now", count(matching, "dead letter"), verb(matching, "matches", "match"))
+}
+
 /// `48,211`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -65,6 +76,11 @@ mod tests {
         assert_eq!([0.0, 99.0, 100.0, 7200.0, 172_800.0].map(span), ["0 s", "99 s", "2 min", "2 h", "2 d"]);
         assert_eq!([0, 999, 1000, 48_211, 1_234_567].map(thousands), ["0", "999", "1,000", "48,211", "1,234,567"]);
         assert_eq!([count(1, "event"), count(2000, "event")], ["1 event", "2,000 events"]);
+        assert_eq!([1, 0, 2].map(|number| verb(number, "waits", "wait")), ["waits", "wait", "wait"]);
+        assert_eq!(
+            [letters_match(1), letters_match(1300)],
+            ["1 dead letter matches now", "1,300 dead letters match now"]
+        );
         assert_eq!([17, 2048, 5 << 20, 3 << 30].map(size), ["17 B", "2.0 KiB", "5.0 MiB", "3.0 GiB"]);
         assert_eq!([0.0, 0.04, 0.25, 12.46, 1249.6].map(rate), ["0", "0", "0.2", "12.5", "1,250"]);
         assert_eq!([0.000_4, 0.035, 1.24, 12.0].map(short), ["0.4 ms", "35 ms", "1.2 s", "12 s"]);

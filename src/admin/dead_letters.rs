@@ -7,6 +7,7 @@ use super::dispatch::Call;
 use super::query::Values;
 use super::{Answered, Desk, error, json, names, shown};
 use crate::forward::{Filter, How, Refused};
+use crate::words::letters_match;
 
 /// Rows of a list unless it is asked for more.
 const ROWS_USUAL: usize = 100;
@@ -93,9 +94,8 @@ pub(super) async fn drop_many(call: Call<'_>) -> Answered {
         Ok(dropped) if confirm.is_some() => json(StatusCode::OK, &json!({ "dropped": dropped })),
         Ok(matching) if dry_run => json(StatusCode::OK, &json!({ "would_drop": matching, "dry_run": true })),
         Ok(matching) => {
-            let message = format!(
-                "{matching} dead letters match now: nothing was dropped; confirm={matching} drops them for good"
-            );
+            let (found, them) = (letters_match(matching), if matching == 1 { "it" } else { "them" });
+            let message = format!("{found}: nothing was dropped; confirm={matching} drops {them} for good");
             error(StatusCode::CONFLICT, &message)
         }
         Err(refused) => refusal(&refused),

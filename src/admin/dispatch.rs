@@ -153,7 +153,11 @@ fn find(path: &str, method: &Method) -> Result<Found, Box<Answered>> {
         here.push(Verb::Get);
     }
     if here.is_empty() {
-        return Err(Box::new(error(StatusCode::NOT_FOUND, "no such path: see / and /api/v1/openapi.json")));
+        return Err(Box::new(error(
+            StatusCode::NOT_FOUND,
+            "no such path: see / and /api/v1/openapi.json; health and metrics are at listen.observe.address, and events go to \
+             listen.ingest.address",
+        )));
     }
     let allowed = here.iter().map(|verb| verb.name()).collect::<Vec<_>>().join(", ");
     let mut refused = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes {allowed}"));

@@ -66,11 +66,12 @@ type Said = Vec<(Level, String)>;
 type Look = fn(&Status) -> Said;
 
 /// Every kind, in order.
-const KINDS: [(&str, Look); 15] = [
+const KINDS: [(&str, Look); 16] = [
     ("delivery_stopped", delivery_stopped),
     ("not_accepting", not_accepting),
     ("disk_filling", disk_filling),
     ("circuit_open", circuit_open),
+    ("delivery_failing", delivery_failing),
     ("delivery_held", delivery_held),
     ("dead_letters_growing", dead_letters_growing),
     ("spool_old", spool_old),
@@ -194,23 +195,28 @@ fn disk_filling(status: &Status) -> Said {
 }
 
 fn circuit_open(status: &Status) -> Said {
-    let fails = |upstream: &Upstream| {
+    of_upstreams(
+        status,
+        |upstream| is_down(upstream) && upstream.spool_events == 0,
+        |upstream| (Level::Warn, format!("CIRCUIT OPEN: {}. Nothing waits for it just now.", why(upstream))),
+    )
+}
+
+/// Its circuit is closed still: it refuses a few, or has only begun to refuse.
+fn delivery_failing(status: &Status) -> Said {
+    let refuses = |upstream: &Upstream| {
         let now = upstream.now.as_ref().filter(|now| now.configured);
-        let refuses = now.and_then(|now| now.last_status).is_some_and(|status| status >= 500);
-        refuses && upstream.spool_events > 0
+        now.and_then(|now| now.last_status).is_some_and(|status| status >= 500)
     };
-    let is = |upstream: &Upstream| {
-        if is_down(upstream) { upstream.spool_events == 0 } else { fails(upstream) }
-    };
-    of_upstreams(status, is, |upstream| {
-        let why = why(upstream);
-        if is_down(upstream) {
-            return (Level::Warn, format!("CIRCUIT OPEN: {why}. Nothing waits for it just now."));
-        }
-        let waits = count(upstream.spool_events, "event");
-        let verb = if upstream.spool_events == 1 { "is" } else { "are" };
-        (Level::Warn, format!("DELIVERY FAILS: {why}. {waits} {verb} tried again."))
-    })
+    of_upstreams(
+        status,
+        |upstream| !is_down(upstream) && refuses(upstream) && upstream.spool_events > 0,
+        |upstream| {
+            let waits = count(upstream.spool_events, "event");
+            let verb = if upstream.spool_events == 1 { "is" } else { "are" };
+            (Level::Warn, format!("DELIVERY FAILS: {}. {waits} {verb} tried again.", why(upstream)))
+        },
+    )
 }
 
 fn delivery_held(status: &Status) -> Said {

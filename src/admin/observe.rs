@@ -15,7 +15,11 @@ pub(super) fn answer(desk: &Desk, request: &Request<Incoming>) -> Answered {
         "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         "/readyz" => ready(desk),
         "/metrics" => metrics(desk),
-        _ => error(StatusCode::NOT_FOUND, "try /livez, /readyz or /metrics"),
+        _ => error(
+            StatusCode::NOT_FOUND,
+            "try /livez, /readyz or /metrics; the status page and its API are at listen.admin.address, and events go to \
+             listen.ingest.address",
+        ),
     }
 }
 

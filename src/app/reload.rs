@@ -168,8 +168,17 @@ fn renamed(before: &[Arc<Integration>], now: &[IntegrationConfig]) -> Vec<Findin
     .collect()
 }
 
+/// As data, each with the text that `surgegate validate` prints of it: whoever asked sees the line and the place in it.
 fn rows(findings: &[Finding]) -> Vec<serde_json::Value> {
-    findings.iter().filter_map(|finding| serde_json::to_value(finding).ok()).collect()
+    let row = |finding: &Finding| {
+        let mut row = serde_json::to_value(finding).ok()?;
+        // What waits for a restart stands at no place.
+        if !finding.file.is_empty() {
+            row["text"] = finding.to_string().into();
+        }
+        Some(row)
+    };
+    findings.iter().filter_map(row).collect()
 }
 
 type Read = Result<(Config, Option<tls::Loaded>, Looks), config::Errors>;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::Value;
 
-use super::output::{Out, plain};
+use super::output::{Out, plain, printable};
 use super::remote::{self, Admin, Ended, Failure, say};
 use super::{FAILED, INVALID_CONFIGURATION};
 use crate::client::{Client, Query};
@@ -63,8 +63,12 @@ async fn reload(arguments: &Arguments, client: &Client, out: Out<'_>) -> Ended {
     Ok(0)
 }
 
-/// A finding with its place, as `surgegate validate` says it but for the snippet.
+/// A finding as `surgegate validate` says it; one at no place of a file, or of an older process, without its line.
 fn finding(row: &Value) -> String {
+    if let Some(text) = row["text"].as_str() {
+        let lines: Vec<String> = text.trim_end().lines().map(printable).collect();
+        return lines.join("\n") + "\n";
+    }
     let number = |name: &str| row[name].as_u64().unwrap_or(0);
     let place = match (number("line"), number("column")) {
         (0, _) => String::new(),

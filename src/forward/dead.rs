@@ -8,6 +8,7 @@ use crate::claim::Position;
 use crate::event::{Action, Micros, Uid};
 use crate::outcome::DeadReason;
 use crate::store::LaneKey;
+use crate::words::letters_match;
 
 /// A dead letter. Its number is bounded by the log's own share for them (DESIGN 4).
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ pub enum Refused {
     Unreadable,
     #[error("it was rejected at intake and never was a valid event: it can only be shown or dropped")]
     Rejected,
-    #[error("{matching} dead letters match now, not {confirmed}: nothing was dropped")]
+    #[error("{}, not {confirmed}: nothing was dropped", letters_match(*matching))]
     Miscounted { matching: usize, confirmed: usize },
     #[error("the forwarder has stopped")]
     Stopped,

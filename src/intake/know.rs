@@ -50,6 +50,23 @@ pub(super) enum Found {
     InBody(Routed, &'static str),
 }
 
+/// What a path that no dialect has was meant for, most likely. The other listeners are named by their keys: where they stand is
+/// nobody's business who may only send.
+fn no_such_path(path: &str) -> &'static str {
+    match path.trim_end_matches('/') {
+        "/livez" | "/readyz" | "/metrics" | "/health" | "/healthz" | "/live" | "/ready" => {
+            "no such path here: /livez, /readyz and /metrics are at another port, listen.observe.address (9464 by default)"
+        }
+        root if root.is_empty() || root == "/api" || root.starts_with("/api/v1") => {
+            "no such path here: the status page and its API are at another port, listen.admin.address (9465 by default); \
+             events are POSTed to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says"
+        }
+        _ => {
+            "no such path: POST to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says"
+        }
+    }
+}
+
 impl Intake {
     pub(super) fn know(
         &self,
@@ -63,10 +80,7 @@ impl Intake {
         let matched = match dialect::route(method.as_str(), uri.path()) {
             Ok(matched) => matched,
             Err(Miss::NoRoute) => {
-                return Err(Refusal::new(
-                    Reason::NoRoute,
-                    "no such path: POST to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says",
-                ));
+                return Err(Refusal::new(Reason::NoRoute, no_such_path(uri.path())));
             }
             Err(Miss::WrongMethod { index, allow }) => {
                 trail.matched = u8::try_from(index).ok();

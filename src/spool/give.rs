@@ -6,6 +6,7 @@ use super::{Ended, Failure, Held, Load, Out, Place, USAGE, Where, beside, count,
 use crate::config::Config;
 use crate::outcome::DropReason;
 use crate::store::{Ending, QueueRow, Store};
+use crate::words::verb;
 
 /// Events taken at once.
 const STEP: usize = 4096;
@@ -109,7 +110,8 @@ pub(super) fn reassign(arguments: &Reassign, load: Load, out: Out) -> Ended {
     }
     let dead = dead_letters(&rows);
     if dead > 0 {
-        writeln!(out, "{} of {from} stay where they are", count(dead, "dead letter"))?;
+        let stay = verb(dead, "stays where it is", "stay where they are");
+        writeln!(out, "{} of {from} {stay}", count(dead, "dead letter"))?;
     }
     Ok(0)
 }

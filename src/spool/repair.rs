@@ -5,6 +5,7 @@ use super::check::described;
 use super::{Ended, FAILED, Held, Load, Out, Where, count, must_be_free, unusable};
 use crate::outcome::DeadReason;
 use crate::store::{Checked, Ending, ReadError, Store, Unreadable, Wrong};
+use crate::words::verb;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -39,7 +40,8 @@ pub(super) fn run(arguments: Arguments, load: Load, out: Out) -> Ended {
     }
     if lost > 0 {
         let reason = DeadReason::Unreadable.name();
-        writeln!(out, "{} without a record: dead letters now ({reason})", count(lost, "waiting event"))?;
+        let now = verb(lost, "a dead letter", "dead letters");
+        writeln!(out, "{} without a record: {now} now ({reason})", count(lost, "waiting event"))?;
     }
     if news.is_empty() && lost == 0 {
         writeln!(out, "nothing was damaged")?;

@@ -4,6 +4,7 @@
 mod binary;
 mod books;
 mod clients;
+mod clock;
 mod http1;
 mod http2;
 mod named;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 pub use binary::{Ended, TlsServer, binary, run};
 pub use books::{Auditor, SCRAPE_EVERY, Scrape};
 pub use clients::{run_client, run_node_client, tools};
+pub use clock::clock_set;
 pub use http1::{Answer, Raw, request};
 pub use http2::Client as Http2;
 pub use named::Named;

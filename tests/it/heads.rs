@@ -122,4 +122,8 @@ fn over_http_2_heads_are_held_to_the_same_limits() {
     assert_told(&with(1, 1000), 431, "head_too_large", "a long field");
     // The connection goes on.
     assert_eq!(with(0, 0).status, 202);
+    // From twice the limit on h2 answers by itself, without a word (docs/decisions/0006); the connection goes on still.
+    let wordless = with(1, 2500);
+    assert_eq!((wordless.status, wordless.header("x-request-id"), wordless.body.len()), (431, None, 0));
+    assert_eq!(with(0, 0).status, 202);
 }

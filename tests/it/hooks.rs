@@ -1,6 +1,8 @@
 //! Senders that choose their URL (contracts/others.md), against the real binary: ids that a transport sends again, a vendor's
 //! paths for each tool, keys beside the path, what is looked into before it is believed.
 
+mod meanings;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, KEY, Recorder, Scrape, Surgegate, request, wait_until};

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Recorder, Surgegate, request, wait_until};
+use crate::harness::{Answer, Recorder, Surgegate, clock_set, request, wait_until};
 
 pub const MINOR: &str = "01FCNDV6P870EA6S7TK1DSYDG0";
 pub const MAJOR: &str = "01FXNA5TFQXZRM3K1JDVTWXV4X";
@@ -396,12 +396,7 @@ fn a_key_creates_anew_when_its_time_has_passed() {
     assert_eq!(outcome, "created");
     let later = |surgegate: &mut Surgegate, offset: &str| {
         surgegate.stop();
-        let library = std::fs::read_dir("/usr/lib").unwrap().flatten();
-        let library = library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-        let library = library.expect("libfaketime: make install-tools");
-        let preload = format!("LD_PRELOAD={}", library.display());
-        let under = ["env", &preload, &format!("FAKETIME={offset}"), "DONT_FAKE_MONOTONIC=1"].map(str::to_owned);
-        surgegate.try_start_under(&under).unwrap();
+        surgegate.try_start_under(&clock_set(offset)).unwrap();
         surgegate.wait_until_ready();
     };
     later(&mut surgegate, "+23h");

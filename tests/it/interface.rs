@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::faults::{Fault, Upstream};
 use crate::harness::{
-    KEY, PATH, PATIENCE, Raw, Recorder, Surgegate, binary, resolve, run, signal, standard, trigger, wait_for,
-    wait_until,
+    Answer, KEY, PATH, PATIENCE, Raw, Recorder, Reply, Surgegate, ask, binary, resolve, run, signal, standard, trigger,
+    wait_for, wait_until,
 };
 
 /// One that runs; ended by its own id when it is dropped.
@@ -168,15 +168,79 @@ fn a_wait_that_is_asked_for_differs_from_sender_to_sender() {
         recorder.url()
     );
     let surgegate = Surgegate::start(&[&text]);
-    let mut waits = BTreeSet::new();
-    for number in 0..60 {
-        let answer = surgegate.post(PATH, trigger(&format!("k-{number}")));
-        if answer.status == 429 {
-            waits.insert(answer.header("retry-after").unwrap().parse::<u64>().unwrap());
+    let refused = |number: usize| surgegate.post(PATH, trigger(&format!("k-{number}")));
+    let refused: Vec<Answer> = (0..60).map(refused).filter(|answer| answer.status == 429).collect();
+    let earliest = |answer: &Answer| {
+        let limit = answer.header("ratelimit").unwrap();
+        limit.rsplit_once("t=").unwrap().1.parse().unwrap()
+    };
+    differ(refused.iter().map(|answer| (answer, earliest(answer))));
+}
+
+#[test]
+fn a_wait_that_a_full_spool_asks_for_differs_too() {
+    let recorder = Recorder::scripted(|_| Reply::Status(503));
+    let surgegate = Surgegate::start(&[&standard(&recorder), "spool: { max_bytes: 16MiB }\n"]);
+    let mut connection = surgegate.connect();
+    let large =
+        |number: usize| format!(r#"{{"message":"m","description":"{}","event_id":"k-{number}"}}"#, "x".repeat(20_000));
+    let mut refused = vec![];
+    for number in 0.. {
+        let answer = connection.post(PATH, large(number)).unwrap();
+        if answer.status == 503 {
+            refused.push(answer);
         }
+        if refused.len() == 60 {
+            break;
+        }
+        assert!(number < 10_000, "it never fills");
     }
-    assert!(waits.iter().all(|seconds| *seconds >= 1), "{waits:?}");
-    assert!(waits.len() > 1, "all come back together: {waits:?}");
+    differ(refused.iter().map(|answer| (answer, 1)));
+}
+
+/// Answers with the earliest second at which to come again: none asks for less or for much more, and not all for the same.
+fn differ<'a>(answers: impl Iterator<Item = (&'a Answer, u64)>) {
+    let waits: BTreeSet<(u64, u64)> = answers
+        .map(|(answer, earliest)| {
+            let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+            assert!(earliest >= 1 && wait >= earliest, "{answer:?}");
+            assert!(wait <= earliest + (earliest / 2).max(1), "half as long again at most: {answer:?}");
+            (earliest, wait)
+        })
+        .collect();
+    let all_differ = waits.iter().all(|(earliest, _)| waits.iter().filter(|(other, _)| other == earliest).count() > 1);
+    assert!(!waits.is_empty() && all_differ, "all come back together: {waits:?}");
+}
+
+#[test]
+fn whoever_asks_at_the_wrong_port_is_told_which_one_is_right() {
+    let recorder = Recorder::start();
+    let surgegate = Surgegate::start(&[&standard(&recorder)]);
+    let (ingest, observe, admin) = (surgegate.ingest(), surgegate.observe_address(), surgegate.admin_address());
+    for (at, method, path, wanted) in [
+        (ingest, "GET", "/metrics", "listen.observe.address"),
+        (ingest, "GET", "/livez", "listen.observe.address"),
+        (ingest, "GET", "/readyz/", "listen.observe.address"),
+        (ingest, "GET", "/healthz", "/livez"),
+        (ingest, "GET", "/", "listen.admin.address"),
+        (ingest, "GET", "/api/v1/status", "listen.admin.address"),
+        (ingest, "POST", "/api/v1/reload", "listen.admin.address"),
+        (ingest, "POST", "/v2/incident/api/k", "/v2/incidents/api/KEY"),
+        (observe, "GET", "/api/v1/status", "listen.admin.address"),
+        (observe, "GET", "/", "listen.admin.address"),
+        (observe, "GET", PATH, "listen.ingest.address"),
+        (admin, "GET", "/metrics", "listen.observe.address"),
+        (admin, "POST", PATH, "listen.ingest.address"),
+    ] {
+        let answer = ask(at, method, path, &[]).unwrap();
+        let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(answer.status == 404 && message.contains(wanted), "{method} {path}: {}", answer.text());
+        // Who may only send is not told where the others stand.
+        assert!(
+            !message.contains(&format!(":{}", observe.port())) && !message.contains(&admin.port().to_string()),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A changed configuration on a running process (DESIGN 5.5): by HUP, by the API, by the file alone. No request is
 //! dropped, an invalid file changes nothing and is told everywhere, what waits for an upstream that is gone is kept.
 
+mod mounted;
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

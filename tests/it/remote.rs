@@ -787,7 +787,15 @@ mod with_the_api {
         let valid = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, format!("{valid}upstrems: []\n")).unwrap();
         let invalid = says(admin, &["reload"]).ended(78);
-        invalid.complains("upstrems").complains(&format!(" --> {}:", file.display()));
+        // Each finding as `validate` says it: the line, and the place in it.
+        let mut validate = verb("validate");
+        surgegate.files().iter().for_each(|file| {
+            validate.arg("--config").arg(file);
+        });
+        let validated = ended(validate.arg("--no-environment")).ended(78);
+        let finding = validated.err.split("\n\n").next().unwrap();
+        assert!(finding.contains("| upstrems: []\n") && finding.contains("| ^^^^^^^^"), "{finding}");
+        invalid.complains(&format!("{finding}\n\n")).complains(&format!(" --> {}:", file.display()));
         accept(&surgegate, trigger("still-there"));
         let other = "0badcafe0123456789abcdef0123456789abcdef";
         std::fs::write(&file, valid.replace(KEY, other)).unwrap();

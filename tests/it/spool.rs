@@ -304,7 +304,7 @@ fn what_a_checkpoint_knows_and_no_segment_holds_becomes_a_dead_letter() {
         bytes[at] ^= 1;
     });
     on(&directory, "check", &[]).ended(1).says("LOST 1 event of payments that should wait for pager");
-    on(&directory, "repair", &[]).ended(0).says("1 waiting event without a record: dead letters now (unreadable)");
+    on(&directory, "repair", &[]).ended(0).says("1 waiting event without a record: a dead letter now (unreadable)");
     on(&directory, "check", &[]).ended(0);
     on(&directory, "ls", &[]).ended(0).says("1 unreadable").says("9 waiting events");
     // A checkpoint that is not whole.

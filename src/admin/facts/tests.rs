@@ -56,6 +56,12 @@ fn worst(status: &Status) -> (Level, &'static str, String) {
 /// Makes it true.
 type Make = fn(&mut Status);
 
+/// Refuses, with its circuit closed.
+fn fails() -> UpstreamStatus {
+    let last_error = Some("answered 500 Internal Server Error".into());
+    UpstreamStatus { last_status: Some(500), last_error, ..now() }
+}
+
 /// Every trouble there is, the worst first, each alone.
 fn troubles() -> Vec<(&'static str, Make)> {
     vec![
@@ -63,6 +69,7 @@ fn troubles() -> Vec<(&'static str, Make)> {
         ("not_accepting", |s| (s.ready, s.not_ready) = (false, Some("spool_full"))),
         ("disk_filling", |s| s.spool.full_in_s = Some(3600.0 * 4.0)),
         ("circuit_open", |s| s.upstreams.push(upstream("b", 0, down("cannot connect")))),
+        ("delivery_failing", |s| s.upstreams.push(upstream("h", 2, fails()))),
         ("delivery_held", |s| {
             s.upstreams.push(upstream(
                 "c",
@@ -135,6 +142,7 @@ fn each_trouble_is_told_in_a_sentence() {
         "NOT ACCEPTING: the spool is full. Senders get 503 and are asked to come back.",
         "DISK FILLING: 9.0 GiB are left, full in 4 h at this rate.",
         "CIRCUIT OPEN: b: cannot connect. Nothing waits for it just now.",
+        "DELIVERY FAILS: h answers 500 Internal Server Error. 2 events are tried again.",
         "DELIVERY HELD 42 s more: c asked for it. 3 events safe on disk.",
         "DEAD LETTERS GROWING: 12 more in 5 min at d. 40 dead letters need a look.",
         "SPOOL OLD: the oldest of 3,000 events for e waits 12 min; not getting less.",
@@ -192,20 +200,15 @@ fn levels_follow_the_time_that_is_left() {
 }
 
 #[test]
-fn an_upstream_that_refuses_a_few_is_told_before_its_circuit_opens() {
-    let mut status = fine();
-    let failing = UpstreamStatus {
-        last_status: Some(500),
-        last_error: Some("answered 500 Internal Server Error".into()),
-        ..now()
+fn an_upstream_that_refuses_a_few_is_told_so_until_its_circuit_opens_and_no_circuit_is_named_before() {
+    let told = |waiting, now| {
+        let mut status = fine();
+        status.upstreams = vec![upstream("pager", waiting, now)];
+        worst(&status).1
     };
-    status.upstreams = vec![upstream("pager", 2, failing)];
-    assert_eq!(
-        worst(&status),
-        (
-            Level::Warn,
-            "circuit_open",
-            "DELIVERY FAILS: pager answers 500 Internal Server Error. 2 events are tried again.".into()
-        )
-    );
+    assert_eq!(told(2, fails()), "delivery_failing");
+    assert_eq!(told(0, fails()), "well", "all of it has gone meanwhile");
+    assert_eq!(told(2, UpstreamStatus { last_status: Some(429), ..fails() }), "well");
+    assert_eq!(told(2, UpstreamStatus { down: true, ..fails() }), "delivery_stopped");
+    assert_eq!(told(0, UpstreamStatus { down: true, ..fails() }), "circuit_open");
 }

@@ -19,6 +19,8 @@ pub struct Settings {
     pub descriptors: Option<u32>,
     /// Command and arguments that run it; they must end in `exec`, so that its process is the binary's.
     pub under: Vec<String>,
+    /// Files of configuration that the test keeps itself, laid over the pieces.
+    pub over: Vec<PathBuf>,
 }
 
 /// Where the listeners of a running process stand.
@@ -66,6 +68,7 @@ impl Surgegate {
                 std::fs::write(&path, piece).unwrap();
                 path
             })
+            .chain(settings.over.iter().cloned())
             .collect();
         let said = Arc::default();
         let (child, addresses) = launch(&files, &settings, &said).unwrap_or_else(|ended| panic!("it ended: {ended}"));

@@ -41,6 +41,29 @@ fn sentinels_are_asked_under_a_password_of_their_own() {
     }
 }
 
+#[test]
+fn sentinels_are_asked_as_a_user_of_their_own() {
+    let recorder = Recorder::start();
+    let sentinels = Sentinels::start_with("s3ntinel-word");
+    let by = |user: &str, password: &str| {
+        let more = format!("  replica_id: 7\n{user}  sentinel_password: {password}\n");
+        Surgegate::start(&[&standard(&recorder), &with(&sentinels.url(), &more)])
+    };
+    let surgegate = by("  sentinel_user: asker\n", "s3ntinel-word-of-asker");
+    wait_until("Redis", || is_up(&surgegate));
+    assert_eq!(surgegate.post(PATH, trigger("a")).status, 202);
+    // The password of one is not the other's.
+    for (user, password) in [("  sentinel_user: asker\n", "s3ntinel-word"), ("", "s3ntinel-word-of-asker")] {
+        let refused = by(user, password);
+        assert!(refused.is_said("Redis is away") && !is_up(&refused), "{}", refused.said());
+        // Health does not depend on it, and events are taken.
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(refused.observe(path).unwrap().status, 200, "{path}");
+        }
+        assert_eq!(refused.post(PATH, trigger("a")).status, 202);
+    }
+}
+
 fn promtool(surgegate: &Surgegate) {
     let page = surgegate.observe("/metrics").unwrap().text();
     let mut check =

@@ -9,6 +9,8 @@ use crate::harness::wait_until;
 
 /// What the Sentinels call the master.
 pub const MASTER: &str = "main";
+/// A user of Sentinels that have a password, whose own is `PASSWORD-of-asker`.
+pub const ASKER: &str = "asker";
 
 pub struct Sentinels {
     /// The first is the first master.
@@ -105,7 +107,8 @@ fn watch(master: u16, password: &str) -> Watcher {
     let text = if password.is_empty() {
         text
     } else {
-        format!("{text}requirepass {password}\nsentinel sentinel-pass {password}\n")
+        let asker = format!("user {ASKER} on >{password}-of-{ASKER} allchannels +@all");
+        format!("{text}requirepass {password}\nsentinel sentinel-pass {password}\n{asker}\n")
     };
     std::fs::write(&file, text).unwrap();
     let mut command = Command::new("redis-sentinel");
