@@ -59,7 +59,7 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] listen::Refused),
     #[error("listen.ingest.tls: {0}")]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] tls::TlsErrors),
     #[error(transparent)]
     Delivery(#[from] delivery::StartError),
     #[cfg(feature = "otel")]

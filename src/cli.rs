@@ -148,13 +148,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Two slips whose usage text would not say what to write.
+/// Slips whose usage text would not say what to write.
 fn with_tip(mut error: clap::Error) -> clap::Error {
-    let tip = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) if word.contains('.') => {
-            "a configuration is named with --config FILE"
-        }
-        (ErrorKind::ArgumentConflict, _) => "options stand behind the verb: surgegate VERB --config FILE",
+    const NAMED: &str = "a configuration is named with --config FILE";
+    let is_file = |word: &str| [".yaml", ".yml", ".toml", ".json"].iter().any(|ending| word.ends_with(ending));
+    let tip = match (error.kind(), error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)), _) if word.contains('.') => NAMED,
+        (ErrorKind::UnknownArgument, _, Some(ContextValue::String(word))) if is_file(word) => NAMED,
+        // With a verb; two options that exclude each other name none.
+        (ErrorKind::ArgumentConflict, Some(_), _) => "options stand behind the verb: surgegate VERB --config FILE",
         _ => return error,
     };
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.to_owned().into()]));

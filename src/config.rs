@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod bounds;
+mod certificates;
 mod commented;
 mod files;
 mod finding;
@@ -138,29 +140,25 @@ pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Config, Erro
 
 /// As [`load`], with what stands over the files beside single variables.
 pub fn load_with(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<Config, Errors> {
-    let read_at = Micros::now();
-    let (report, root) = gather(paths, over, environment)?;
-    let config = mean(&Section::root(&report, &root));
-    let mut files = report.read.take();
-    files.extend_from_slice(paths);
-    let warnings = report.finish()?;
-    Ok(Config { read_at, files, warnings, ..config })
+    load_with_places(paths, over, environment).map(|(config, _)| config)
 }
 
 /// As [`load_with`], with the places of keys for findings that others make.
 pub fn load_with_places(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<(Config, Places), Errors> {
-    let (report, root) = gather(paths, over, environment)?;
-    let mut config = mean(&Section::root(&report, &root));
+    let read_at = Micros::now();
+    let (report, root) = gather(paths, over, environment);
+    let config = mean(&Section::root(&report, &root));
+    let mut files = report.read.take();
+    files.extend_from_slice(paths);
     let (warnings, places) = Places::of(report, root)?;
-    config.warnings = warnings;
-    Ok((config, places))
+    Ok((Config { read_at, files, warnings, ..config }, places))
 }
 
 /// As [`load`], of one text that is called `name` in findings: TOML or JSON where the name ends so, else YAML.
 pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Config, Errors> {
     let mut gathering = Gathering::default();
     gathering.add_text(name.to_owned(), text, Format::of(Path::new(name)));
-    let (report, root) = gathering.finish(&Over::default(), environment)?;
+    let (report, root) = gathering.finish(&Over::default(), environment);
     let config = mean(&Section::root(&report, &root));
     let warnings = report.finish()?;
     Ok(Config { warnings, ..config })
@@ -177,7 +175,7 @@ pub fn show(
     environment: &Environment,
     with_origins: bool,
 ) -> Result<(String, Vec<Finding>), Errors> {
-    let (report, root) = gather(paths, over, environment)?;
+    let (report, root) = gather(paths, over, environment);
     mean(&Section::root(&report, &root));
     let shown = show::show(&report, &root, with_origins);
     Ok((shown, report.finish()?))
@@ -198,7 +196,7 @@ pub fn starting_file(minimal: bool) -> String {
     commented::file(if minimal { commented::Extent::Minimal } else { commented::Extent::Starting })
 }
 
-fn gather(paths: &[PathBuf], over: &Over, environment: &Environment) -> Result<(Report, Node), Errors> {
+fn gather(paths: &[PathBuf], over: &Over, environment: &Environment) -> (Report, Node) {
     let mut gathering = Gathering::default();
     paths.iter().for_each(|path| gathering.add_file(path));
     gathering.finish(over, environment)

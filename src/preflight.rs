@@ -67,6 +67,11 @@ impl Book<'_> {
         self.report.found.push(Found { finding, may_pass });
     }
 
+    /// As others made them; none passes by itself.
+    fn findings(&mut self, findings: Vec<Finding>) {
+        self.report.found.extend(findings.into_iter().map(|finding| Found { finding, may_pass: false }));
+    }
+
     fn note(&mut self, text: String) {
         self.report.notes.push(text);
     }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::look::{Looks, looks, looks_read};
 use crate::admin::{Operator, Reload, ReloadStatus, Settings, Trigger};
-use crate::config::{self, Config, Finding};
+use crate::config::{self, Config, Finding, Places};
 use crate::delivery::Changer;
 use crate::event::Micros;
 use crate::file::{self, Progress};
@@ -34,8 +34,8 @@ const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 /// Readings that were given up and have not ended: a thread each.
 const STUCK_MAX: usize = 8;
 
-/// Reads the configuration again, from wherever it came.
-pub type Load = Box<dyn Fn() -> Result<Config, config::Errors> + Send + Sync>;
+/// Reads the configuration again, from wherever it came, with the places of its keys for what is found later.
+pub type Load = Box<dyn Fn() -> Result<(Config, Places), config::Errors> + Send + Sync>;
 
 /// What the process was started with, for changing it later.
 #[derive(Default)]
@@ -186,11 +186,14 @@ type Read = Result<(Config, Option<tls::Loaded>, Looks), config::Errors>;
 /// The configuration, the certificate that it names, and how its files look as read. `before`: how those known so far
 /// looked.
 fn read(load: &Load, before: &Looks) -> Read {
-    let config = load()?;
-    let tls = config.ingest.tls.as_ref().map(tls::load).transpose().map_err(|error| {
-        let finding = Finding::error("tls", format!("listen.ingest.tls: {error}"));
-        config::Errors { findings: vec![finding], more: 0 }
-    })?;
+    let (config, places) = load()?;
+    let tls = match &config.ingest.tls {
+        Some(files) => {
+            let refused = |errors| config::Errors { findings: places.of_tls(files, &errors), more: 0 };
+            Some(tls::load(files).map_err(refused)?)
+        }
+        None => None,
+    };
     let looks = looks_read(&config.files, before, config.read_at);
     Ok((config, tls, looks))
 }

@@ -32,10 +32,10 @@ pub(super) fn run(files: &Files) -> ExitCode {
         Err(error) => return super::invalid(&error),
     };
     let over = files.over();
-    let load = move || config::load_with(&paths, &over, &super::environment);
+    let load = move || config::load_with_places(&paths, &over, &super::environment);
     let ready = Ready::new();
     match load() {
-        Ok(config) => serve(ready, config, Some(Box::new(load)), None),
+        Ok((config, _)) => serve(ready, config, Some(Box::new(load)), None),
         Err(errors) => super::invalid(&errors),
     }
 }

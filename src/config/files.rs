@@ -12,6 +12,9 @@ pub(super) const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Largest key, credential or token, with room to spare; `/dev/zero` ends here.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
+/// What to do about a file that is larger.
+pub(super) const TOO_LARGE: &str = "that is no configuration: name the right file";
+
 /// All of a file of at most `most` bytes.
 pub(super) fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Wrong> {
     let unreadable = |error: io::Error| {
@@ -25,7 +28,8 @@ pub(super) fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Wrong> {
     };
     let bytes = crate::file::read(path, most).map_err(unreadable)?;
     if bytes.len() as u64 > most {
-        return Err(Wrong::value(format!("larger than {}", super::units::show_size(most))).code("file"));
+        let hint = if most == CONFIG_BYTES_MAX { TOO_LARGE } else { "it holds the secret and nothing else" };
+        return Err(Wrong::value(format!("larger than {}", super::units::show_size(most))).code("file").hint(hint));
     }
     Ok(bytes)
 }
@@ -34,7 +38,8 @@ pub(super) fn bytes(path: &Path, most: u64) -> Result<Vec<u8>, Wrong> {
 pub(super) fn secret(section: &Section, key: &str, path: &Path) -> Option<Arc<str>> {
     section.note_read(path);
     let read = bytes(path, SECRET_BYTES_MAX).and_then(|bytes| {
-        let text = String::from_utf8(bytes).map_err(|_| Wrong::value("not UTF-8 text").code("file"))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Wrong::value("not UTF-8 text").code("file").hint("it holds the secret and nothing else"))?;
         let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         if secret.is_empty() {
             Err(Wrong::value("the file is empty").code("file").hint("it holds the secret and nothing else"))

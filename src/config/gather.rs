@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use super::files::{self, CONFIG_BYTES_MAX};
-use super::finding::Errors;
 use super::interpolate::{Environment, interpolate};
 use super::overrides::{self, Over};
 use super::report::{Place, Report, Wrong};
-use super::tree::{self, Format, Node};
+use super::tree::{self, Format, Node, Value};
 use super::units;
 
 /// What was read so far.
@@ -15,8 +14,6 @@ use super::units;
 pub(super) struct Gathering {
     report: Report,
     root: Option<Node>,
-    /// A file is missing from `root`: errors found in the rest would only confuse.
-    is_partial: bool,
 }
 
 impl Gathering {
@@ -41,14 +38,14 @@ impl Gathering {
     pub(super) fn add_text(&mut self, name: String, text: &str, format: Format) {
         if text.len() as u64 > CONFIG_BYTES_MAX {
             let message = format!("larger than {}", units::show_size(CONFIG_BYTES_MAX));
-            return self.refuse(name, Place::default(), Wrong::value(message).code("file"));
+            return self.refuse(name, Place::default(), Wrong::value(message).code("file").hint(files::TOO_LARGE));
         }
         // Some editors begin a file with a mark that is no part of its text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = self.report.add_source(name, text, format);
         match (tree::parse(&mut self.report, source, text), &mut self.root) {
-            (None, _) => self.is_partial = true,
-            (Some(node), Some(base)) => tree::merge(base, node),
+            (None, _) => self.report.is_partial = true,
+            (Some(node), Some(base)) => tree::merge(&self.report, base, node),
             (Some(node), root) => *root = Some(node),
         }
     }
@@ -56,22 +53,25 @@ impl Gathering {
     fn refuse(&mut self, name: String, place: Place, wrong: Wrong) {
         let source = self.report.add_source(name, "", Format::Yaml);
         self.report.error(Place { source, ..place }, wrong);
-        self.is_partial = true;
+        self.report.is_partial = true;
     }
 
-    /// Variables in values, variables over values, flags over both.
-    pub(super) fn finish(mut self, over: &Over, environment: &Environment) -> Result<(Report, Node), Errors> {
-        if self.root.is_none() && !self.is_partial {
-            self.refuse("configuration".to_owned(), Place::default(), Wrong::value("no file was named").code("file"));
+    /// Variables in values, variables over values, flags over both. What could not be read was reported, and the rest is
+    /// read for its errors.
+    pub(super) fn finish(mut self, over: &Over, environment: &Environment) -> (Report, Node) {
+        if self.root.is_none() && !self.report.is_partial {
+            self.refuse(
+                "configuration".to_owned(),
+                Place::default(),
+                Wrong::value("no file was named").code("file").hint("name one with --config FILE"),
+            );
         }
-        let Some(mut root) = self.root.filter(|_| !self.is_partial) else { return Err(self.report.into_errors()) };
+        let mut root = self.root.unwrap_or(Node { place: Place::default(), value: Value::Map(Vec::new()) });
         interpolate(&mut root, &self.report, environment);
         overrides::lay_variables_over(&mut root, &mut self.report, environment);
         overrides::refuse_unknown(&mut self.report, &over.variables);
         overrides::warn_of_unread(&mut self.report, &over.variables);
-        if !overrides::lay_flags_over(&mut root, &mut self.report, &over.flags, environment) {
-            return Err(self.report.into_errors());
-        }
-        Ok((self.report, root))
+        overrides::lay_flags_over(&mut root, &mut self.report, &over.flags, environment);
+        (self.report, root)
     }
 }

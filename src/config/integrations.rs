@@ -253,7 +253,9 @@ fn targets(section: &Section, upstreams: &Names) -> Vec<Arc<str>> {
                 section.error_at(
                     place,
                     "upstreams",
-                    Wrong::value(format!("{} stands twice", quote(&name))).code("duplicate"),
+                    Wrong::value(format!("{} stands twice", quote(&name)))
+                        .code("duplicate")
+                        .hint("remove one: an event goes to each upstream once"),
                 );
             }
             Some(upstream) => targets.push(upstream),

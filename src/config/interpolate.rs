@@ -83,7 +83,11 @@ fn value(inner: &str, environment: &Environment) -> Result<(String, bool), Wrong
     }
     if let Some(message) = operator.strip_prefix(":?") {
         let why = if message.is_empty() { "it must not be empty" } else { message };
-        let wrong = || Wrong::value(format!("environment variable {name}: {}", why.escape_debug()));
+        let wrong = || {
+            let state = if set.is_some() { "is empty" } else { "is not set" };
+            let wrong = Wrong::value(format!("environment variable {name}: {}", why.escape_debug()));
+            wrong.hint(format!("{name} {state}: give it a value"))
+        };
         return filled.map(|value| (value, true)).ok_or_else(wrong);
     }
     if !operator.is_empty() {

@@ -541,7 +541,12 @@ pub(super) const ROWS: &[Row] = &[
         "Requests at once when free; one second's worth by default.",
     ),
     row("upstreams[].timeout", Duration(1, HOUR), Text("10s"), "Until an attempt is given up."),
-    row("upstreams[].connections", Count(1, 10_000), Text("64"), "Requests at once."),
+    row(
+        "upstreams[].connections",
+        Count(1, 10_000),
+        Text("64"),
+        "Requests at once. With 1 an event that is not answered holds up all others for as long as `timeout`.",
+    ),
     row(
         "upstreams[].give_up_after",
         Duration(SECOND, 365 * DAY),

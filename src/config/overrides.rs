@@ -1,10 +1,10 @@
-//! What stands over the files: variables for single values (`SURGEGATE__SPOOL__DIRECTORY`), and above them flags for any
-//! key outside lists (`--set spool.directory=/data`).
+//! What stands over the files: variables for single values and lists of them (`SURGEGATE__SPOOL__DIRECTORY`), and above
+//! them flags for any key outside lists of mappings (`--set spool.directory=/data`).
 
 use std::str::FromStr;
 
 use super::interpolate::{Environment, interpolate};
-use super::keys::{self, ROWS};
+use super::keys::{self, ROWS, Row, Shape};
 use super::report::{FLAG, Place, Report, Wrong, nearest};
 use super::tree::{self, Entry, Format, Node, Origin, Scalar, Value, merge};
 
@@ -44,7 +44,7 @@ pub struct Over {
     pub variables: Vec<String>,
 }
 
-/// Reports variables that begin as ours and name no single value.
+/// Reports variables that begin as ours and name no key that a variable sets.
 pub(super) fn refuse_unknown(report: &mut Report, variables: &[String]) {
     let keys = || ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened());
     let words: Vec<String> = keys().map(|row| words(row.path)).collect();
@@ -57,7 +57,8 @@ pub(super) fn refuse_unknown(report: &mut Report, variables: &[String]) {
         let hint = match nearest(rest, words.iter().map(String::as_str)) {
             Some(near) => format!("did you mean {PREFIX}{near}?"),
             None if ROWS.iter().any(|row| row.is_opened() && key.starts_with(row.path)) => {
-                "a variable sets one value outside lists; elsewhere write ${VARIABLE} in the file".to_owned()
+                "a variable sets a value, or a list of values, outside lists of mappings; elsewhere write ${VARIABLE} in the file"
+                    .to_owned()
             }
             None => format!("{PREFIX}SPOOL__DIRECTORY sets spool.directory; give others another name"),
         };
@@ -89,25 +90,45 @@ fn words(path: &str) -> String {
     path.to_uppercase().replace('.', "__")
 }
 
-/// Lays each variable that names a single value over the tree. Lists have no such names.
+/// Lays each variable that names a value, or a list of single values, over the tree. Mappings have no such names.
 pub(super) fn lay_variables_over(root: &mut Node, report: &mut Report, environment: &Environment) {
     for row in ROWS.iter().filter(|row| !row.path.contains("[]") && !row.is_opened()) {
         let name = format!("{PREFIX}{}", words(row.path));
         let Some(text) = environment(&name) else { continue };
         let source = report.add_source(format!("environment variable {name}"), "", Format::Yaml);
         let place = Place { source, ..Place::default() };
-        let scalar = Scalar { text, plain: true, origin: Origin::Environment };
-        merge(root, under(row.path, Node { place, value: Value::Scalar(scalar) }));
+        let scalar =
+            |text: &str| Value::Scalar(Scalar { text: text.to_owned(), plain: true, origin: Origin::Environment });
+        let value = match listed(row, &text) {
+            Some(items) => Value::List(items.map(|item| Node { place, value: scalar(item) }).collect()),
+            None => scalar(&text),
+        };
+        merge(report, root, under(row.path, Node { place, value }));
     }
 }
 
-/// Lays each flag over the tree; whether all could be read.
-pub(super) fn lay_flags_over(root: &mut Node, report: &mut Report, flags: &[Flag], environment: &Environment) -> bool {
-    let mut all = true;
+/// The entries of a list as a variable holds it: `one,two` or `[one, two]`. A URL may hold commas, so a list of those
+/// needs the brackets; `None`: it is no list.
+fn listed<'t>(row: &Row, text: &'t str) -> Option<impl Iterator<Item = &'t str>> {
+    let inner = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let may_be = row.is_list() || inner.is_some() && matches!(row.shape, Shape::Links);
+    let unquoted = |item: &'t str| {
+        let item = item.trim();
+        let within = |quote| item.strip_prefix(quote).and_then(|item| item.strip_suffix(quote));
+        within('"').or_else(|| within('\'')).unwrap_or(item)
+    };
+    // The URLs of a Cluster hold none: Sentinels, whose URL does, are one URL.
+    let items = inner.unwrap_or(text).split(',').map(unquoted);
+    may_be.then(|| items.filter(|item| !item.is_empty()))
+}
+
+/// Lays each flag over the tree.
+pub(super) fn lay_flags_over(root: &mut Node, report: &mut Report, flags: &[Flag], environment: &Environment) {
     for Flag { key, value } in flags {
         let source = report.add_source(format!("{FLAG}{key}"), value.as_str(), Format::Yaml);
         // A single value is taken as it is, so that [::1]:8080 needs no quotes; the rest is YAML.
-        let node = if keys::find(key).is_some_and(|row| !row.is_opened() && !row.is_list()) {
+        let is_single = |row: &Row| !row.is_opened() && listed(row, value).is_none();
+        let node = if keys::find(key).is_some_and(is_single) {
             let place = Place { source, start: 0, end: value.len(), line: 1, column: 0 };
             report.set_scalars(source, Some(std::iter::once(0..value.len()).collect()));
             let scalar = Scalar { text: value.clone(), plain: true, origin: Origin::Written };
@@ -118,12 +139,11 @@ pub(super) fn lay_flags_over(root: &mut Node, report: &mut Report, flags: &[Flag
         match node {
             Some(mut node) => {
                 interpolate(&mut node, report, environment);
-                merge(root, under(key, node));
+                merge(report, root, under(key, node));
             }
-            None => all = false,
+            None => report.is_partial = true,
         }
     }
-    all
 }
 
 /// The node at this path, in a tree of its own.

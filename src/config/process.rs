@@ -180,7 +180,8 @@ pub(super) fn redis(root: &Section) -> Option<RedisConfig> {
     let mut servers = servers.ok()?;
     for (key, given) in [("sentinel_user", login.0.is_some()), ("sentinel_password", login.1.is_some())] {
         if given && !servers.asks_sentinels() {
-            redis.error(key, Wrong::value("redis.url names no Sentinels").code("conflict"));
+            let wrong = Wrong::value("redis.url names no Sentinels").code("conflict");
+            redis.error(key, wrong.hint("write redis.url as redis+sentinel://HOST:26379/NAME, or remove this key"));
         }
     }
     servers.let_in_at_sentinels(login);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::keys::{self, Fallback, Row, Shape};
 use super::report::{Place, Report, Wrong, nearest, quote};
 use super::tree::{Entry, Format, Node, Origin, Scalar, Value};
-use super::units;
+use super::{tell, units};
 use crate::dialect;
 
 /// What a key that the table does not know reads as; a test keeps this from happening.
@@ -64,9 +64,20 @@ impl<'t> Section<'t> {
                 let wrong = Wrong::value(format!("{what}: expected a mapping, found {}", node.noun())).code("type");
                 let example = report.format(place.source).mapping();
                 let names = section.rows.iter().map(|(name, _)| *name);
-                let glued = matches!(&node.value, Value::Scalar(scalar) if scalar.plain && scalar.text.contains(':'));
-                let colon = if glued { "a colon needs a space behind it: " } else { "" };
-                let hint = format!("{colon}{example}; its keys: {}", names.collect::<Vec<_>>().join(", "));
+                let is_key = |word: &str| section.rows.iter().any(|(name, _)| *name == word);
+                let slip = match &node.value {
+                    // An address where its section stands.
+                    Value::Scalar(scalar) if is_key("address") && units::address(&scalar.text).is_ok() => {
+                        "address: goes before it: "
+                    }
+                    Value::Scalar(scalar)
+                        if scalar.text.split_once(':').is_some_and(|(word, _)| scalar.plain && is_key(word)) =>
+                    {
+                        "a colon needs a space behind it: "
+                    }
+                    _ => "",
+                };
+                let hint = format!("{slip}{example}; its keys: {}", names.collect::<Vec<_>>().join(", "));
                 report.error(place, wrong.hint(hint));
             }
         }
@@ -156,8 +167,18 @@ impl<'t> Section<'t> {
     }
 
     pub(super) fn error_at(&self, place: Place, key: &str, mut wrong: Wrong) {
+        if self.may_be_well(wrong.code) {
+            return;
+        }
         wrong.message = format!("{}: {}", self.name_of(key), wrong.message);
         self.report.error(place, wrong);
+    }
+
+    /// Whether what could not be read may put it right. A list stands in one file, so what lies in one is known whole.
+    fn may_be_well(&self, code: &str) -> bool {
+        let is_known_whole = self.label.contains('[');
+        let of_all = code == "unknown_upstream" || !is_known_whole && matches!(code, "missing" | "conflict");
+        self.report.is_partial && of_all
     }
 
     /// The configuration is also what stands in this file.
@@ -166,12 +187,18 @@ impl<'t> Section<'t> {
     }
 
     pub(super) fn warning(&self, key: &str, mut wrong: Wrong) {
+        if self.report.is_partial {
+            return;
+        }
         wrong.message = format!("{}: {}", self.name_of(key), wrong.message);
         self.report.warning(self.place_of(key), wrong);
     }
 
     /// Reports what is wrong with the section as a whole.
     pub(super) fn error_here(&self, mut wrong: Wrong) {
+        if self.may_be_well(wrong.code) {
+            return;
+        }
         wrong.message = format!("{}: {}", self.label, wrong.message);
         self.report.error(self.place, wrong);
     }
@@ -194,7 +221,9 @@ impl<'t> Section<'t> {
             && (items.len() < least || items.len() > most)
         {
             let message = format!("{} entries, expected {least} to {most}", items.len());
-            self.error(key, Wrong::value(message));
+            let what =
+                if items.len() > most { format!("keep {most} at most") } else { format!("write {least} at least") };
+            self.error(key, Wrong::value(message).hint(format!("{what}; {}", row.about)));
         }
         let open = |(at, item): (usize, &'t Node)| {
             let label = format!("{}[{at}]", self.name_of(key));
@@ -224,7 +253,11 @@ impl<'t> Section<'t> {
     }
 
     fn missing(&self, key: &str, row: &Row) {
-        if row.default == Fallback::Required && !self.is_broken && !self.meant.contains(&key) {
+        if row.default == Fallback::Required
+            && !self.is_broken
+            && !self.meant.contains(&key)
+            && !self.may_be_well("missing")
+        {
             let message = format!("missing key {}", quote(&self.name_of(key)));
             let example =
                 if self.label.is_empty() { " `surgegate config init --minimal` shows how it is written." } else { "" };
@@ -259,8 +292,8 @@ impl<'t> Section<'t> {
         parse: &impl Fn(&Scalar, &Row) -> Result<T, Wrong>,
     ) -> Option<T> {
         let Value::Scalar(scalar) = &node.value else {
-            let wrong = Wrong::value(format!("expected {wanted}, found {}", node.noun()));
-            self.error_at(node.place, key, wrong.code("type"));
+            let wrong = Wrong::value(format!("expected {wanted}, found {}", node.noun())).code("type");
+            self.error_at(node.place, key, wrong.hint(row.about));
             return None;
         };
         if scalar.origin == Origin::Broken {
@@ -289,7 +322,12 @@ impl<'t> Section<'t> {
                 }
                 if hidden {
                     // A hint may repeat the value in another spelling.
-                    wrong.hint = wrong.hint.filter(|_| scalar.origin != Origin::Environment || scalar.text.is_empty());
+                    if scalar.origin == Origin::Environment && !scalar.text.is_empty() {
+                        wrong.hint = Some(format!(
+                            "it came from the environment; what stands here: {}",
+                            tell::shape(&row.shape)
+                        ));
+                    }
                 }
                 self.error_at(node.place, key, wrong);
                 None

@@ -23,7 +23,8 @@ name tells the format: `.toml` is TOML, `.json` is JSON, anything else YAML. Onl
 lists and single values are replaced whole.
 
 **Precedence:** default, file, environment, flag; the last that has a value wins. `SURGEGATE__SPOOL__DIRECTORY=/data` replaces
-`spool.directory`; each single value outside lists has such a name, and a variable that begins so and names none is an error. `--set spool.directory=/data` sets it above everything;
+`spool.directory`; each single value and each list of single values (`one,two`) that stands in no list itself has such a name, and
+a variable that begins so and names none is an error. `--set spool.directory=/data` sets it above everything;
 a list or a section takes YAML: `--set 'log={ level: debug }'`.
 
 **Variables in values:** `${VAR}` (an error when it is not set), `${VAR:-default}`, `${VAR:?message}`; `$$` is a dollar sign.

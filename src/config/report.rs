@@ -74,6 +74,8 @@ pub(super) struct Report {
     found: RefCell<Vec<(Place, Level, Wrong)>>,
     more: Cell<usize>,
     shown: RefCell<HashSet<(usize, usize)>>,
+    /// A file or a flag could not be read: what would be wrong only for want of it is not reported.
+    pub(super) is_partial: bool,
     /// Files that the configuration names and that were read for it.
     pub(super) read: RefCell<Vec<PathBuf>>,
     /// Keys that the reader asked for.

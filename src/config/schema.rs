@@ -1,12 +1,13 @@
 //! The table as JSON Schema, draft-07, for editors and for the values of a chart; `surgegate config schema` prints it.
 //!
 //! Everything stands in place, without `$ref`, so that it can be embedded under a key of another schema. A schema cannot say
-//! everything: bounds of values with units, names that must exist and the like are found by `surgegate validate` alone.
+//! everything: names that must exist, what keys of several sections demand of each other and the like are found by
+//! `surgegate validate` alone.
 
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Fallback, Row, Shape};
-use super::{tell, vendors};
+use super::{bounds, tell, units, vendors};
 use crate::dialect;
 use crate::sink::Kind;
 
@@ -14,8 +15,6 @@ use crate::sink::Kind;
 const VARIABLE: &str = r"\$\{[A-Za-z_][A-Za-z0-9_]*(:[-?][^}]*)?\}";
 const POINTER: &str = "^(/([^~]|~[01])*)+$";
 const NAME: &str = "^[a-z0-9][a-z0-9-]{0,63}$";
-const DURATION: &str = "^[0-9]+ *(ms|s|m|h|d)$";
-const SIZE: &str = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)?$";
 const ADDRESS: &str = r"^(\[[0-9A-Fa-f:.]+\]|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+|localhost):[0-9]{1,5}$";
 const NETWORK: &str = "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$";
 const URL: &str = r"^https?://[^/?#@\s]+([/?][^#\s]*)?$";
@@ -26,7 +25,7 @@ pub(super) fn schema() -> Value {
     let head = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Surgegate configuration",
-        "description": "What `surgegate validate` finds beyond this: names that do not exist, bounds of values with units, files.",
+        "description": "What `surgegate validate` finds beyond this: names that do not exist, what keys demand of each other, files.",
     });
     if let (Value::Object(root), Value::Object(mut head)) = (&mut root, head) {
         head.append(root);
@@ -129,10 +128,12 @@ fn single(shape: Shape) -> Value {
         Shape::Rate(least, most) => json!({ "type": "number", "minimum": in_ones(least), "maximum": in_ones(most) }),
         Shape::Size(least, most) => {
             return json!({ "anyOf": [
-                { "type": "integer", "minimum": least, "maximum": most }, text(SIZE), text(VARIABLE),
+                { "type": "integer", "minimum": least, "maximum": most },
+                text(&bounds::pattern(&units::SIZES, (least, most), true)),
+                text(VARIABLE),
             ] });
         }
-        Shape::Duration(..) => text(DURATION),
+        Shape::Duration(least, most) => text(&bounds::pattern(&units::DURATIONS, (least, most), false)),
         Shape::Choice(words) => json!({ "type": "string", "enum": words }),
         Shape::Dialects => json!({ "type": "string", "enum": dialect::names().collect::<Vec<_>>() }),
         Shape::Address => text(ADDRESS),

@@ -8,8 +8,39 @@ use super::tree::{Node, Origin, Scalar, Value};
 use super::units;
 
 const MASK: &str = "***";
-/// Longest part of a URL's path that is taken for a word; keys and tokens are longer, or hold both letters and digits.
-const WORD_CHARS_MAX: usize = 20;
+/// Parts of a URL's path that say what it is for. Any other may be a key or a token, which can be short and look like a word.
+const WORDS: &[&str] = &[
+    "alert",
+    "alert_events",
+    "alertmanager",
+    "alerts",
+    "api",
+    "callback",
+    "create",
+    "enqueue",
+    "event",
+    "events",
+    "generic",
+    "hook",
+    "hooks",
+    "http",
+    "in",
+    "inbound",
+    "incident",
+    "incidents",
+    "incoming",
+    "ingest",
+    "integration",
+    "integrations",
+    "intake",
+    "notification",
+    "notifications",
+    "notify",
+    "services",
+    "trigger",
+    "webhook",
+    "webhooks",
+];
 /// Origins of longer lines are not aligned.
 const ALIGN_CHARS_MAX: usize = 48;
 const DEFAULT: &str = "default";
@@ -150,7 +181,11 @@ fn derived(row: &Row, section: &Node) -> Option<String> {
 fn shown(row: &Row, scalar: &Scalar) -> String {
     match row.shape {
         Shape::Secret => quoted(row, MASK),
-        Shape::Url | Shape::Links => quoted(row, &masked(&scalar.text, scalar.origin == Origin::Environment)),
+        Shape::Url | Shape::Links => {
+            // A server of Redis has its credentials before the @; behind it stand the database and the master's name.
+            let has_key = matches!(row.shape, Shape::Url);
+            quoted(row, &masked(&scalar.text, has_key, scalar.origin == Origin::Environment))
+        }
         _ => quoted(row, &scalar.text),
     }
 }
@@ -174,9 +209,9 @@ fn quoted(row: &Row, text: &str) -> String {
     serde_json::Value::String(text).to_string()
 }
 
-/// A URL whose credentials are hidden: user and password, what the query says, and what in the path is no word. Of one
-/// that came from the environment the whole path.
-fn masked(url: &str, is_outside: bool) -> String {
+/// A URL whose credentials are hidden: user and password, what the query says, and what in the path is none of [`WORDS`]
+/// nor a version. Of one that came from the environment the whole path.
+fn masked(url: &str, has_key: bool, is_outside: bool) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -185,8 +220,8 @@ fn masked(url: &str, is_outside: bool) -> String {
     let mut before = None;
     let mut parts = Vec::new();
     for part in path.split('/') {
-        let digits = part.bytes().filter(u8::is_ascii_digit).count();
-        let is_word = part.len() <= WORD_CHARS_MAX && (digits <= 2 || digits == part.len() && digits < 6);
+        let is_version = matches!(part.as_bytes(), [b'v', b'0'..=b'9']);
+        let is_word = !has_key || is_version || WORDS.contains(&part);
         let is_whole_key = path.starts_with("/v") && is_key_next(before);
         let hidden = !part.is_empty() && (is_outside || !is_word || is_whole_key);
         parts.push(if hidden { MASK } else { part });
@@ -217,12 +252,16 @@ mod tests {
             ("https://a.example/hook?token=abc&b", "https://a.example/hook?token=***&***"),
             ("https://u:p@a.example/hook", "https://***@a.example/hook"),
             ("https://a.example/averyveryverylongword", "https://a.example/***"),
+            ("https://a.example/hook/s3cr3t", "https://a.example/hook/***"),
+            ("https://a.example/hook/hunter", "https://a.example/hook/***"),
+            ("https://a.example/12345", "https://a.example/***"),
         ] {
-            assert_eq!(masked(url, false), shown, "{url}");
-            let outside = masked(url, true);
+            assert_eq!(masked(url, true, false), shown, "{url}");
+            let outside = masked(url, true, true);
             assert!(outside == url || outside.contains("/***") || !url.contains("/hook"), "{outside}");
         }
-        assert_eq!(masked("https://a.example/hook?a=b", true), "https://a.example/***?a=***");
+        assert_eq!(masked("https://a.example/hook?a=b", true, true), "https://a.example/***?a=***");
+        assert_eq!(masked("redis+sentinel://:p@a,b/main/2", false, false), "redis+sentinel://***@a,b/main/2");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod formats;
 mod generated;
 mod of_vendors;
 mod shown;
+mod together;
 
 use std::fs;
 use std::time::Duration;
@@ -44,7 +45,7 @@ fn show_with(files: &[(&str, &str)], flags: &[&str], environment: &Environment, 
     let mut gathering = Gathering::default();
     files.iter().for_each(|(name, text)| gathering.add_text((*name).to_owned(), text, Format::of(Path::new(name))));
     let over = Over { flags: flags.iter().map(|flag| flag.parse().unwrap()).collect(), variables: Vec::new() };
-    let (report, root) = gathering.finish(&over, environment).unwrap_or_else(|errors| panic!("{errors}"));
+    let (report, root) = gathering.finish(&over, environment);
     mean(&Section::root(&report, &root));
     let shown = show::show(&report, &root, with_origins);
     report.finish().unwrap_or_else(|errors| panic!("{shown}\n{errors}"));
@@ -212,6 +213,10 @@ fn each_check_names_its_key_and_place() {
             integration("dialects: [squadcst]"),
             &["5:16 integrations[0].dialects: not one of the known words: \"squadcst\""],
         ),
+        (
+            integration("source_networks: [10.0.0.0/33]"),
+            &["5:23 integrations[0].source_networks: a prefix of 33 bits, where an address has 32: \"10.0.0.0/33\""],
+        ),
         (integration("dialects: []"), &["5:15 integrations[0].dialects: an empty list"]),
         (
             integration("source_networks: [10.0.0.1/8, x]"),
@@ -333,6 +338,10 @@ fn each_check_names_its_key_and_place() {
             rest("redis: { url: [redis://a, rediss://b] }\n"),
             &["9:15 redis.url: the servers of a Cluster share TLS, user and password"],
         ),
+        (
+            rest("redis: { url: redis://a, sentinel_user: u }\n"),
+            &["9:41 redis.sentinel_user: redis.url names no Sentinels"],
+        ),
         (rest("redis: { scope: shared }\n"), &["9:8 missing key \"redis.url\""]),
         (
             rest("limits: { body_bytes: 20KiB, batch_body_bytes: 10KiB }\n"),
@@ -358,6 +367,9 @@ fn each_check_names_its_key_and_place() {
     ];
     let mut wrong = Vec::new();
     for (text, expected) in cases {
+        for finding in read(&text).unwrap_err().findings {
+            assert!(finding.hint.is_some(), "{finding} says not what to do");
+        }
         let found = errors(&text);
         let mut sorted: Vec<_> = expected.iter().map(|line| (*line).to_owned()).collect();
         let mut unordered = found.clone();

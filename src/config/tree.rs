@@ -159,7 +159,7 @@ fn repeated(report: &Report, key: &str, place: Place, line: usize) {
 }
 
 /// `over` laid on `base`: mappings are joined key by key, anything else is replaced.
-pub(super) fn merge(base: &mut Node, over: Node) {
+pub(super) fn merge(report: &Report, base: &mut Node, over: Node) {
     let (below, above) = match (&mut base.value, over.value) {
         (Value::Map(below), Value::Map(above)) => (below, above),
         (_, value) => {
@@ -171,8 +171,12 @@ pub(super) fn merge(base: &mut Node, over: Node) {
     for entry in above {
         match index.get(&entry.key).and_then(|at| below.get_mut(*at)) {
             Some(slot) => {
+                // Nobody reads it at its first place, where a finding about its neighbour may show it.
+                if keys::is_name(&slot.key) {
+                    report.show(slot.place);
+                }
                 slot.place = entry.place;
-                merge(&mut slot.value, entry.value);
+                merge(report, &mut slot.value, entry.value);
             }
             None => below.push(entry),
         }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::report::{Wrong, quote};
 
 /// Largest first, for printing; in milliseconds.
-const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+pub(super) const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 /// Largest first, for printing; in bytes.
-const SIZES: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+pub(super) const SIZES: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// The number at the head of `text`, and the word behind it.
 fn split(text: &str) -> Option<(u64, &str)> {
@@ -27,7 +29,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
         return Err(meant(number, unit).map_or_else(wrong, |hint| Wrong::value("unknown unit of time").hint(hint)));
     };
-    number.checked_mul(*factor).map(Duration::from_millis).ok_or_else(|| Wrong::value("too long a duration"))
+    number
+        .checked_mul(*factor)
+        .map(Duration::from_millis)
+        .ok_or_else(|| Wrong::value("too long a duration").hint("no key takes more than some years"))
 }
 
 /// `5 seconds`, `1w` and the like: the one spelling.
@@ -62,7 +67,9 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
             Wrong::value("unknown unit of size").hint(format!("write {number}{name}"))
         }));
     };
-    number.checked_mul(*factor).ok_or_else(|| Wrong::value("too large a size"))
+    number.checked_mul(*factor).ok_or_else(|| {
+        Wrong::value("too large a size").hint("write bytes, or a unit that fits: 30720, 16KiB, 4MiB or 10GiB")
+    })
 }
 
 /// The shortest exact form.
@@ -128,7 +135,8 @@ pub(super) fn network(text: &str) -> Result<(IpAddr, u8), Wrong> {
         Some(length) => u8::try_from(count(length).map_err(|_| wrong())?).map_err(|_| wrong())?,
     };
     if length > longest {
-        return Err(Wrong::value(format!("a prefix of {length} bits, where an address has {longest}")));
+        return Err(Wrong::value(format!("a prefix of {length} bits, where an address has {longest}"))
+            .hint(format!("write {address}/{longest} for this one address, or a shorter prefix for a network")));
     }
     let start = first(address, length);
     if start == address {

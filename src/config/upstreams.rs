@@ -9,10 +9,13 @@ use super::integrations::Taken;
 use super::process::{whole, whole32};
 use super::reader::Section;
 use super::report::Wrong;
-use super::vendors;
+use super::{units, vendors};
 use crate::gate::IntegrationConfig;
 use crate::metrics::INTAKE;
 use crate::sink::{Batch, Kind, Mode, Pace, UpstreamConfig};
+
+/// No event may hold up another key for longer (PROMISES O4).
+const HELD_UP_MAX: Duration = Duration::from_secs(1);
 
 /// The names that integrations may refer to, those of faulty upstreams among them.
 #[derive(Default)]
@@ -72,6 +75,12 @@ fn upstream(section: &Section, name: Option<Arc<str>>) -> Option<UpstreamConfig>
     let pace = pace(&section.section("rate_limit"), kind);
     let timeout = section.duration("timeout");
     let connections = whole(section.count("connections"));
+    if connections == 1 && timeout > HELD_UP_MAX && kind != Some(Kind::Stdout) {
+        let message =
+            format!("an event that is not answered holds up all others for {}", units::show_duration(timeout));
+        let wrong = Wrong::value(message).code("one_at_a_time");
+        section.warning("connections", wrong.hint("write 2 or more: order within a key is kept with any number"));
+    }
     let give_up_after = section.duration("give_up_after");
     let redeliver_after = section.duration("redeliver_after");
     let batch = batch(section);

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 use x509_cert::Certificate;
@@ -86,6 +86,29 @@ impl TlsError {
     }
 }
 
+/// Everything that is wrong with the files, at least one thing.
+#[derive(Debug)]
+pub struct TlsErrors {
+    pub all: Vec<TlsError>,
+    /// Of the certificate, where that can be read.
+    pub facts: Option<CertificateFacts>,
+}
+
+impl std::fmt::Display for TlsErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all: Vec<String> = self.all.iter().map(TlsError::to_string).collect();
+        f.write_str(&all.join("; "))
+    }
+}
+
+impl std::error::Error for TlsErrors {}
+
+impl<E: Into<TlsError>> From<E> for TlsErrors {
+    fn from(error: E) -> Self {
+        Self { all: vec![error.into()], facts: None }
+    }
+}
+
 /// What the server's own certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
@@ -133,21 +156,29 @@ impl Loaded {
 ///
 /// # Errors
 /// As [`load`].
-pub fn check(config: &Config) -> Result<CertificateFacts, TlsError> {
+pub fn check(config: &Config) -> Result<CertificateFacts, TlsErrors> {
     load(config).map(|loaded| loaded.facts)
 }
 
 /// Reads the files. A certificate that is out of its time is no error: its clients decide.
 ///
 /// # Errors
-/// A file that cannot be read or does not hold what it should, or a key of another certificate.
-pub fn load(config: &Config) -> Result<Loaded, TlsError> {
-    let chain = certificates(&config.certificate)?;
-    let facts = facts(&config.certificate, &chain)?;
-    let certified = certified(config, chain)?;
+/// Each file that cannot be read or does not hold what it should, or a key of another certificate.
+pub fn load(config: &Config) -> Result<Loaded, TlsErrors> {
+    let mut all = Vec::new();
+    let mut wrong = |error: TlsError| all.push(error);
+    let chain = certificates(&config.certificate);
+    let chain = chain.and_then(|chain| Ok((facts(&config.certificate, &chain)?, chain))).map_err(&mut wrong).ok();
+    let key = private_key(&config.key).map_err(&mut wrong).ok();
     let verifier = match &config.client_ca {
-        Some(path) => clients_of(path)?,
-        None => Arc::new(NoClientAuth),
+        Some(path) => clients_of(path).map_err(&mut wrong).ok(),
+        None => Some(Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>),
+    };
+    let (facts, chain) = chain.unzip();
+    // Whether the two belong together can be asked where both are well.
+    let pair = chain.zip(key).and_then(|(chain, key)| certified(config, chain, key).map_err(wrong).ok());
+    let (Some(facts), Some(certified), Some(verifier)) = (facts.clone(), pair, verifier) else {
+        return Err(TlsErrors { all, facts });
     };
     let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -209,9 +240,9 @@ fn name(name: &GeneralName) -> Option<String> {
     }
 }
 
-fn certified(config: &Config, chain: Vec<CertificateDer<'static>>) -> Result<CertifiedKey, TlsError> {
-    let path = || config.key.clone();
-    let bytes = read(&config.key)?;
+fn private_key(path: &Path) -> Result<Arc<dyn SigningKey>, TlsError> {
+    let bytes = read(path)?;
+    let path = || path.to_owned();
     let key = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         // As PKCS 8 says it, and as OpenSSL's older forms do.
         _ if [&b"ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"].iter().any(|mark| holds(&bytes, mark)) => {
@@ -220,11 +251,18 @@ fn certified(config: &Config, chain: Vec<CertificateDer<'static>>) -> Result<Cer
         rustls::pki_types::pem::Error::NoItemsFound => TlsError::NoKey { path: path() },
         _ => TlsError::NotPem { path: path() },
     })?;
-    let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|_| TlsError::UnusableKey { path: path() })?;
+    aws_lc_rs::sign::any_supported_type(&key).map_err(|_| TlsError::UnusableKey { path: path() })
+}
+
+fn certified(
+    config: &Config,
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<dyn SigningKey>,
+) -> Result<CertifiedKey, TlsError> {
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) => Ok(certified),
-        Err(_) => Err(TlsError::Mismatch { key: path(), certificate: config.certificate.clone() }),
+        Err(_) => Err(TlsError::Mismatch { key: config.key.clone(), certificate: config.certificate.clone() }),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Book;
 use crate::config::Config;
 use crate::event::Micros;
-use crate::listen::tls::{self, TlsError};
+use crate::listen::tls;
 
 /// Told this long before a certificate ends.
 const SOON_S: i64 = 14 * DAY_S;
@@ -12,12 +12,15 @@ const CERTIFICATE: &str = "listen.ingest.tls.certificate";
 
 pub(super) fn check(config: &Config, book: &mut Book<'_>) {
     let Some(files) = &config.ingest.tls else { return };
-    match tls::check(files) {
-        Ok(facts) => expiry(facts.not_before, facts.not_after, Micros::now().0 / 1_000_000, book),
-        Err(error) => {
-            let hint = "a start would end with this; a running process would keep the certificate it has";
-            book.error("certificate", key_of(files, &error), &error.to_string(), hint);
+    let facts = match tls::check(files) {
+        Ok(facts) => Some(facts),
+        Err(errors) => {
+            book.findings(book.places.of_tls(files, &errors));
+            errors.facts
         }
+    };
+    if let Some(facts) = facts {
+        expiry(facts.not_before, facts.not_after, Micros::now().0 / 1_000_000, book);
     }
 }
 
@@ -32,14 +35,5 @@ fn expiry(not_before: i64, not_after: i64, now: i64, book: &mut Book<'_>) {
     } else if not_after - now < SOON_S {
         let message = format!("the certificate expires in {} days", days(not_after - now));
         book.warning("certificate", CERTIFICATE, &message, "renew it; it is taken without a restart");
-    }
-}
-
-/// The key of the configuration whose file it is about.
-fn key_of(files: &tls::Config, error: &TlsError) -> &'static str {
-    match error.path() {
-        Some(path) if *path == files.key => "listen.ingest.tls.key",
-        Some(path) if files.client_ca.as_ref() == Some(path) => "listen.ingest.tls.client_ca",
-        _ => CERTIFICATE,
     }
 }

@@ -28,6 +28,9 @@ pub(super) async fn check(config: &Config, book: &mut Book<'_>) -> Spool {
     let Some(stands_on) = can_be_had(directory, book) else { return Spool::default() };
     let seen = if directory.is_dir() { look(directory, book).await } else { None };
     let used = seen.as_ref().map_or(0, |look| look.bytes);
+    if is_of_the_kernel(directory, &stands_on, book) {
+        return Spool::default();
+    }
     file_system(&stands_on, config.spool.durability, book);
     room(&stands_on, used, config.spool.max_bytes, book);
     let owner = match seen.as_ref().map(|look| look.presence) {
@@ -92,11 +95,47 @@ const FORGETFUL: [(u64, &str); 3] = [
     (0x794c_7630, "overlay, as a container's own files are: they go with the container"),
 ];
 
-fn file_system(path: &Path, durability: Durability, book: &mut Book<'_>) {
-    let Ok(found) = statfs(path) else { return };
+/// Kinds of file systems in which the kernel shows itself: they take no files of others, whatever their permissions say
+/// (magic(5), linux/magic.h).
+const KERNELS_OWN: [(u64, &str); 14] = [
+    (0x9fa0, "proc"),
+    (0x6265_6572, "sysfs"),
+    (0x0027_e0eb, "cgroup"),
+    (0x6367_7270, "cgroup2"),
+    (0x6462_6720, "debugfs"),
+    (0x7472_6163, "tracefs"),
+    (0x7363_6673, "securityfs"),
+    (0x6265_6570, "configfs"),
+    (0x1cd1, "devpts"),
+    (0x1980_0202, "mqueue"),
+    (0xcafe_4a11, "bpf"),
+    (0x6165_676c, "pstore"),
+    (0xde5e_81e4, "efivarfs"),
+    (0x9584_58f6, "hugetlbfs"),
+];
+
+/// Whether no spool can ever be there, which is told.
+fn is_of_the_kernel(directory: &Path, path: &Path, book: &mut Book<'_>) -> bool {
+    let own = kind(path).and_then(|kind| KERNELS_OWN.iter().find(|(magic, _)| *magic == kind));
+    if let Some((_, name)) = own {
+        let message =
+            format!("{} is on {name}, where the kernel shows itself: no file can be made there", directory.display());
+        book.error("spool", KEY, &message, "name a directory on a disk or a volume");
+    }
+    own.is_some()
+}
+
+/// The kind of the file system, as statfs(2) numbers them.
+fn kind(path: &Path) -> Option<u64> {
+    let found = statfs(path).ok()?;
     // Signed on some machines, with the sign bit part of the number.
     #[allow(clippy::unnecessary_cast)]
     let kind = found.f_type as u64 & 0xffff_ffff;
+    Some(kind)
+}
+
+fn file_system(path: &Path, durability: Durability, book: &mut Book<'_>) {
+    let Some(kind) = kind(path) else { return };
     let forgetful = FORGETFUL.iter().find(|(magic, _)| *magic == kind);
     if let (Some((_, what)), Durability::Fsync) = (forgetful, durability) {
         let message = format!("on a file system of the kind {what}");

@@ -47,6 +47,30 @@ fn flags_make_a_configuration_that_works() {
 }
 
 #[test]
+fn a_wrong_answer_is_wrong_usage_and_told_by_its_flag() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let url = ["--url", "https://incidents.example.com/hook"];
+    for (flags, told) in [
+        (&["--url", "foo"][..], "--url: not an absolute URL"),
+        (&["--url", "ftp://a.example"], "--url: a URL of scheme \"ftp\""),
+        (&[&url[..], &["--integration", "Pay ments"]].concat(), "--integration: not a name: \"Pay ments\""),
+        (&[&url[..], &["--spool", ""]].concat(), "a value is required for '--spool <DIRECTORY>'"),
+        (&[&url[..], &["--credential-file", "absent"]].concat(), "--credential-file: cannot be read"),
+        (&[&url[..], &["--set", "timeout=soon"]].concat(), "--set timeout: not a duration: \"soon\""),
+        (&[&url[..], &["--set", "tiemout=5s"]].concat(), "did you mean \"timeout\"?"),
+        (&[&url[..], &["--set", "timeout"]].concat(), "--set takes KEY=VALUE"),
+        (&[&url[..], &["--set", "a: b=1"]].concat(), "with a key of the upstream"),
+        (&[&url[..], &["--set", "url=https://a.example"]].concat(), "url is given twice"),
+        (&[&url[..], &["--kind", "webhok"]].concat(), "webhook"),
+    ] {
+        let words = [&["config", "init", "--output", "surgegate.yaml"], flags].concat();
+        let said = ended(&mut binary(folder.path(), &words)).ended(2).complains(told);
+        assert!(!said.err.contains("surgegate.yaml:"), "no place in a file that nobody wrote: {said:?}");
+    }
+    assert!(!folder.path().join("surgegate.yaml").exists());
+}
+
+#[test]
 fn four_questions_make_a_configuration_that_works() {
     let (recorder, folder) = (Recorder::start(), tempfile::TempDir::new().unwrap());
     let answers = [

@@ -12,7 +12,8 @@ use rustls::{HandshakeKind, ProtocolVersion};
 use crate::early;
 use crate::harness::tls::{Authority, Client, Connection, TLS_1_2, TLS_1_3, handshake};
 use crate::harness::{
-    Http2, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, measured, request, standard, trigger, wait_until, within,
+    Http2, PATH, Raw, Recorder, Stop, Surgegate, alone, ask, binary, ended, measured, request, standard, trigger,
+    wait_until, within,
 };
 
 fn post(connection: &mut Raw<Connection>, key: &str) -> u16 {
@@ -327,6 +328,32 @@ fn a_start_without_its_certificate_is_an_invalid_configuration() {
     assert!(!spool.exists(), "told before the log is touched");
 }
 
+#[test]
+fn what_is_wrong_with_each_file_is_told_at_a_reload_as_validate_tells_it() {
+    let (authority, recorder) = (Authority::new(), Recorder::start());
+    let tls = authority.listen(&format!(", client_ca: '{}'", authority.path("ca.crt").display()));
+    let surgegate = Surgegate::start(&[&standard(&recorder), &tls]);
+    for name in ["tls.crt", "tls.key", "ca.crt"] {
+        std::fs::write(authority.path(name), "nothing").unwrap();
+    }
+    let told = ask(surgegate.admin_address(), "POST", "/api/v1/reload", &[]).unwrap();
+    let mut arguments = vec!["validate", "--format", "json"];
+    surgegate.files().iter().for_each(|file| arguments.extend(["--config", file.to_str().unwrap()]));
+    let folder = tempfile::TempDir::new().unwrap();
+    let validated = ended(&mut binary(folder.path(), &arguments)).ended(78).json();
+    let of_tls = |rows: &serde_json::Value| -> Vec<serde_json::Value> {
+        rows.as_array().unwrap().iter().filter(|row| row["code"] == "certificate").cloned().collect()
+    };
+    let found = of_tls(&told.json()["findings"]);
+    assert_eq!((told.status, found.len()), (422, 3), "{}", told.text());
+    assert_eq!(found, of_tls(&validated["findings"]));
+    for (row, key) in found.iter().zip(["certificate", "key", "client_ca"]) {
+        assert!(row["message"].as_str().unwrap().starts_with(&format!("listen.ingest.tls.{key}: ")), "{row:#}");
+        assert!(row["line"] == 1 && row["hint"].is_string() && row["snippet"].is_string(), "{row:#}");
+        assert_eq!(row["file"].as_str(), surgegate.files().last().unwrap().to_str());
+    }
+}
+
 /// What scripts/tls-scan.sh says of a listener with this certificate, and whether it is content.
 fn scan(authority: &Authority, parts: &str) -> (bool, String) {
     let recorder = Recorder::start();
@@ -408,7 +435,7 @@ fn a_certificate_is_changed_under_load_without_a_failed_request() {
         // A half-written pair changes nothing.
         std::fs::write(authority.path("tls.key"), "").unwrap();
         let told = reload();
-        assert_eq!((told.status, &told.json()["findings"][0]["code"]), (422, &"tls".into()), "{}", told.text());
+        assert_eq!((told.status, &told.json()["findings"][0]["code"]), (422, &"certificate".into()), "{}", told.text());
         let before = done.load(Ordering::Relaxed);
         wait_until("requests after it", || done.load(Ordering::Relaxed) > before + 20);
         // As cert-manager does it: nobody asks for the files to be read again.

@@ -241,6 +241,13 @@ fn a_spool_that_cannot_be_made_is_an_error_and_one_without_room_is_a_warning() {
     assert_eq!(verdict.code, Some(78), "{:#}", verdict.whole);
     assert!(verdict.only("spool")["message"].as_str().unwrap().contains("taken/spool cannot be made"));
 
+    // Where the kernel shows itself permissions say nothing: root may write there, and nothing can be made.
+    for directory in ["/proc", "/proc/surgegate", "/sys/kernel/spool/of/ours"] {
+        let verdict = validate(with(&format!("directory: {directory}, max_bytes: 64MiB")).path(), &[]);
+        assert_eq!(verdict.code, Some(78), "{:#}", verdict.whole);
+        assert_eq!(verdict.only("spool")["line"], 6, "{:#}", verdict.whole);
+    }
+
     let directory = with("directory: spool, max_bytes: 4096GiB");
     assert_eq!(validate(directory.path(), &[]).only("space")["level"], "warning");
     assert_eq!(validate(directory.path(), &["--strict"]).code, Some(75));

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 
 use super::super::keys::{NewKey, new_key};
-use super::super::{FAILED, USAGE, complain, invalid, print};
-use crate::config;
+use super::super::{FAILED, USAGE, complain, print};
+use crate::config::{self, Finding, Level};
 use crate::sink::Kind;
 
 /// Where answers on a terminal are written unless `--output` says otherwise.
@@ -86,10 +86,28 @@ pub(super) fn run(init: &Init) -> ExitCode {
     let text = text(&answers, &key.hash);
     // What is written must be taken: a wrong name or address is told now, in the words of a start.
     if let Err(errors) = config::load_text(FILE, &text, &|_| None) {
-        return invalid(&errors);
+        for finding in errors.findings.iter().filter(|finding| finding.level == Level::Error) {
+            complain(&format!("surgegate config init: {}", of_answer(finding)));
+        }
+        return ExitCode::from(USAGE);
     }
     let output = init.output.as_deref().or(asks.then_some(Path::new(FILE)));
     written(output, &text, Some(&key))
+}
+
+/// A finding in a file that nobody has written yet, by the flag that holds the answer.
+fn of_answer(finding: &Finding) -> String {
+    const FLAGS: [(&str, &str); 5] = [
+        ("upstreams[0].url: ", "--url: "),
+        ("upstreams[0].credential_file: ", "--credential-file: "),
+        ("integrations[0].name: ", "--integration: "),
+        ("spool.directory: ", "--spool: "),
+        ("upstreams[0].", "--set "),
+    ];
+    let message = &finding.message;
+    let named = FLAGS.iter().find_map(|(key, flag)| Some(format!("{flag}{}", message.strip_prefix(key)?)));
+    let hint = finding.hint.iter().map(|hint| format!("\n  {hint}")).collect::<String>();
+    format!("{}{hint}", named.as_ref().unwrap_or(message))
 }
 
 fn kind_of(name: &str) -> Option<Kind> {
@@ -102,7 +120,14 @@ fn of_flags(init: &Init) -> Result<Answers, String> {
     keys.extend(init.url.clone().map(|url| ("url".to_owned(), url)));
     keys.extend(init.credential_file.as_ref().map(|file| ("credential_file".to_owned(), file.display().to_string())));
     for set in &init.set {
-        let (key, value) = set.split_once('=').ok_or_else(|| format!("--set {set} is no KEY=VALUE"))?;
+        let (key, value) = set.split_once('=').ok_or("--set takes KEY=VALUE, e.g. --set region=eu")?;
+        // It stands in the file as it is.
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            return Err("--set takes KEY=VALUE with a key of the upstream, e.g. --set region=eu".to_owned());
+        }
+        if matches!(key, "name" | "kind") || keys.iter().any(|(other, _)| other == key) {
+            return Err(format!("{key} is given twice: keep one of the two"));
+        }
         keys.push((key.to_owned(), value.to_owned()));
     }
     let has = |wanted: &str| {

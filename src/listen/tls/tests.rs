@@ -124,7 +124,28 @@ fn a_client_ca_must_hold_certificates() {
     let mut config = files.config();
     config.client_ca = Some(files.path("clients.crt"));
     files.put("clients.crt", "none");
-    assert!(matches!(check(&config), Err(TlsError::NoCertificate { path }) if path.ends_with("clients.crt")));
+    let errors = check(&config).unwrap_err();
+    assert!(matches!(errors.all.as_slice(), [TlsError::NoCertificate { path }] if path.ends_with("clients.crt")));
+    assert!(errors.facts.is_some(), "the certificate itself is well");
     files.put("clients.crt", fs::read(files.path("tls.crt")).unwrap());
     assert!(check(&config).is_ok());
+}
+
+#[test]
+fn every_file_that_is_wrong_is_told_at_once() {
+    let files = Files::new();
+    let mut config = files.config();
+    config.client_ca = Some(files.path("clients.crt"));
+    for name in ["tls.crt", "tls.key", "clients.crt"] {
+        files.put(name, "none");
+    }
+    let errors = check(&config).unwrap_err();
+    assert!(
+        matches!(
+            errors.all.as_slice(),
+            [TlsError::NoCertificate { .. }, TlsError::NoKey { .. }, TlsError::NoCertificate { .. }]
+        ),
+        "{errors}"
+    );
+    assert!(errors.facts.is_none());
 }
