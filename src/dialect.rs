@@ -279,6 +279,8 @@ pub struct Passed {
     pub upstream: Arc<str>,
     /// Below its configured URL.
     pub path: String,
+    /// The answer where the upstream has nothing of this kind; `None`: its own 404.
+    pub absent: Option<&'static str>,
 }
 
 /// What a sender that is too fast is told.

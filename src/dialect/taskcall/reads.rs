@@ -212,7 +212,7 @@ const COMPONENTS: [&str; 6] =
 pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
     let upstream = settings.taskcall_upstream.clone()?;
     let kind = asked.args.first().filter(|_| asked.endpoint == LIST)?;
-    COMPONENTS.contains(&&**kind).then(|| Passed { upstream, path: format!("/list/{kind}") })
+    COMPONENTS.contains(&&**kind).then(|| Passed { upstream, path: format!("/list/{kind}"), absent: None })
 }
 
 /// `/list/{type}`: what the proxy knows of its own; of the vendor's components those that are configured.
