@@ -279,6 +279,8 @@ pub struct Passed {
     pub upstream: Arc<str>,
     /// Below its configured URL.
     pub path: String,
+    /// The answer where the upstream has nothing of this kind; `None`: its own 404.
+    pub absent: Option<&'static str>,
 }
 
 /// What a sender that is too fast is told.
@@ -485,6 +487,16 @@ pub trait Dialect: Sync {
         None
     }
 
+    /// What an upstream's answer is the answer to, where it takes the place of ours (`respond: upstream`).
+    fn repeats(&self) -> Repeats {
+        Repeats::Statement
+    }
+
+    /// An upstream's answer as it stands for a repeat, where that reads another one than whoever came first.
+    fn again(&self, _outcome: Outcome, _answer: &Bytes) -> Option<Bytes> {
+        None
+    }
+
     /// What else stands in the head of the answer to a question.
     fn read_headers(&self, _question: &Question<'_>) -> HeaderMap {
         HeaderMap::new()
@@ -509,6 +521,17 @@ pub trait Dialect: Sync {
     fn challenge(&self) -> &'static str {
         "Bearer"
     }
+}
+
+/// What a repeat is told of an upstream's earlier answer (DESIGN 5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// The answer to the same statement on the same incident.
+    Statement,
+    /// Answers show the incident as it is: the last one of this dialect.
+    Incident,
+    /// Each request has an answer of its own: ours.
+    Ours,
 }
 
 /// Why a batch body cannot be taken apart.

@@ -16,6 +16,7 @@ mod outside;
 mod passed;
 pub mod plain;
 mod records;
+mod repeats;
 mod shape;
 mod told;
 mod traced;
@@ -76,6 +77,7 @@ pub struct Intake {
     pub budget: Arc<Budget>,
     awaiting: Arc<Awaiting>,
     questions: passed::Questions,
+    answered: repeats::Answered,
     /// The part of it for bodies of which nobody knows yet who sends them.
     strangers: Arc<Budget>,
     /// Whether the paced line of an integration's unknown resolves is full (contracts 5.5).
@@ -228,6 +230,7 @@ impl Intake {
             budget,
             awaiting,
             questions: passed::Questions::new(ask_upstream),
+            answered: repeats::Answered::default(),
             strangers,
             unknown_line_is_full,
             meters,

@@ -34,7 +34,7 @@ use serde_json::value::RawValue;
 pub use answer::{Answer, Failed, Hold, Verdict};
 pub use masked::{masked, masked_text};
 pub use reach::Reach;
-pub use vendor_config::{Field, FieldValue, IncidentApi, PathStyle, Responder, VendorConfig};
+pub use vendor_config::{Field, FieldValue, IncidentApi, PathStyle, Responder, Runbooks, VendorConfig};
 
 use crate::event::trace::Trace;
 use crate::event::{Action, Content, Event, Micros, Uid};

@@ -52,7 +52,11 @@ pub(super) fn learn(integrations: &mut [IntegrationConfig], upstreams: &[Upstrea
             integration.settings.incidentio_upstream = first(integration, Kind::IncidentIo);
         }
         if has_taskcall {
-            integration.settings.taskcall_upstream = first(integration, Kind::TaskCall);
+            let name = first(integration, Kind::TaskCall);
+            let upstream = upstreams.iter().find(|one| Some(&one.name) == name.as_ref());
+            integration.settings.taskcall_runbooks =
+                upstream.and_then(|one| one.vendor.runbooks).map(crate::sink::Runbooks::list);
+            integration.settings.taskcall_upstream = name;
         }
         if integration.ack.is_some_and(|ack| ack.relays) {
             integration.settings.opsgenie_upstream = first(integration, Kind::Opsgenie);

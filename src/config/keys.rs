@@ -628,6 +628,18 @@ pub(super) const ROWS: &[Row] = &[
         "taskcall: paths like /create (root, the default) or /incidents/create (incidents).",
     ),
     row(
+        "upstreams[].amend_both",
+        Switch,
+        Absent,
+        "taskcall: write the urgency of an amend-urgency under the vendor's second name too. By default urgency_level alone.",
+    ),
+    row(
+        "upstreams[].runbooks",
+        Choice(&["response-sets", "workflows"]),
+        Absent,
+        "taskcall: what the account calls its runbooks: run-response-set and run-workflow are both sent as that one, and both lists are asked for by it. By default each as it came.",
+    ),
+    row(
         "upstreams[].source_config_id",
         Shape::Text,
         Absent,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::reader::Section;
 use super::report::Wrong;
 use crate::event::Visibility;
-use crate::sink::{Field, FieldValue, IncidentApi, Kind, PathStyle, Responder, VendorConfig};
+use crate::sink::{Field, FieldValue, IncidentApi, Kind, PathStyle, Responder, Runbooks, VendorConfig};
 
 use Kind::{
     Alertmanager, CloudEvents, IncidentIo, IncidentIoAlert, Opsgenie, PagerDuty, Squadcast, Stdout, TaskCall, Webhook,
@@ -27,6 +27,8 @@ pub(super) const KEYS: &[(&str, &[Kind])] = &[
     ("policy_ref_id", &[TaskCall]),
     ("users", &[TaskCall]),
     ("path_style", &[TaskCall]),
+    ("amend_both", &[TaskCall]),
+    ("runbooks", &[TaskCall]),
     ("source_config_id", &[IncidentIoAlert]),
     ("responders", &[Opsgenie]),
     ("source", &[PagerDuty, CloudEvents]),
@@ -145,6 +147,12 @@ pub(super) fn read(section: &Section) -> Written {
             PathStyle::Incidents
         } else {
             PathStyle::Root
+        },
+        amend_both: section.switch("amend_both"),
+        runbooks: match section.choice("runbooks") {
+            Some("response-sets") => Some(Runbooks::ResponseSets),
+            Some("workflows") => Some(Runbooks::Workflows),
+            _ => None,
         },
         source_config_id: id("source_config_id"),
         responders: responders(section),

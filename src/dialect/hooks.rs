@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use serde_json::value::RawValue;
 
 use super::json::{Document, Kind, Value, clean, members_as_text};
-use super::text::{cut_bytes, truncated};
+use super::text::{cut_bytes, truncated, within};
 use super::{Asked, Credentials, Decoded, Extra, Faults, Judged, Replying, Scheme, usual_status};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, FIELD_CHARS_MAX, HREF_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, LINKS_MAX,
@@ -19,8 +19,8 @@ use crate::vendor::time;
 
 /// Longest name of a tag, in characters (contracts 3.1).
 const TAG_NAME_CHARS_MAX: usize = 128;
-/// Longest word of a severity or a status that is kept as it was said (contracts 3.1).
-const RAW_BYTES_MAX: usize = 64;
+/// Longest word of a severity or a status that is kept as it was said, in characters (contracts 3.1).
+const RAW_CHARS_MAX: usize = 64;
 
 const SCHEMES: &[Scheme] = &[Scheme::Bearer, Scheme::Basic];
 /// The key in the path, and perhaps again beside it;
@@ -189,17 +189,18 @@ impl<'d> Reading<'d> {
         let line = self.content.description.as_deref().and_then(first_line);
         let title = line.map_or(Cow::Borrowed(otherwise), |line| Cow::Owned(line.to_owned()));
         self.title(Some(title));
-        self.content.warn("title_made", "");
+        // Its own readers make one too, each their own: the body may go as it came.
+        self.content.cut("title_made", "");
     }
 
     /// The level that the sender's word stands for, and the word.
     pub(super) fn severity(&mut self, level: Option<Severity>, word: Option<Cow<'d, str>>) {
         self.content.severity = level;
-        self.content.severity_raw = word.filter(|word| word.len() <= RAW_BYTES_MAX);
+        self.content.severity_raw = word.map(|word| within(&mut self.content, word, RAW_CHARS_MAX, "severity"));
     }
 
     pub(super) fn status(&mut self, word: Option<Cow<'d, str>>) {
-        self.content.status_raw = word.filter(|word| word.len() <= RAW_BYTES_MAX);
+        self.content.status_raw = word.map(|word| within(&mut self.content, word, RAW_CHARS_MAX, "status"));
     }
 
     /// The text of a field of the model, `name`, within its limit.

@@ -21,8 +21,8 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::json::Document;
 use super::{
-    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Passed, Question, Replying, RequestIdForm,
-    Route, Scheme, Takes, View,
+    Asked, Credentials, Decoded, Dialect, Extra, Faults, Judged, Limited, Passed, Question, Repeats, Replying,
+    RequestIdForm, Route, Scheme, Takes, View,
 };
 use crate::event::Micros;
 use crate::gate::Settings;
@@ -114,6 +114,11 @@ impl Dialect for Opsgenie {
 
     fn request_id(&self) -> RequestIdForm {
         RequestIdForm::Telling
+    }
+
+    /// What an answer names is the request, and each has its own result.
+    fn repeats(&self) -> Repeats {
+        Repeats::Ours
     }
 
     fn passes(&self, asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {

@@ -26,6 +26,8 @@ pub(super) struct TaskCall;
 const AUTHORIZATION: Credentials = Credentials::Header(&[Scheme::Token, Scheme::Bearer]);
 
 const CREATE: &str = "create";
+/// Says that an open instance has the key already.
+const SUPPRESSED: &str = "suppressed";
 const DETAILS: &str = "details";
 const ALERTS: &str = "alerts";
 const SEARCH: &str = "incidents/list";
@@ -120,6 +122,16 @@ impl Dialect for TaskCall {
         reads::read(question).map(|answer| (StatusCode::OK, answer.to_string().into()))
     }
 
+    /// Section 3.1: a create that an open instance suppressed says so.
+    fn again(&self, outcome: Outcome, answer: &Bytes) -> Option<Bytes> {
+        let mut said: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(answer).ok()?;
+        if outcome != Outcome::Duplicate || !said.contains_key(operation::INSTANCE) {
+            return None;
+        }
+        said.insert(SUPPRESSED.into(), true.into());
+        serde_json::to_vec(&said).ok().map(Bytes::from)
+    }
+
     fn passes(&self, asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
         reads::passes(asked, settings)
     }
@@ -173,7 +185,7 @@ fn created(incident: Option<&Incident>, suppressed: bool) -> String {
         "timestamp": incident.map(|incident| stamp(incident.iid.made_at())),
     });
     if suppressed {
-        body["suppressed"] = true.into();
+        body[SUPPRESSED] = true.into();
     }
     body.to_string()
 }

@@ -23,6 +23,20 @@ pub(super) fn cut_bytes(text: Cow<'_, str>, bytes: usize) -> (Cow<'_, str>, bool
     (Cow::Owned(format!("{}\u{2026}", &text[..end])), true)
 }
 
+/// A text of the model within so many characters, with a warning where it was cut; `path`: where it stands in the body.
+pub(super) fn within<'d>(
+    content: &mut Content<'_>,
+    text: Cow<'d, str>,
+    chars: usize,
+    path: &'static str,
+) -> Cow<'d, str> {
+    let (text, cut) = truncated(text, chars);
+    if cut {
+        content.cut("truncated", path);
+    }
+    text
+}
+
 /// Takes a title within the model's limit, with a warning where it was cut; `path`: where it stands in the body.
 pub(super) fn set_title<'d>(content: &mut Content<'d>, text: Cow<'d, str>, path: impl Into<Cow<'d, str>>) {
     let (title, cut) = truncated(text, TITLE_CHARS_MAX);

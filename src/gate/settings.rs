@@ -19,6 +19,8 @@ pub struct Settings {
     /// incident.io and TaskCall: the upstreams of these vendors that answer what is asked of them alone.
     pub incidentio_upstream: Option<Arc<str>>,
     pub taskcall_upstream: Option<Arc<str>>,
+    /// TaskCall: the list in which that upstream has its runbooks, where it has but one of the two.
+    pub taskcall_runbooks: Option<&'static str>,
     /// Opsgenie: the upstream whose answers senders get, and that knows how its requests ended.
     pub opsgenie_upstream: Option<Arc<str>>,
     /// incident.io alert events: the sources whose secrets this integration knows.

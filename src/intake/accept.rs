@@ -135,7 +135,7 @@ impl Intake {
                     self.metrics.idempotency_body_mismatch.inc();
                 }
                 let ended = Ended { outcome: Some(outcome), incident, key: event.key };
-                return Ok(self.absorb(known, ended, awaited, ticket, trail));
+                return Ok(self.absorb(known, ended, event.action, awaited, ticket, trail));
             }
             Claimed::Refused => {
                 ticket.reject(Reason::UnknownResolve);
@@ -165,12 +165,12 @@ impl Intake {
             event.view = records::fold(*dialect, before.as_deref(), &event);
             trail.view = event.view.clone().map(Box::new);
         }
-        let key = event.key.clone();
+        let (key, action) = (event.key.clone(), event.action);
         let worker = came.worker();
         match integration.admit(claim, event, ticket, dialect.retries_overload(), pacing) {
             // From here on the log alone decides, whether or not this request lives (DESIGN 5.1).
             Ok(admitted) if integration.config.ack.is_some() => {
-                self.append_awaited(worker, known, admitted, key, trail)
+                self.append_awaited(worker, known, admitted, key, action, trail)
             }
             Ok(admitted) => self.append(worker, admitted, key, trail),
             Err((refusal, ticket)) => {
@@ -202,6 +202,7 @@ impl Intake {
         &self,
         known: &Known,
         ended: Ended,
+        action: Action,
         awaited: Option<Arc<Awaited>>,
         ticket: Ticket,
         trail: &mut Trail,
@@ -210,6 +211,7 @@ impl Intake {
         if let Some(awaited) = awaited.filter(|_| !known.takes_batch()) {
             return Some(On::Delivery(Box::new(Delivery::repeat(known, awaited, ended, outcome, ticket))));
         }
+        self.tell_again(known, &ended, action, trail);
         ticket.absorb(outcome);
         trail.end(ended, false);
         None

@@ -66,14 +66,9 @@ impl Intake {
         };
         if let Some(passed) = known.dialect.passes(&known.asked(None), &known.integration.config.settings) {
             let answered = self.questions.answer(passed).await;
-            let body = answered.inspect_err(|refusal| trail.refused_for(&known.integration, refusal))?;
+            let (status, body) = answered.inspect_err(|refusal| trail.refused_for(&known.integration, refusal))?;
             let request_id = RequestId::new(known.dialect.request_id());
-            return Ok(Taken::Answer(Box::new(Read {
-                request_id,
-                status: StatusCode::OK,
-                headers: HeaderMap::new(),
-                body,
-            })));
+            return Ok(Taken::Answer(Box::new(Read { request_id, status, headers: HeaderMap::new(), body })));
         }
         let body = body.as_ref().map(|body| &**body.bytes());
         let (mut read, missed) = self.ask(known, body);

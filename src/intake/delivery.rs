@@ -20,7 +20,7 @@ use super::{Came, Ended, Intake, Known as Sender, Peer, Trail};
 use crate::awaited::{Awaited, Ended as Ending, Said};
 use crate::claim::Admitted;
 use crate::dedup::Dedup;
-use crate::event::{Key, StateKey};
+use crate::event::{Action, Key, StateKey};
 use crate::metrics::Ticket;
 use crate::outcome::{Outcome, Reason, Refusal};
 use crate::store::Append;
@@ -35,6 +35,8 @@ pub(super) struct Known {
     is_delivered: bool,
     /// The upstream's answer, where it takes the place of ours.
     relayed: Option<Arc<Said>>,
+    /// It is the answer to what the event repeats, which was delivered before.
+    is_stored: bool,
     /// Events of a batch that are on their way.
     batch: Vec<Arc<Awaited>>,
     /// Some of the batch cannot be waited for.
@@ -54,10 +56,18 @@ impl Known {
                 None => response.headers_mut().remove(CONTENT_TYPE),
             };
         }
-        if !self.refused {
+        if !self.refused && !self.is_stored {
             response.headers_mut().insert(ACK, if self.is_delivered { DELIVERED } else { SPOOLED });
         }
         response
+    }
+}
+
+/// An upstream's answer, as a repeat of what it answers reads it.
+fn again(known: &Sender, outcome: Outcome, said: Arc<Said>) -> Arc<Said> {
+    match known.dialect.again(outcome, &said.body) {
+        Some(body) => Arc::new(Said { body, ..Said::clone(&said) }),
+        None => said,
     }
 }
 
@@ -107,7 +117,7 @@ pub(super) struct Delivery {
 
 enum Of {
     /// Its own event, on its way to the log; `None`: nobody tells how that ends at the upstream.
-    Event(Append, Option<Key>, Option<Waiting>),
+    Event(Append, Option<Key>, Action, Option<Waiting>),
     /// The event that it repeats.
     Repeated(Arc<Awaited>, Ended, Absorbed),
 }
@@ -139,6 +149,7 @@ impl Intake {
         known: &Sender,
         admitted: Admitted,
         key: Option<Key>,
+        action: Action,
         trail: &mut Trail,
     ) -> Result<Option<On>, Refusal> {
         let config = &known.integration.config;
@@ -166,7 +177,7 @@ impl Intake {
         });
         let append = self.store.append(worker, admitted);
         let (timeout, relays) = config.ack.map_or((Duration::ZERO, false), |ack| (ack.timeout, ack.relays));
-        Ok(Some(On::Delivery(Box::new(Delivery { of: Of::Event(append, key, waiting), timeout, relays }))))
+        Ok(Some(On::Delivery(Box::new(Delivery { of: Of::Event(append, key, action, waiting), timeout, relays }))))
     }
 
     pub(super) async fn wait_for_delivery(
@@ -178,7 +189,7 @@ impl Intake {
     ) -> Result<(), Refusal> {
         let Delivery { of, timeout, relays } = delivery;
         match of {
-            Of::Event(append, key, waiting) => {
+            Of::Event(append, key, action, waiting) => {
                 let ended = Ended::stored(append.await, key)?;
                 let told = match &waiting {
                     Some(waiting) => wait(&waiting.awaited, timeout, &**came.peer).await,
@@ -189,6 +200,10 @@ impl Intake {
                         watched.refuses(refusal.reason, true);
                     }
                 })?;
+                if relays && let Some(incident) = &ended.incident {
+                    let said = trail.delivery.as_ref().and_then(|told| told.relayed.as_ref());
+                    self.answered.took(known, action, incident.iid, said);
+                }
                 trail.end(ended, true);
             }
             Of::Repeated(awaited, ended, absorbed) => {
@@ -200,10 +215,24 @@ impl Intake {
                 if known.integration.config.ack.is_none() {
                     trail.delivery = None;
                 }
+                if let (Some(told), Some(outcome)) = (&mut trail.delivery, ended.outcome) {
+                    told.relayed = told.relayed.take().map(|said| again(known, outcome, said));
+                }
                 trail.end(ended, false);
             }
         }
         Ok(())
+    }
+
+    /// What the upstream said to what an event repeats stands for our answer too.
+    pub(super) fn tell_again(&self, known: &Sender, ended: &Ended, action: Action, trail: &mut Trail) {
+        let relays = known.integration.config.ack.is_some_and(|ack| ack.relays);
+        if let (true, Some(outcome), Some(incident)) = (relays, ended.outcome, &ended.incident)
+            && let Some(said) = self.answered.find(known, action, incident.iid)
+        {
+            let relayed = Some(again(known, outcome, said));
+            trail.delivery = Some(Box::new(Known { relayed, is_stored: true, ..Known::default() }));
+        }
     }
 
     /// Waits for all events of a batch at once.

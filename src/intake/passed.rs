@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 
 use crate::dialect::Passed;
@@ -51,8 +52,9 @@ impl Questions {
     /// The upstream's answer, at most a minute old while it answers.
     ///
     /// # Errors
-    /// It does not answer, and said nothing in the last hour; or what is asked for is not there.
-    pub(super) async fn answer(&self, passed: Passed) -> Result<Bytes, Refusal> {
+    /// It does not answer, and said nothing in the last hour; or what is asked for is not there, and it says that in no JSON.
+    pub(super) async fn answer(&self, passed: Passed) -> Result<(StatusCode, Bytes), Refusal> {
+        let absent = passed.absent;
         let row = self.kept(&passed);
         let silent =
             || Refusal::new(Reason::UpstreamUnusable, "the upstream that knows this does not answer now; ask again");
@@ -60,17 +62,20 @@ impl Questions {
         let now = Instant::now();
         let within = |holds: Duration| kept.as_ref().filter(|(at, _)| now - *at < holds).map(|(_, body)| body.clone());
         if let Some(body) = within(HOLDS) {
-            return Ok(body);
+            return Ok((StatusCode::OK, body));
         }
         match timeout(WAIT_MAX, (self.ask)(passed)).await.ok().flatten() {
             Some((status, body)) if status.is_success() => {
                 *kept = Some((Instant::now(), body.clone()));
-                Ok(body)
+                Ok((StatusCode::OK, body))
             }
-            Some((StatusCode::NOT_FOUND, _)) => {
-                Err(Refusal::new(Reason::NotFound, "the upstream knows nothing of this"))
-            }
-            _ => within(HOLDS_WITHOUT_UPSTREAM).ok_or_else(silent),
+            Some((StatusCode::NOT_FOUND, body)) => match absent {
+                Some(nothing) => Ok((StatusCode::OK, Bytes::from_static(nothing.as_bytes()))),
+                // The vendor's own word, which its clients read; a page of something before it is none.
+                None if serde_json::from_slice::<&RawValue>(&body).is_ok() => Ok((StatusCode::NOT_FOUND, body)),
+                None => Err(Refusal::new(Reason::NotFound, "the upstream knows nothing of this")),
+            },
+            _ => within(HOLDS_WITHOUT_UPSTREAM).map(|body| (StatusCode::OK, body)).ok_or_else(silent),
         }
     }
 }
@@ -82,7 +87,7 @@ mod tests {
     use super::*;
 
     fn passed(path: &str) -> Passed {
-        Passed { upstream: "pager".into(), path: path.to_owned() }
+        Passed { upstream: "pager".into(), path: path.to_owned(), absent: None }
     }
 
     /// An upstream with this status, and how often it was asked.
@@ -92,7 +97,8 @@ mod tests {
             let (status, count) = (status.load(Ordering::SeqCst), asked.fetch_add(1, Ordering::SeqCst) + 1);
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                StatusCode::from_u16(status).ok().map(|status| (status, Bytes::from(count.to_string())))
+                let body = if status == 404 { "<html>".to_owned() } else { count.to_string() };
+                StatusCode::from_u16(status).ok().map(|status| (status, Bytes::from(body)))
             })
         })))
     }
@@ -102,14 +108,14 @@ mod tests {
         let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicUsize::new(0)));
         let questions = questions(&status, &asked);
         let ask = || questions.answer(passed("/a"));
-        assert_eq!(ask().await.unwrap(), "1");
+        assert_eq!(ask().await.unwrap().1, "1");
         tokio::time::advance(Duration::from_secs(59)).await;
-        assert_eq!(ask().await.unwrap(), "1");
+        assert_eq!(ask().await.unwrap().1, "1");
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(ask().await.unwrap(), "2");
+        assert_eq!(ask().await.unwrap().1, "2");
         status.store(503, Ordering::SeqCst);
         tokio::time::advance(Duration::from_secs(3500)).await;
-        assert_eq!(ask().await.unwrap(), "2", "what it said last");
+        assert_eq!(ask().await.unwrap(), (StatusCode::OK, "2".into()), "what it said last");
         tokio::time::advance(Duration::from_secs(200)).await;
         assert_eq!(ask().await.unwrap_err().reason, Reason::UpstreamUnusable);
         status.store(404, Ordering::SeqCst);
@@ -125,7 +131,7 @@ mod tests {
             tokio::spawn(async move { questions.answer(passed("/a")).await })
         });
         for one in all.collect::<Vec<_>>() {
-            assert_eq!(one.await.unwrap().unwrap(), "1");
+            assert_eq!(one.await.unwrap().unwrap().1, "1");
         }
         for n in 0..KEPT_MAX + 10 {
             questions.answer(passed(&n.to_string())).await.unwrap();

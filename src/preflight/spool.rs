@@ -69,8 +69,8 @@ async fn look(directory: &Path, book: &mut Book<'_>) -> Option<Look> {
     match tokio::time::timeout(LOOK_MAX, looking).await {
         Ok(Ok(Ok(look))) => {
             if look.damaged > 0 && look.presence == Presence::Nobody {
-                let places = crate::words::count(look.damaged as u64, "place");
-                let are = crate::words::verb(look.damaged as u64, "is", "are");
+                let places = crate::words::count(look.damaged, "place");
+                let are = crate::words::verb(look.damaged, "is", "are");
                 let message = format!("{places} in it {are} damaged");
                 let hint = "a start goes on with what is not: `surgegate spool check` says what, and what is lost";
                 book.warning("spool_damaged", KEY, &message, hint);

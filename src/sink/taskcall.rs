@@ -12,7 +12,9 @@ use super::container::{Container, Home, fenced, object, tag_words};
 use super::keys::{Fits, out_key};
 use super::text::{quoted, to_characters};
 use super::verbatim::{self, Body};
-use super::{Answer, Ask, Encoded, Kind, Other, Parcel, PathStyle, Sink, Statement, Unsaid, UpstreamConfig, Verdict};
+use super::{
+    Answer, Ask, Encoded, Kind, Other, Parcel, PathStyle, Runbooks, Sink, Statement, Unsaid, UpstreamConfig, Verdict,
+};
 use crate::event::{Action, Assignment, DESCRIPTION_BYTES_MAX, Micros, NOTE_CHARS_MAX, Severity, TITLE_CHARS_MAX};
 use crate::outcome::Outcome;
 use crate::store::Remote;
@@ -25,6 +27,9 @@ const BODY_BYTES_MAX: usize = 512_000;
 
 /// Statuses no repetition will change (contracts 7.1).
 const PERMANENT: [u16; 4] = [400, 401, 403, 404];
+
+/// An operation, and the second name of the level that it sets.
+const AMEND: &str = "amend-urgency";
 
 /// Operations that the vendor would do twice.
 const ONCE: [&str; 5] = ["notate", "escalate", "snooze", "run-response-set", "run-workflow"];
@@ -149,7 +154,20 @@ fn plain(ask: &Ask<'_>, operation: &str) -> Result<Encoded, Unsaid> {
 fn amend(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
     let event = &ask.stored.event;
     let severity = event.severity.or(ask.said.content.severity).ok_or(Unsaid::NotExpressible(event.action))?;
-    Ok(encoded(ask, "amend-urgency", about(ask, [("urgency_level", severity.level().to_string())])?))
+    Ok(encoded(ask, AMEND, about(ask, urgency(ask, severity))?))
+}
+
+/// The level under its name, and where that is configured under the vendor's second one (section 7).
+fn urgency(ask: &Ask<'_>, severity: Severity) -> impl Iterator<Item = (&'static str, String)> {
+    let level = severity.level().to_string();
+    let second = ask.upstream.vendor.amend_both.then(|| (AMEND, level.clone()));
+    std::iter::once(("urgency_level", level)).chain(second)
+}
+
+/// Which of two names an operation on runbooks has there; `None`: it is no such one, or goes by the sender's.
+fn runbooks(ask: &Ask<'_>, operation: &str) -> Option<Runbooks> {
+    let is_one = [Runbooks::ResponseSets, Runbooks::Workflows].iter().any(|one| one.operation() == operation);
+    ask.upstream.vendor.runbooks.filter(|theirs| is_one && theirs.operation() != operation)
 }
 
 fn notate(ask: &Ask<'_>) -> Result<Encoded, Unsaid> {
@@ -172,13 +190,20 @@ fn own_operation(ask: &Ask<'_>, remote: &Remote) -> Result<Encoded, Unsaid> {
         ids.push(("related_instance_id", instance(&*other(ask, survivor)?)));
     }
     // The vendor may not know what was tolerated here.
+    let renamed = runbooks(ask, operation);
     let is_same = verbatim::is_allowed(ask, &[DIALECT], BODY_BYTES_MAX)
+        && renamed.is_none()
+        && !(operation == AMEND && ask.upstream.vendor.amend_both)
         && !members.keys().any(|name| matches!(name.as_str(), "amend-urgency" | "amend_urgency"))
         && !["reassign_to", "assignees", "subscribers"]
             .iter()
             .any(|name| members.get(*name).is_some_and(Value::is_string));
     let as_it_came = if is_same { Body::read(&event.raw).and_then(|body| body.with(&ids)) } else { None };
     let body = as_it_came.unwrap_or_else(|| anew(ask, members, &ids).into_bytes());
+    let operation = match renamed {
+        Some(theirs) => theirs.operation(),
+        None => operation,
+    };
     Ok(encoded(ask, operation, body))
 }
 
@@ -209,7 +234,8 @@ fn without_mark(raw: &[u8]) -> &[u8] {
 
 /// The members of an operation in the vendor's own form.
 fn anew(ask: &Ask<'_>, members: Map<String, Value>, ids: &[(&'static str, String)]) -> String {
-    let urgency = ask.stored.event.severity.or(ask.said.content.severity).map(Severity::level);
+    let operation = operation(&ask.stored.event.endpoint);
+    let runbooks = runbooks(ask, operation);
     let mut all: Vec<(Cow<'_, str>, String)> =
         ids.iter().map(|(name, json)| (Cow::Borrowed(*name), json.clone())).collect();
     for (name, value) in members {
@@ -220,10 +246,12 @@ fn anew(ask: &Ask<'_>, members: Map<String, Value>, ids: &[(&'static str, String
             ("snooze_for", value) => number(&value).map_or_else(|| value.to_string(), |number| number.to_string()),
             (_, value) => value.to_string(),
         };
-        all.push((Cow::Owned(name), json));
+        let renamed = runbooks.filter(|_| matches!(name.as_str(), "response_set_ref_id" | "workflow_ref_id"));
+        all.push((renamed.map_or(Cow::Owned(name), |theirs| Cow::Borrowed(theirs.member())), json));
     }
-    if operation(&ask.stored.event.endpoint) == "amend-urgency" {
-        all.extend(urgency.map(|level| (Cow::Borrowed("urgency_level"), level.to_string())));
+    let severity = ask.stored.event.severity.or(ask.said.content.severity);
+    if let Some(severity) = severity.filter(|_| operation == AMEND) {
+        all.extend(urgency(ask, severity).map(|(name, json)| (Cow::Borrowed(name), json)));
     }
     object(all.iter().map(|(name, json)| (&**name, json.clone())))
 }
@@ -310,3 +338,6 @@ fn create_as_it_came(ask: &Ask<'_>) -> Option<Vec<u8>> {
         && names_somebody;
     agrees.then(|| event.raw.to_vec())
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,10 @@ pub struct VendorConfig {
     pub users: Vec<Arc<str>>,
     /// `taskcall`.
     pub path_style: PathStyle,
+    /// `taskcall`: an urgency is written under both of its names.
+    pub amend_both: bool,
+    /// `taskcall`: what its account calls them; `None`: what the sender calls them.
+    pub runbooks: Option<Runbooks>,
     /// `incidentio_alert`. Required.
     pub source_config_id: Option<Arc<str>>,
     /// `opsgenie`.
@@ -93,6 +97,39 @@ pub enum PathStyle {
     Root,
     /// `/incidents/create`
     Incidents,
+}
+
+/// What TaskCall calls what runs by itself (contracts 8, row 29): the older name, or the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runbooks {
+    ResponseSets,
+    Workflows,
+}
+
+impl Runbooks {
+    /// The operation that runs one.
+    pub const fn operation(self) -> &'static str {
+        match self {
+            Self::ResponseSets => "run-response-set",
+            Self::Workflows => "run-workflow",
+        }
+    }
+
+    /// Its member that names one.
+    pub const fn member(self) -> &'static str {
+        match self {
+            Self::ResponseSets => "response_set_ref_id",
+            Self::Workflows => "workflow_ref_id",
+        }
+    }
+
+    /// The list of all.
+    pub const fn list(self) -> &'static str {
+        match self {
+            Self::ResponseSets => "response-sets",
+            Self::Workflows => "workflows",
+        }
+    }
 }
 
 /// Somebody whom Opsgenie calls.

@@ -33,7 +33,8 @@ fn an_accounts_lists_are_its_own() {
     assert!(listed.header("x-request-id").is_some());
     let one = get(&surgegate, "/v1/severities/01STANDSEV0000000000000002", "Bearer");
     assert_eq!((one.status, &one.json()["severity"]["rank"]), (200, &json!(2)));
-    assert_eq!(get(&surgegate, "/v1/severities/01NONE", "Bearer").status, 404);
+    let none = get(&surgegate, "/v1/severities/01NONE", "Bearer");
+    assert_eq!((none.status, &none.json()["type"]), (404, &json!("not_found")));
     assert_eq!(get(&surgegate, "/v1/incident_statuses", "Bearer").json()["incident_statuses"][5]["category"], "closed");
     for path in ["/v1/incident_types", "/v2/custom_fields", "/v1/identity"] {
         assert_eq!(get(&surgegate, path, "Bearer").status, 200, "{path}");
@@ -49,6 +50,30 @@ fn an_accounts_lists_are_its_own() {
     let unknown = get(&surgegate, "/v1/severities/01STANDSEV0000000000000003", "Bearer");
     assert_eq!((unknown.status, unknown.header("retry-after").is_some()), (503, true), "{unknown:?}");
     assert!(!surgegate.said().contains("up-secret"));
+}
+
+/// An account without a list has an empty one (contracts/incident-io.md 5); all else that it does not have is its own word.
+#[test]
+fn what_an_account_does_not_have_is_told_in_its_own_words() {
+    let recorder = Recorder::scripted(|request| match request.path.as_str() {
+        "/v1/identity" => Reply::Status(404),
+        _ => Reply::Json(404, json!({ "type": "not_found", "status": 404, "request_id": "theirs", "errors": [] })),
+    });
+    let surgegate = Surgegate::start(&[&configuration(&recorder.base(), INCIDENTIO)]);
+    for (path, name) in [
+        ("/v1/severities", "severities"),
+        ("/v1/incident_statuses", "incident_statuses"),
+        ("/v1/incident_types", "incident_types"),
+        ("/v2/custom_fields", "custom_fields"),
+    ] {
+        let listed = get(&surgegate, path, "Bearer");
+        assert_eq!((listed.status, listed.json()), (200, json!({ name: [] })), "{path}");
+    }
+    let none = get(&surgegate, "/v1/severities/01NONE", "Bearer");
+    assert_eq!((none.status, &none.json()["request_id"]), (404, &json!("theirs")));
+    assert!(none.header("x-request-id").is_some());
+    let page = get(&surgegate, "/v1/identity", "Bearer");
+    assert_eq!((page.status, &page.json()["errors"][0]["code"]), (404, &json!("not_found")), "no JSON: ours");
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn read(section: &Section, sources: &mut Taken<String>) -> Settings {
         closed_status_ids: Vec::new(),
         incidentio_upstream: None,
         taskcall_upstream: None,
+        taskcall_runbooks: None,
         opsgenie_upstream: None,
         alert_sources: alert_sources(section, sources),
         assignment: assignment(section),

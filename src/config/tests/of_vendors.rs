@@ -3,7 +3,7 @@
 use crate::config::keys::KINDS;
 use crate::config::report::Report;
 use crate::config::vendors;
-use crate::sink::{FieldValue, PathStyle, Responder, SINKS, UpstreamConfig};
+use crate::sink::{FieldValue, PathStyle, Responder, Runbooks, SINKS, UpstreamConfig};
 
 use super::*;
 
@@ -141,6 +141,10 @@ fn what_is_written_of_a_vendor_is_what_its_sink_gets() {
     let vendor =
         of("taskcall", &["credential: k", "region: eu", "policy_ref_id: [A, B]", "path_style: incidents"]).vendor;
     assert_eq!((vendor.policy_ref_id.len(), vendor.path_style), (2, PathStyle::Incidents));
+    assert_eq!((vendor.amend_both, vendor.runbooks), (false, None));
+    let keys = ["credential: k", "region: eu", "users: [u]", "amend_both: true", "runbooks: workflows"];
+    let vendor = of("taskcall", &keys).vendor;
+    assert_eq!((vendor.amend_both, vendor.runbooks), (true, Some(Runbooks::Workflows)));
 }
 
 #[test]

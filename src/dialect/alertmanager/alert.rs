@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::labels::Texts;
 use super::{Form, group};
 use crate::dialect::json::{Document, Kind, Value, clean, members_as_text};
-use crate::dialect::text::{cut_bytes, truncated};
+use crate::dialect::text::{cut_bytes, truncated, within};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged};
 use crate::event::{
     Action, Content, DESCRIPTION_BYTES_MAX, FIELD_CHARS_MAX, HREF_BYTES_MAX, KEY_BYTES_MAX, Key, KeyKind, LINKS_MAX,
@@ -17,8 +17,8 @@ use crate::vendor::{self, time};
 
 /// Longest name of a tag, in characters (contracts 3.1).
 const TAG_NAME_CHARS_MAX: usize = 128;
-/// Longest word of a severity that is kept as it was said (contracts 3.1).
-const RAW_BYTES_MAX: usize = 64;
+/// Longest word of a severity or status that is kept as it was said, in characters (contracts 3.1).
+const RAW_CHARS_MAX: usize = 64;
 
 /// Members of an alert that have a home in the content.
 const CONSUMED: [&str; 7] = ["status", "labels", "annotations", "startsAt", "endsAt", "generatorURL", "fingerprint"];
@@ -149,7 +149,7 @@ impl<'d> Reading<'d> {
         let said = level.map(|(level, word)| (Some(level), word)).or_else(unknown);
         let (level, word) = said.map_or((None, None), |(level, word)| (level, Some(word)));
         self.content.severity = level.or_else(|| self.severity_of_missing_data(form, asked));
-        self.content.severity_raw = word.filter(|word| word.len() <= RAW_BYTES_MAX);
+        self.content.severity_raw = word;
     }
 
     fn severity_of_missing_data(&self, form: Form, asked: &Asked<'_>) -> Option<Severity> {
@@ -160,6 +160,9 @@ impl<'d> Reading<'d> {
 
     /// The labels, as tags and where they have a home besides.
     pub(super) fn labelled(&mut self) {
+        // The word of a severity has no other home: the label is no tag.
+        let word = self.content.severity_raw.take();
+        self.content.severity_raw = word.map(|word| within(&mut self.content, word, RAW_CHARS_MAX, "labels.severity"));
         for (name, text, is_text) in self.labels.sorted() {
             if name == "severity" {
                 continue;
@@ -174,8 +177,12 @@ impl<'d> Reading<'d> {
             }
             self.content.tags.push((clean(name), Tag { value: text, kind: TagType::String, color: None, bare: false }));
         }
-        let field = |name| self.labels.get(name).map(|text| truncated(text, FIELD_CHARS_MAX).0);
-        let [source, component, class, service] = ["instance", "job", "alertname", "service"].map(field);
+        let mut field = |name, path| {
+            let text = self.labels.get(name)?;
+            Some(within(&mut self.content, text, FIELD_CHARS_MAX, path))
+        };
+        let (source, component) = (field("instance", "labels.instance"), field("job", "labels.job"));
+        let (class, service) = (field("alertname", "labels.alertname"), field("service", "labels.service"));
         (self.content.source, self.content.component) = (source, component);
         (self.content.class, self.content.service) = (class, service);
     }
@@ -207,7 +214,7 @@ impl<'d> Reading<'d> {
             made.then(|| line.map_or_else(|| format!("{name} alert"), str::to_owned).into())
         });
         if made {
-            self.content.warn("title_made", "");
+            self.content.cut("title_made", "");
         }
         self.content.title = title.map(|title| {
             let (title, cut) = truncated(title, TITLE_CHARS_MAX);

@@ -45,7 +45,7 @@ pub(in crate::dialect) fn split(form: Form, asked: &Asked<'_>, body: &Bytes, mos
         return Ok(Split { envelope: Some(envelope.into()), elements, levels: ALERT_LEVELS, left_out });
     }
     let elements = match alerts.as_slice() {
-        [] => Vec::new(),
+        // One event a request, also of a group without alerts (section 3).
         _ if body.len() <= most.event_bytes => vec![body.clone()],
         alerts => vec![as_far_as_it_fits(&others, alerts, most.event_bytes).into()],
     };

@@ -227,6 +227,25 @@ fn odd_labels_times_and_links_are_kept_as_far_as_they_go() {
 }
 
 #[test]
+fn what_is_cut_to_the_limits_of_the_model_is_told_and_tolerates_nothing() {
+    let long = |chars: usize| "ä".repeat(chars);
+    let said = |chars: usize| {
+        let labels = json!({"instance": long(chars), "job": long(chars), "alertname": long(chars),
+            "service": long(chars), "severity": long(chars - 192)});
+        one(&ALERTMANAGER, &with(alert(json!({"labels": labels, "annotations": {"summary": "s"}})))).1.content
+    };
+    assert_eq!(said(256).warnings, []);
+    let cut = said(257);
+    let told: Vec<_> = cut.warnings.iter().map(|warning| (warning.code, &*warning.path)).collect();
+    let paths = ["labels.severity", "labels.instance", "labels.job", "labels.alertname", "labels.service"];
+    assert_eq!(told, paths.map(|path| ("truncated", path)));
+    assert!(!cut.tolerated);
+    assert_eq!(cut.severity_raw.unwrap().chars().count(), 64);
+    let unnamed = one(&ALERTMANAGER, &with(alert(json!({"labels": {}, "annotations": {}})))).1.content;
+    assert_eq!((unnamed.warnings[0].code, unnamed.tolerated), ("title_made", false));
+}
+
+#[test]
 fn grafana_adds_links_values_and_the_organization_to_the_key() {
     let more = json!({"values": {"B": 99.1}, "valueString": "[ var='B' ]", "silenceURL": "https://s", "dashboardURL": "https://d",
         "panelURL": "", "imageURL": "https://i"});
@@ -275,7 +294,7 @@ fn a_group_is_one_event_where_it_is_meant_so() {
     body["groupKey"] = "{}:{alertname=\"DiskFull\"}".into();
     let all = read_all(&ALERTMANAGER, &by_group(), &body);
     let [Ok((judged, Stored { content, extra }))] = all.as_slice() else { panic!("{} events", all.len()) };
-    let key = judged.key.as_ref().unwrap();
+    let key = judged.key.clone().unwrap();
     // printf '{}:{alertname="DiskFull"}' | sha256sum
     assert_eq!(key.canon(), "17c4e445d234645c9e547ff6d32a864af0ebdadcd1902771c24c8d366637ff41");
     assert_eq!((judged.action, level(judged), key.kind), (Action::Trigger, Some(5), KeyKind::Derived));
@@ -284,7 +303,12 @@ fn a_group_is_one_event_where_it_is_meant_so() {
     assert_eq!(extra["alerts"].as_array().unwrap().len(), 2);
     assert_eq!(extra["annotations"], json!({"owner": "bob"}));
     body["alerts"] = json!([]);
-    assert!(read_all(&ALERTMANAGER, &by_group(), &body).is_empty());
+    body["status"] = "resolved".into();
+    let all = read_all(&ALERTMANAGER, &by_group(), &body);
+    let [Ok((judged, Stored { content, .. }))] = all.as_slice() else { panic!("{} events", all.len()) };
+    assert_eq!((judged.action, judged.key.as_ref()), (Action::Resolve, Some(&key)), "a group without alerts says so");
+    assert_eq!(content.title.as_deref(), Some("disks full"));
+    body["status"] = "firing".into();
     body["alerts"] = json!([alert(json!({}))]);
     body["groupKey"] = json!(null);
     let faults = read_all(&ALERTMANAGER, &by_group(), &body).remove(0).err().unwrap();

@@ -290,6 +290,26 @@ mod tests {
     }
 
     #[test]
+    fn fields_that_are_cut_are_told() {
+        let told = |chars: usize| {
+            let field = "ä".repeat(chars);
+            let names = ["source", "component", "group", "class", "service"];
+            let metadata: String = names.map(|name| format!(r#""{name}":"{field}""#)).join(",");
+            let body = format!(r#"{{"title":"t","status":"firing","metadata":{{{metadata}}}}}"#);
+            read(&body, &settings(false), |said| {
+                let lengths = said.content.component.as_ref().map(|text| text.chars().count());
+                let told = said.content.warnings.iter().map(|warning| format!("{} {}", warning.code, warning.path));
+                (lengths, told.collect::<Vec<_>>(), said.content.tolerated)
+            })
+            .unwrap()
+        };
+        assert_eq!(told(256), (Some(256), vec![], false));
+        let paths =
+            ["source", "component", "group", "class", "service"].map(|name| format!("truncated metadata.{name}"));
+        assert_eq!(told(257), (Some(256), paths.to_vec(), false));
+    }
+
+    #[test]
     fn metadata_has_homes_in_the_model_and_the_rest_are_tags() {
         let body = r#"{"title":"t","status":"firing","deduplication_key":"k","more":1,"metadata":{
             "severity":"loud","severity_level":4,"source":"db","component":"disk","started_at":"2026-03-01T10:00:00+01:00",

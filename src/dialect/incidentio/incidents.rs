@@ -8,7 +8,9 @@ use hyper::{HeaderMap, StatusCode};
 
 use super::{BEARER, READERS, Version, create, edit, errors, reads};
 use crate::dialect::json::Document;
-use crate::dialect::{Asked, Decoded, Dialect, Faults, Limited, Passed, Question, Replying, RequestIdForm, Route};
+use crate::dialect::{
+    Asked, Decoded, Dialect, Faults, Limited, Passed, Question, Repeats, Replying, RequestIdForm, Route,
+};
 use crate::gate::Settings;
 use crate::machine::KeyLife;
 use crate::outcome::{Class, Refusal};
@@ -105,6 +107,10 @@ impl Dialect for Incidents {
 
     fn read(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), Refusal> {
         reads::read(self.version, question)
+    }
+
+    fn repeats(&self) -> Repeats {
+        Repeats::Incident
     }
 
     fn passes(&self, asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {

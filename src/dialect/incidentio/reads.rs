@@ -105,7 +105,15 @@ pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
         SEVERITY => format!("/{SEVERITIES}/{}", asked.args.first().map(|id| &**id).filter(is_id)?),
         _ => return None,
     };
-    Some(Passed { upstream, path })
+    // Section 5: lists that are empty rather than 404.
+    let absent = match asked.endpoint {
+        SEVERITIES => Some(r#"{"severities":[]}"#),
+        STATUSES => Some(r#"{"incident_statuses":[]}"#),
+        TYPES => Some(r#"{"incident_types":[]}"#),
+        FIELDS => Some(r#"{"custom_fields":[]}"#),
+        _ => None,
+    };
+    Some(Passed { upstream, path, absent })
 }
 
 fn shown(version: Version, question: &Question<'_>, record: &Record) -> Value {

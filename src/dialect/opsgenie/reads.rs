@@ -53,7 +53,8 @@ pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
     let id = asked.args.first()?;
     let is_one = (1..=REQUEST_BYTES_MAX).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    (is_one && requests::ours(id).is_none()).then(|| Passed { upstream, path: format!("/v2/alerts/requests/{id}") })
+    let path = || format!("/v2/alerts/requests/{id}");
+    (is_one && requests::ours(id).is_none()).then(|| Passed { upstream, path: path(), absent: None })
 }
 
 fn request(question: &Question<'_>) -> Result<Value, Refusal> {

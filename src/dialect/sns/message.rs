@@ -85,7 +85,7 @@ impl About<'_, '_> {
         let is_made = title.is_none();
         set_title(&mut content, title.unwrap_or_else(|| "sns alert".to_owned()).into(), "title");
         if is_made {
-            content.warn("title_made", "");
+            content.cut("title_made", "");
         }
         set_description(&mut content, description, "description");
         Decoded { judged, content, extra: Vec::new() }

@@ -209,10 +209,14 @@ fn alerts(known: &Known, integration: &str) -> Value {
 const COMPONENTS: [&str; 6] =
     ["services", "escalation-policies", "users", "business-services", "response-sets", "workflows"];
 
+/// Two names of one list (contracts 8, row 29).
+const RUNBOOKS: [&str; 2] = ["response-sets", "workflows"];
+
 pub(super) fn passes(asked: &Asked<'_>, settings: &Settings) -> Option<Passed> {
     let upstream = settings.taskcall_upstream.clone()?;
     let kind = asked.args.first().filter(|_| asked.endpoint == LIST)?;
-    COMPONENTS.contains(&&**kind).then(|| Passed { upstream, path: format!("/list/{kind}") })
+    let theirs = settings.taskcall_runbooks.filter(|_| RUNBOOKS.contains(&&**kind)).unwrap_or(kind);
+    COMPONENTS.contains(&&**kind).then(|| Passed { upstream, path: format!("/list/{theirs}"), absent: None })
 }
 
 /// `/list/{type}`: what the proxy knows of its own; of the vendor's components those that are configured.

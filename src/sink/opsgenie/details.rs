@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::Ask;
 use super::super::container::{Container, Home};
+use super::super::verbatim::Body;
 use super::DIALECT;
 use crate::event::Rel;
 
@@ -50,11 +51,23 @@ pub(super) fn of(ask: &Ask<'_>) -> (String, bool) {
     (Value::Object(kept).to_string(), is_whole)
 }
 
+/// The sender's own details, where they are the vendor's: it takes more of them than the model holds tags.
+fn own<'a>(ask: &Ask<'_>) -> Option<Vec<(String, Cow<'a, str>)>> {
+    let event = &ask.stored.event;
+    let body = Body::read(&event.raw).filter(|_| event.dialect == DIALECT)?;
+    let members = Body::read(body.get("details")?.as_bytes())?.into_members().filter(|(name, _)| !name.is_empty());
+    let text = |json: String| match json.as_str() {
+        "null" => None,
+        _ => Some(Cow::Owned(serde_json::from_str::<String>(&json).unwrap_or(json))),
+    };
+    Some(members.filter_map(|(name, json)| Some((name.into_owned(), text(json)?))).collect())
+}
+
 fn entries<'a>(ask: &Ask<'a>) -> Vec<(String, Cow<'a, str>)> {
     let content = &ask.said.content;
     let valued = content.tags.iter().filter(|(_, tag)| !tag.bare);
-    let mut all: Vec<(String, Cow<'a, str>)> =
-        valued.map(|(name, tag)| (name.to_string(), Cow::Borrowed(&*tag.value))).collect();
+    let of_model = || valued.map(|(name, tag)| (name.to_string(), Cow::Borrowed(&*tag.value))).collect();
+    let mut all: Vec<(String, Cow<'a, str>)> = own(ask).unwrap_or_else(of_model);
     let source = content.links.iter().find(|link| link.rel == Some(Rel::Source));
     let mut rest: Vec<(Cow<'static, str>, Cow<'a, str>)> =
         source.map(|link| ("source_url".into(), Cow::Borrowed(&*link.href))).into_iter().collect();

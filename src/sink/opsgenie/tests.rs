@@ -64,6 +64,20 @@ fn a_body_goes_as_it_came_up_to_the_vendors_limits_and_not_beyond() {
     assert_eq!(cut["details"], json!({"truncated": "true"}));
 }
 
+/// The vendor's limit is of characters; the model's 64 tags are none of its business.
+#[test]
+fn details_beyond_the_models_tags_are_kept_where_a_body_is_encoded_anew() {
+    let details: serde_json::Map<String, Value> = (0..70).map(|n| (format!("d{n}"), json!("x"))).collect();
+    let raw = json!({"message": "m".repeat(131), "alias": "db-7/disk", "tags": ["a", "b"], "details": details});
+    let anew = create(&raw, &upstream());
+    assert_eq!((anew.cut.as_slice(), &body(&anew)["details"]), (&["message"][..], &raw["details"]));
+    let odd = json!({"message": "m", "alias": "db-7/disk", "details": {"n": 1, "t": true, "nothing": null}});
+    assert_eq!(body(&create(&odd, &upstream()))["details"], json!({"n": "1", "t": "true"}));
+    let written = r#"{"message":"m","alias":"db-7/disk","details":{"n":1.50}}"#;
+    let sent = body(&encoded(event("create", Action::Trigger, written), &upstream()));
+    assert_eq!(sent["details"], json!({"n": "1.50"}));
+}
+
 #[test]
 fn details_are_dropped_from_the_end_and_what_says_so_fits_too() {
     let members: serde_json::Map<String, Value> = (0..10).map(|n| (format!("d{n}"), json!("x".repeat(998)))).collect();

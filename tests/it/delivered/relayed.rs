@@ -68,6 +68,59 @@ fn incident_ios_senders_get_and_use_the_vendors_ids() {
     surgegate.wait_until_delivered();
 }
 
+/// DESIGN 5.7: a duplicate gets the stored answer. Ours would hold our time and our reference beside the vendor's id.
+#[test]
+fn a_repeat_reads_what_the_upstream_said_of_what_it_repeats() {
+    for pair in super::PAIRS {
+        let stand = pair.stand();
+        let surgegate = pair.start(&stand, RELAYED, "");
+        let (first, again) = (pair.create(&surgegate), pair.create(&surgegate));
+        assert_eq!((again.status, ack(&again)), (first.status, None), "{}: it was not delivered", pair.dialect);
+        let mut expected = first.json();
+        match pair.dialect {
+            "taskcall" => expected["suppressed"] = json!(true),
+            // Each request has its own result.
+            "opsgenie" => continue,
+            _ => {}
+        }
+        assert_eq!(again.json(), expected, "{}", pair.dialect);
+        assert_eq!(stand.state()["created"], 1, "{}", pair.dialect);
+    }
+}
+
+#[test]
+fn a_repeat_reads_the_state_that_the_upstream_showed_last() {
+    let pair = pair("incidentio_v2");
+    let stand = pair.stand();
+    let surgegate = pair.start(&stand, RELAYED, "");
+    let id = pair.create(&surgegate).json()["incident"]["id"].as_str().unwrap().to_owned();
+    let rename = json!({ "notify_incident_channel": false, "incident": { "name": "two disks full" } });
+    let renamed = ask(&surgegate, pair, "POST", &format!("/v2/incidents/{id}/actions/edit"), &rename);
+    assert_eq!((renamed.status, &renamed.json()["incident"]["name"]), (200, &json!("two disks full")), "{renamed:?}");
+    let again = pair.create(&surgegate);
+    assert_eq!((again.outcome(), again.json()), ("replayed", renamed.json()));
+    // In the other version's shape: the vendor said nothing in that.
+    let v1 =
+        ask(&surgegate, pair, "POST", "/v1/incidents", &json!({ "idempotency_key": "disk", "visibility": "private" }));
+    assert!(v1.status != 200 || v1.json()["incident"]["status"].is_string(), "{v1:?}");
+}
+
+/// An operation between does not make the create's answer another one.
+#[test]
+fn a_suppressed_create_is_told_the_vendors_own_time() {
+    let pair = pair("taskcall");
+    let stand = pair.stand();
+    let surgegate = pair.start(&stand, RELAYED, "");
+    let first = pair.create(&surgegate).json();
+    let acknowledge = || ask(&surgegate, pair, "POST", "/acknowledge", &json!({ "instance_id": first["instance_id"] }));
+    let (acknowledged, again) = (acknowledge(), acknowledge());
+    assert_eq!((acknowledged.outcome(), again.outcome()), ("acknowledged", "noop"));
+    assert_eq!(again.json(), acknowledged.json());
+    let suppressed = pair.create(&surgegate);
+    assert_eq!(suppressed.json()["timestamp"], first["timestamp"]);
+    assert_eq!(suppressed.json()["suppressed"], true);
+}
+
 /// Published clients ask what became of the request that their answer names.
 #[test]
 fn opsgenies_senders_ask_the_vendor_for_its_own_requests_and_us_for_ours() {

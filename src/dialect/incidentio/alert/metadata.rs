@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::dialect::Extra;
 use crate::dialect::json::{Document, Kind, Value, clean};
-use crate::dialect::text::truncated;
+use crate::dialect::text::{truncated, within};
 use crate::event::{Content, FIELD_CHARS_MAX, HREF_BYTES_MAX, LINKS_MAX, Link, Rel, Severity, TAGS_MAX, Tag, TagType};
 use crate::vendor::{self, time};
 
@@ -48,11 +48,11 @@ pub(super) fn read<'d>(
         match (name, string) {
             ("severity", Some(word)) if word.len() <= RAW_BYTES_MAX => content.severity_raw = Some(clean(word)),
             ("severity_level", None) if matches!(value.kind(), Kind::Integer(1..=5)) => {}
-            ("source", Some(text)) => content.source = field(text),
-            ("component", Some(text)) => content.component = field(text),
-            ("group", Some(text)) => content.group = field(text),
-            ("class", Some(text)) => content.class = field(text),
-            ("service", Some(text)) => content.service = field(text),
+            ("source", Some(text)) => content.source = field(content, text, "metadata.source"),
+            ("component", Some(text)) => content.component = field(content, text, "metadata.component"),
+            ("group", Some(text)) => content.group = field(content, text, "metadata.group"),
+            ("class", Some(text)) => content.class = field(content, text, "metadata.class"),
+            ("service", Some(text)) => content.service = field(content, text, "metadata.service"),
             ("started_at", Some(text)) => match time::parse(text) {
                 Ok(at) => content.started_at = at,
                 Err(time::NotATime) => content.warn("time_ignored", "metadata.started_at"),
@@ -76,8 +76,8 @@ pub(super) fn read<'d>(
     content.tags = tags;
 }
 
-fn field(text: &str) -> Option<Cow<'_, str>> {
-    (!text.is_empty()).then(|| truncated(clean(text), FIELD_CHARS_MAX).0)
+fn field<'d>(content: &mut Content<'_>, text: &'d str, path: &'static str) -> Option<Cow<'d, str>> {
+    (!text.is_empty()).then(|| within(content, clean(text), FIELD_CHARS_MAX, path))
 }
 
 fn put<'d>(
