@@ -58,8 +58,8 @@ fn no_such_path(path: &str) -> &'static str {
             "no such path here: /livez, /readyz and /metrics are at another port, listen.observe.address (9464 by default)"
         }
         root if root.is_empty() || root == "/api" || root.starts_with("/api/v1") => {
-            "no such path here: the status page and its API are at another port, listen.admin.address (9465 by default); \
-             events are POSTed to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says"
+            "no such path: POST to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says; \
+             the status page and its API are at another port, listen.admin.address (9465 by default)"
         }
         _ => {
             "no such path: POST to /v2/incidents/api/KEY, /hooks/generic/KEY, or as the sender's page in docs/senders says"
