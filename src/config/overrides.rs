@@ -103,7 +103,7 @@ pub(super) fn lay_variables_over(root: &mut Node, report: &mut Report, environme
             Some(items) => Value::List(items.map(|item| Node { place, value: scalar(item) }).collect()),
             None => scalar(&text),
         };
-        merge(report, root, under(row.path, Node { place, value }));
+        merge(report, root, under(row.path, Node { place, value }, 0));
     }
 }
 
@@ -139,18 +139,18 @@ pub(super) fn lay_flags_over(root: &mut Node, report: &mut Report, flags: &[Flag
         match node {
             Some(mut node) => {
                 interpolate(&mut node, report, environment);
-                merge(report, root, under(key, node));
+                merge(report, root, under(key, node, value.len()));
             }
             None => report.is_partial = true,
         }
     }
 }
 
-/// The node at this path, in a tree of its own.
-fn under(path: &str, mut node: Node) -> Node {
+/// The node at this path, in a tree of its own. `end`: of the text that it was read from.
+fn under(path: &str, mut node: Node, end: usize) -> Node {
     let place = node.place;
-    // Names are shown, by where they begin: the value must not begin there, for it may be a secret.
-    let named = Place { start: place.end, ..place };
+    // Names are shown, by where they begin: no value begins behind all of them, and each may be a secret.
+    let named = Place { start: end, end, ..place };
     for key in path.rsplit('.') {
         node = Node { place, value: Value::Map(vec![Entry { key: key.to_owned(), place: named, value: node }]) };
     }

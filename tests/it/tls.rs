@@ -346,7 +346,14 @@ fn what_is_wrong_with_each_file_is_told_at_a_reload_as_validate_tells_it() {
     };
     let found = of_tls(&told.json()["findings"]);
     assert_eq!((told.status, found.len()), (422, 3), "{}", told.text());
-    assert_eq!(found, of_tls(&validated["findings"]));
+    let of_validate = of_tls(&validated["findings"]);
+    assert_eq!(of_validate.len(), 3);
+    for (told, by_validate) in found.iter().zip(&of_validate) {
+        // A reload has the same in one text besides, for its verb to print.
+        for (member, value) in by_validate.as_object().unwrap() {
+            assert_eq!(told[member], *value, "{member}");
+        }
+    }
     for (row, key) in found.iter().zip(["certificate", "key", "client_ca"]) {
         assert!(row["message"].as_str().unwrap().starts_with(&format!("listen.ingest.tls.{key}: ")), "{row:#}");
         assert!(row["line"] == 1 && row["hint"].is_string() && row["snippet"].is_string(), "{row:#}");
