@@ -46,6 +46,13 @@ pub fn descriptors(pid: u32) -> Option<u64> {
     std::fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|entries| entries.count() as u64)
 }
 
+/// Hold-ups are the server's, unless the generator's thread ran for more than this share of the
+/// time (then it queued its own answers) or waited for a core for more than the other share.
+const MOST_RUNNING: f64 = 0.90;
+const MOST_WAITING: f64 = 0.10;
+/// Share of requests held up below which nothing is asked: it cannot move a p99.
+const FEW_HELD_UP: f64 = 0.01;
+
 /// What a thread asked of the machine since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
@@ -58,6 +65,14 @@ pub struct Demand {
 #[must_use]
 pub fn thread_demand() -> Option<Demand> {
     parse_schedstat(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// Whether the generator lacked CPU while requests were held up: then the figures are not the server's. `running`, `waiting`:
+/// shares of the time, as [`Demand`] tells them.
+#[must_use]
+pub fn is_starved(started: u64, held_up: u64, running: Option<f64>, waiting: Option<f64>) -> bool {
+    held_up as f64 > FEW_HELD_UP * started as f64
+        && (running.is_some_and(|share| share > MOST_RUNNING) || waiting.is_some_and(|share| share > MOST_WAITING))
 }
 
 /// Nanoseconds on a core, nanoseconds waiting for one, and a count.
@@ -98,5 +113,14 @@ mod tests {
     #[test]
     fn own_cpu_time_can_be_read() {
         assert!(cpu_time(Process::Own).is_ok());
+    }
+
+    #[test]
+    fn hold_ups_are_the_servers_unless_the_generator_lacked_cpu() {
+        assert!(!is_starved(1000, 900, Some(0.5), Some(0.05)), "a slow server");
+        assert!(is_starved(1000, 900, Some(0.95), Some(0.0)), "a generator at its limit");
+        assert!(is_starved(1000, 900, Some(0.5), Some(0.3)), "a shared core");
+        assert!(!is_starved(1000, 10, Some(0.95), Some(0.3)), "nothing was held up");
+        assert!(!is_starved(1000, 900, None, None), "the kernel does not tell");
     }
 }

@@ -8,17 +8,10 @@ use super::pacer::Schedule;
 use super::sender::Shared;
 use super::{Outcome, Ran};
 use crate::latency::Latencies;
-use crate::process::Demand;
+use crate::process::{Demand, is_starved};
 use crate::results::{Environment, Generator, LedgerCounts, Phase, Results, SCHEMA, Section, Server, Verdict};
 use crate::scenario::Scenario;
 use crate::threshold::{Threshold, show_us};
-
-/// Hold-ups are the server's, unless the generator's thread ran for more than this share of the
-/// time (then it queued its own answers) or waited for a core for more than the other share.
-const MOST_RUNNING: f64 = 0.90;
-const MOST_WAITING: f64 = 0.10;
-/// Share of requests held up below which nothing is asked: it cannot move a p99.
-const FEW_HELD_UP: f64 = 0.01;
 
 /// All of it.
 pub(super) fn up(
@@ -181,12 +174,6 @@ fn generator(scenario: &Scenario, results: &Results, ran: &Ran) -> Generator {
     }
 }
 
-/// Whether the generator lacked CPU while requests were held up.
-fn is_starved(started: u64, held_up: u64, running: Option<f64>, waiting: Option<f64>) -> bool {
-    held_up as f64 > FEW_HELD_UP * started as f64
-        && (running.is_some_and(|share| share > MOST_RUNNING) || waiting.is_some_and(|share| share > MOST_WAITING))
-}
-
 /// A run that was broken off is told first, then one whose figures are nobody's; both still check their thresholds. Of
 /// the ledger a slow generator takes nothing away: a loss is a loss.
 fn judge(scenario: &Scenario, results: &mut Results, aborted: Option<String>) {
@@ -263,14 +250,6 @@ fn histograms(scenario: &Scenario, shared: &Shared) -> Vec<(String, Latencies)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hold_ups_are_the_servers_unless_the_generator_lacked_cpu() {
-        assert!(!is_starved(1000, 900, Some(0.5), Some(0.05)), "a slow server");
-        assert!(is_starved(1000, 900, Some(0.95), Some(0.0)), "a generator at its limit");
-        assert!(is_starved(1000, 900, Some(0.5), Some(0.3)), "a shared core");
-        assert!(!is_starved(1000, 10, Some(0.95), Some(0.3)), "nothing was held up");
-    }
 
     #[test]
     fn a_loss_is_missed_even_by_a_slow_generator_and_a_latency_is_invalid() {

@@ -10,14 +10,7 @@ use super::Arguments;
 use super::pacer::Schedule;
 use super::sender::Records;
 use crate::latency::Summary;
-use crate::process::Demand;
-
-/// Hold-ups are the server's, unless the generator's thread ran for more than this share of the
-/// time (then it queued its own answers) or waited for a core for more than the other share.
-const MOST_RUNNING: f64 = 0.90;
-const MOST_WAITING: f64 = 0.10;
-/// Share of requests held up below which nothing is asked: it cannot move a p99.
-const FEW_HELD_UP: f64 = 0.01;
+use crate::process::{Demand, is_starved};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -103,12 +96,6 @@ impl Report {
     }
 }
 
-/// Whether the generator lacked CPU while requests were held up.
-fn is_starved(started: u64, held_up: u64, running: Option<f64>, waiting: Option<f64>) -> bool {
-    held_up as f64 > FEW_HELD_UP * started as f64
-        && (running.is_some_and(|share| share > MOST_RUNNING) || waiting.is_some_and(|share| share > MOST_WAITING))
-}
-
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -148,19 +135,5 @@ impl fmt::Display for Report {
                 self.lateness.p99_us, self.max_lateness_us
             ),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hold_ups_are_the_servers_unless_the_generator_lacked_cpu() {
-        assert!(!is_starved(1000, 900, Some(0.5), Some(0.05)), "a slow server");
-        assert!(is_starved(1000, 900, Some(0.95), Some(0.0)), "a generator at its limit");
-        assert!(is_starved(1000, 900, Some(0.5), Some(0.3)), "a shared core");
-        assert!(!is_starved(1000, 10, Some(0.95), Some(0.3)), "nothing was held up");
-        assert!(!is_starved(1000, 900, None, None), "the kernel does not tell");
     }
 }
