@@ -46,6 +46,7 @@ curves:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --no-default-features --bin surgegate -- --deny warnings
 	scripts/deny.sh
 
 install-tools:

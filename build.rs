@@ -12,6 +12,7 @@ fn main() {
     let target = env::var("TARGET").unwrap_or_else(|_| "not known".to_owned());
     let mut features: Vec<String> = env::vars()
         .filter_map(|(name, _)| name.strip_prefix("CARGO_FEATURE_").map(|name| name.to_lowercase().replace('_', "-")))
+        .filter(|name| name != "default")
         .collect();
     features.sort();
     #[allow(clippy::print_stdout)] // How a build script speaks to cargo.

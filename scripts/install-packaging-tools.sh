@@ -84,7 +84,7 @@ if [[ $(cat "$tools/kube/installed" 2>/dev/null) != "$kubernetes_validate" ]]; t
 fi
 
 [[ $("$tools/bin/cargo-deb" --version 2>/dev/null) == "$cargo_deb" ]] ||
-    cargo install --quiet --locked --root "$tools" cargo-deb --version "$cargo_deb"
+    cargo install --quiet --debug --locked --root "$tools" cargo-deb --version "$cargo_deb"
 
 # The base that cannot be pulled without a registry: this machine's own Debian, so that a binary built here runs there.
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")

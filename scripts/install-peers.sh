@@ -11,7 +11,7 @@ if ((${#missing[@]})); then
 fi
 
 command -v go >/dev/null || { echo "Redpanda Connect is built with Go 1.23 or later: install it" >&2; exit 1; }
-peers=$PWD/${CARGO_TARGET_DIR:-target}/tools/peers
+peers=$(realpath "${CARGO_TARGET_DIR:-target}/tools")/peers
 for one in connect benthos; do
     [[ $peers/$one -nt benches/peers/$one/go.sum ]] && continue
     echo "building benches/peers/$one: some minutes"

@@ -1,7 +1,18 @@
 #!/usr/bin/env bash
 # Installs what the tests need where it is missing (Debian). A tool that cannot be had fails the run.
+# What is not a package of Debian's stands once a machine, for all checkouts: in SURGEGATE_CACHE, target/tools is a link to it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+cache=${SURGEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/surgegate}
+if [[ ! -d $target/tools ]]; then
+    mkdir -p "$cache/tools" "$target"
+    ln -sfn "$cache/tools" "$target/tools"
+fi
+# As what is installed there names itself in its scripts: the link goes with its checkout.
+tools=$(realpath "$target/tools")
+exec {lock}>"$tools/.lock"
+flock "$lock"
 
 # command:package
 needed=(curl:curl openssl:openssl testssl:testssl.sh sslscan:sslscan python3:python3 promtool:prometheus strace:strace
@@ -24,7 +35,6 @@ for part in rustfmt clippy; do
 done
 
 # Published clients of vendors, for the tests that let them speak to the binary, from PyPI.
-tools=${CARGO_TARGET_DIR:-target}/tools
 clients=(incident-io==2.29.0 opsgenie-sdk==2.1.5 pagerduty==7.2.0)
 if [[ $(cat "$tools/clients/installed" 2>/dev/null) != "${clients[*]}" ]]; then
     python3 -m venv "$tools/clients" || {

@@ -2,7 +2,7 @@
 """User instructions of decode, claim, append and the whole intake (benches/instructions.rs, under valgrind).
 
     scripts/instructions.py            a table of this tree's
-    scripts/instructions.py --guard    beside those of the merge base, built in the same run: what is more than 3% worse
+    scripts/instructions.py --guard    beside those of the merge base, measured in the same run: what is more than 3% worse
                                        fails. `make test` runs this.
 
 The base is where HEAD left `origin/main` or `main`; on main itself the commit before, or HEAD while files are changed and not
@@ -12,11 +12,13 @@ Gungraun's own runner is not used: 200 crates to build in each run of CI, for on
 
 Our own crate is built as a release is, but without link-time optimisation. The libraries are those that the tests have built:
 their own checks count too, in both trees alike, and CI builds nothing outside twice.
+The base's program is kept for the next run against the same base.
 
 What is dearer on purpose stands in benches/accepted.toml, with the reason.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -159,12 +161,27 @@ class Counts(dict):
 
 
 def counts(tree, target, name, level):
-    source = (tree / "benches" / "instructions.rs").read_text()
-    return Counts(built(tree, target, name, level), dict(benches(source)))
+    return counts_by(built(tree, target, name, level), tree)
+
+
+def counts_by(program, tree):
+    return Counts(program, dict(benches((tree / "benches" / "instructions.rs").read_text())))
+
+
+def kept_base(base, target, level):
+    """Where the base's program, of this tree's benches, is kept for the next run with the same base, benches and compiler."""
+    said = hashlib.sha256(f"{base} {level} {PROFILE}".encode())
+    said.update(subprocess.run(["rustc", "-vV"], stdout=subprocess.PIPE, check=True).stdout)
+    for file in sorted((ROOT / "benches").glob("**/*.rs")):
+        said.update(file.read_bytes())
+    return target / "guard" / f"base-{said.hexdigest()[:16]}"
 
 
 def counts_of_base(base, target, level):
     """The base's, by this tree's benches if they compile with it; and whose benches it were."""
+    kept = kept_base(base, target, level)
+    if kept.exists():
+        return counts_by(kept, ROOT), "these benches"
     tree = target / "guard" / "tree"
     remove(tree)
     tree.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +190,11 @@ def counts_of_base(base, target, level):
     try:
         shutil.copytree(ROOT / "benches", tree / "benches", dirs_exist_ok=True)
         try:
-            return counts(tree, target, "base", level), "these benches"
+            found = counts(tree, target, "base", level)
+            for old in kept.parent.glob("base-*"):
+                old.unlink()
+            shutil.copy2(found.program, kept)
+            return found, "these benches"
         except Failed:
             print("instructions: these benches do not run with the base's library (above); its own are taken", file=sys.stderr)
         if git("checkout", "--force", base, "--", "benches", cwd=tree) is None:

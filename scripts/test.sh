@@ -13,13 +13,8 @@ status=${PIPESTATUS[0]}
 # Instructions of the stages, against the merge base: what is dearer by more than 3% fails.
 { scripts/test_instructions.py && scripts/instructions.py --guard; } 2>&1 | tee -a "$log"
 ((PIPESTATUS[0] == 0)) || status=1
-# Of the binary as it is by default: what comes next builds another in its place.
 scripts/packaging.sh 2>&1 | tee -a "$log"
 ((PIPESTATUS[0] == 0)) || status=1
-# What is compiled in by a feature.
-cargo test --locked --features otel --lib --test it -- tracing:: otlp:: calls:: 2>&1 | tee -a "$log"
-more=${PIPESTATUS[0]}
-((status)) || status=$more
 passed=$(awk '/^test result:/ { for (i = 1; i < NF; i++) if ($(i + 1) ~ /^passed/) sum += $i } END { print sum + 0 }' "$log")
 failed=$(awk '/^test result:/ { for (i = 1; i < NF; i++) if ($(i + 1) ~ /^failed/) sum += $i } END { print sum + 0 }' "$log")
 echo "$passed passed, $failed failed"

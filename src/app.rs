@@ -62,9 +62,6 @@ pub enum StartError {
     Tls(#[from] tls::TlsErrors),
     #[error(transparent)]
     Delivery(#[from] delivery::StartError),
-    #[cfg(feature = "otel")]
-    #[error(transparent)]
-    Otlp(#[from] otlp::OtlpError),
     #[error("redis: {0}")]
     Redis(#[from] crate::redis::link::StartError),
     #[error(transparent)]
@@ -90,8 +87,6 @@ impl StartError {
             Self::Spool(error) => error.hint(),
             Self::Tls(_) => Some("`surgegate validate` looks at the files as a start does".to_owned()),
             Self::Listen(refused) => Some(refused.hint()),
-            #[cfg(feature = "otel")]
-            Self::Otlp(_) => None,
             Self::Replica(error) => error.hint(),
             Self::Redis(_) | Self::Delivery(_) | Self::Metrics(_) => None,
         }
@@ -156,7 +151,11 @@ impl App {
         #[cfg(not(feature = "otel"))]
         let spans = Spans::default();
         #[cfg(feature = "otel")]
-        let (spans, exporter) = otlp::start(&|name| std::env::var(name).ok())?;
+        let (spans, exporter) = otlp::start(&|name| std::env::var(name).ok()).unwrap_or_else(|error| {
+            // These variables are often set for a whole cluster: what they say to others keeps no alert out.
+            tracing::warn!(%error, "no spans are exported");
+            Default::default()
+        });
         // Before anything is forwarded: others hear of what leaves.
         let claims = match (&config.redis, &redis, &replica) {
             (Some(settings), Some(link), Some(replica)) => {

@@ -1,5 +1,5 @@
-//! Sends finished spans to a collector: OTLP over HTTP, as JSON. Compiled with the feature `otel` alone; `app` starts it
-//! where `OTEL_EXPORTER_OTLP_ENDPOINT` says where to. A collector that is away costs spans, which are counted in the log,
+//! Sends finished spans to a collector: OTLP over HTTP, as JSON. Compiled with the feature `otel`, which is on by default; `app`
+//! starts it where `OTEL_EXPORTER_OTLP_ENDPOINT` says where to. A collector that is away costs spans, which are counted in the log,
 //! and nothing else.
 //!
 //! Limits: 512 spans a request, three tries, 10 s for each; 8,192 spans wait.
@@ -35,8 +35,8 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Why spans are not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
-    #[error("{name} is no URL: {text}")]
-    Url { name: &'static str, text: String },
+    #[error("{0}: want a URL that begins with http:// or https://")]
+    Url(&'static str),
     #[error("OTEL_EXPORTER_OTLP_HEADERS: want name=value, separated by commas")]
     Headers,
     #[error("OTEL_TRACES_SAMPLER_ARG: want a part between 0 and 1, not {0}")]
@@ -67,7 +67,7 @@ impl Settings {
             (None, None) => return Ok(None),
         };
         let is_whole = |url: &hyper::Uri| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https"));
-        let url = text.parse().ok().filter(is_whole).ok_or(OtlpError::Url { name, text })?;
+        let url = text.parse().ok().filter(is_whole).ok_or(OtlpError::Url(name))?;
         if let Some(other) = set("OTEL_EXPORTER_OTLP_PROTOCOL").filter(|protocol| protocol != "http/json") {
             return Err(OtlpError::Protocol(other));
         }

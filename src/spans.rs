@@ -1,5 +1,5 @@
-//! Finished spans on their way to whoever collects them: `intake` and `forward` record, `otlp` sends. Compiled without the
-//! feature `otel` nothing is ever recorded, and asking costs nothing; with it a full queue loses spans and counts them.
+//! Finished spans on their way to whoever collects them: `intake` and `forward` record, `otlp` sends. Without a
+//! collector nothing is recorded; without the feature `otel` asking is compiled away. A full queue loses spans and counts them.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! W3C trace context: taken up from requests, kept with the event through restarts, told to upstreams as a child, and in
-//! the log. Built with the feature `otel`, spans reach a collector.
+//! the log. Spans reach a collector.
 
 use std::collections::BTreeSet;
 
@@ -138,6 +138,17 @@ mod exported {
     use crate::harness::Settings;
 
     const TOKEN: &str = "c0ffee5eed1abe1faded0ddba11cab1eb0a710ad";
+
+    #[test]
+    fn a_collector_that_speaks_otherwise_keeps_no_alert_out() {
+        let recorder = Recorder::start();
+        let under = ["env", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"];
+        let settings = Settings { under: under.map(str::to_owned).to_vec(), ..Settings::default() };
+        let surgegate = Surgegate::start_with(settings, &[&standard(&recorder)]);
+        assert_eq!(post(&surgegate, PATH, &[], &trigger("disk-1")), 202);
+        let told = lines(&surgegate).into_iter().find(|line| line["message"] == "no spans are exported").unwrap();
+        assert_eq!(told["error"], "OTEL_EXPORTER_OTLP_PROTOCOL: this binary speaks http/json, not grpc");
+    }
 
     /// Spans that a collector was sent, each with its attributes as a map.
     fn spans(collector: &Recorder) -> Vec<Value> {

@@ -1,6 +1,7 @@
 """The image by buildah, and a container of it without a runtime: mounts of its own, a read-only root, uid 65532."""
 
 import atexit
+import fcntl
 import functools
 import json
 import os
@@ -15,7 +16,8 @@ import time
 from tools import BINARY, ROOT, TOOLS, run
 
 SUDO = [] if os.getuid() == 0 else ["sudo", "-n"]
-STORE = TOOLS / "images"
+STORE = (TOOLS / "images").resolve()
+_kept_open = []
 DEBIAN = dict(
     line.rstrip().split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line
 )["VERSION_CODENAME"]
@@ -52,6 +54,9 @@ def clear():
 def base():
     """The stand-in for debian:CODENAME-slim; made once for each root of Debian. Before it nothing else is left of earlier runs."""
     STORE.mkdir(parents=True, exist_ok=True)
+    # One run at a time: they share the store, and each begins by clearing it. Held until this process ends.
+    _kept_open.append(open(STORE / ".lock", "w"))
+    fcntl.flock(_kept_open[0], fcntl.LOCK_EX)
     clear()
     name = f"docker.io/library/debian:{DEBIAN}-slim"
     file = TOOLS / f"base-{DEBIAN}.tar"
