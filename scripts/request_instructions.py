@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--target-dir", default=os.environ.get("CARGO_TARGET_DIR", "target"))
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="the N dearest functions of each")
-    parser.add_argument("--rows", action="append", default=[], metavar="TEXT", help="bare, new, fsync, duplicate")
+    parser.add_argument("--rows", action="append", default=[], metavar="TEXT", help="bare, new, fsync, duplicate; and only where asked for, with a Redis: mirror, shared")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
@@ -59,7 +59,9 @@ def counted(options, directory, name, command, port, is_ready, duplicate, loadte
                     str(options.connections), "--duration", f"{seconds}s", "--warmup", "0s", "--body-bytes", "362"]
             if duplicate:
                 line.append("--duplicate")
-            run = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
+            run = subprocess.run(line, stdout=subprocess.PIPE, text=True)
+            if run.returncode:
+                sys.exit(f"{name} took no load:\n" + (directory / f"{name}.log").read_text()[-2000:])
             return json.loads(run.stdout)["accepted_total"]
 
         load(2.0)
@@ -100,10 +102,11 @@ def main():
         keys = directory / "keys"
         keys.write_text("\n".join(bench.KEYS) + "\n")
         for name, durability, duplicate in (("bare", None, False), ("new", "memory", False), ("fsync", "fsync", False),
-                                            ("duplicate", "memory", True)):
-            if options.rows and name not in options.rows:
+                                            ("duplicate", "memory", True), ("mirror", "fsync", False), ("shared", "fsync", False)):
+            if name not in (options.rows or ("bare", "new", "fsync", "duplicate")):
                 continue
-            port, observe, admin, upstream = bench.free_ports(4)
+            port, observe, admin, upstream, redis_port = bench.free_ports(5)
+            redis = None
             if durability is None:
                 command = [loadtest, "bare", "--listen", f"127.0.0.1:{port}", "--threads", "1"]
                 is_ready = lambda: bench.accepts(port)
@@ -111,8 +114,13 @@ def main():
             else:
                 shape = bench.Shape(1, options.connections, 362)
                 config = directory / f"{name}.yaml"
-                config.write_text(bench.configuration(bench.Row(shape, durability), directory / f"spool-{name}", port,
-                                                      observe, admin, upstream))
+                text = bench.configuration(bench.Row(shape, durability), directory / f"spool-{name}", port, observe, admin, upstream)
+                if name in ("mirror", "shared"):
+                    # Under valgrind an answer takes longer than any sensible bound.
+                    text += f"redis: {{ url: redis://127.0.0.1:{redis_port}, scope: {name}, replica_id: 0, timeout: 1s }}\n"
+                    redis = subprocess.Popen(["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "",
+                                              "--dir", str(directory)], stdout=subprocess.DEVNULL)
+                config.write_text(text)
                 command = [surgegate, "run", "--config", str(config)]
                 is_ready = lambda: bench.status(observe, "/readyz") == 200
                 stub = subprocess.Popen([loadtest, "upstream", "--listen", f"127.0.0.1:{upstream}"],
@@ -120,9 +128,10 @@ def main():
             try:
                 rows[name] = counted(options, directory, name, command, port, is_ready, duplicate, loadtest, keys)
             finally:
-                if stub:
-                    stub.kill()
-                    stub.wait()
+                for beside in (stub, redis):
+                    if beside:
+                        beside.kill()
+                        beside.wait()
     bare = rows.get("bare", {}).get("instructions")
     for name, row in rows.items():
         hard = row["instructions"] - row["sha_soft"] * (1 - 130 / 3380)
