@@ -5,8 +5,8 @@
     scripts/instructions.py --guard    beside those of the merge base, measured in the same run: what is more than 3% worse
                                        fails. `make test` runs this.
 
-The base is where HEAD left `origin/main` or `main`; on main itself the commit before, or HEAD while files are changed and not
-committed. Its library is measured by this tree's benches; where they do not compile with it, by its own.
+The base is where HEAD left `origin/main` or `main`; on main itself the commit before the last one that changed what is compiled,
+or HEAD while files are changed and not committed. Its library is measured by this tree's benches; where they do not compile with it, by its own.
 
 Gungraun's own runner is not used: 200 crates to build in each run of CI, for one number that callgrind prints itself.
 
@@ -51,6 +51,10 @@ EXPLAINED = {"incidentio_v1", "incidentio_v2", "taskcall", "opsgenie", "alertman
              "datadog"}
 
 
+# What a program is made from.
+COMPILED = ("src", "benches", "build.rs", "Cargo.toml", "Cargo.lock")
+
+
 class Failed(Exception):
     """No figure, with a text for the user."""
 
@@ -71,9 +75,11 @@ def base_of(tree=ROOT):
             return base, f"the merge base with {main}"
     if git("status", "--porcelain", "--untracked-files=no", cwd=tree):
         return head, "HEAD, for files are changed and not committed"
-    before = git("rev-parse", "--verify", "HEAD~1", cwd=tree)
+    # What changed no program says nothing of one: the last change that did is held against what was before it.
+    changed = git("log", "-1", "--format=%H", "--", *COMPILED, cwd=tree) or "HEAD"
+    before = git("rev-parse", "--verify", f"{changed}~1", cwd=tree) or git("rev-parse", "--verify", "HEAD~1", cwd=tree)
     if before:
-        return before, "the commit before: HEAD is on main, or there is no main here"
+        return before, "the commit before the last change of what is compiled: HEAD is on main, or there is no main here"
     if git("rev-parse", "--is-shallow-repository", cwd=tree) == "true":
         return None, "the clone is shallow and ends at HEAD: clone with a depth of 2 or more (better: the whole history)"
     return None, "HEAD is the first commit: there is no earlier tree to build"

@@ -22,9 +22,10 @@ class Checkouts(unittest.TestCase):
                              check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         return run.stdout.strip()
 
-    def commit(self, text):
-        (self.tree / "file").write_text(text)
-        self.git("add", "file")
+    def commit(self, text, file="file"):
+        (self.tree / file).parent.mkdir(exist_ok=True)
+        (self.tree / file).write_text(text)
+        self.git("add", file)
         self.git("commit", "--quiet", "-m", text)
         return self.git("rev-parse", "HEAD")
 
@@ -41,6 +42,12 @@ class Checkouts(unittest.TestCase):
 
     def test_main_is_held_against_the_commit_before(self):
         before, _ = self.history()
+        self.assertEqual(instructions.base_of(self.tree)[0], before)
+
+    def test_on_main_a_change_of_a_program_is_held_against_what_was_before_it_though_others_follow(self):
+        _, before = self.history()
+        self.commit("a program", "src/lib.rs")
+        self.commit("a page")
         self.assertEqual(instructions.base_of(self.tree)[0], before)
 
     def test_files_that_are_changed_on_main_are_held_against_head(self):
