@@ -177,15 +177,16 @@ impl Redis {
 
     /// Killed and started with data that takes it at least so long to load; until then it answers LOADING.
     pub fn restart_loading_ms(&mut self, millis: u32) {
-        const KEYS: u32 = 100;
         // It looks at its connections between two blocks of what it reads.
         self.ask(&["CONFIG", "SET", "rdbcompression", "no"]);
-        for key in 0..KEYS {
+        for key in 0..100 {
             self.ask(&["SET", &format!("ballast:{key}"), &"x".repeat(4096)]);
         }
+        let keys: u32 = redis::from_redis_value(self.ask(&["DBSIZE"])).unwrap();
         self.ask(&["SAVE"]);
         self.kill();
-        let delay = (millis * 1000 / KEYS).to_string();
+        // It waits so long for each key, those of the product too.
+        let delay = (millis * 1000 / keys).to_string();
         self.start_again_with(&["--key-load-delay", &delay, "--loading-process-events-interval-bytes", "1024"]);
     }
 

@@ -259,11 +259,12 @@ impl Model {
         Ok(again)
     }
 
-    /// Where each key stands, asked at a replica: duplicates of what is open, and of what is resolved.
+    /// Where each key stands, asked at a replica: duplicates of what is open, and of what is resolved. A key of which a
+    /// replica says otherwise is asked for no more: what it said may have changed it.
     pub fn wrong_at(&mut self, connection: &mut Raw) -> Vec<String> {
         let mut wrong = Vec::new();
         for at in 0..KEYS_EACH {
-            let (name, told) = (self.key(at), &self.keys[at].told);
+            let (name, told) = (self.key(at), &mut self.keys[at].told);
             let (body, outcome) = match told.state {
                 State::Absent => continue,
                 State::Open => {
@@ -272,13 +273,10 @@ impl Model {
                 State::Resolved => (format!(r#"{{"status":"resolve","event_id":"{name}"}}"#), "duplicate_resolve"),
             };
             let answer = connection.post(PATH, body).unwrap();
-            if (answer.outcome(), answer.incident()) != (outcome, told.incident.clone()) {
-                wrong.push(format!(
-                    "{name}: {} {} for {outcome} {}",
-                    answer.outcome(),
-                    answer.incident(),
-                    told.incident
-                ));
+            let is_known = answer.outcome() == outcome && answer.incident() == told.incident;
+            if !is_known {
+                wrong.push(format!("{name}: {} for {outcome} {}", answer.text(), told.incident));
+                told.state = State::Absent;
             }
         }
         wrong
