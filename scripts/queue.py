@@ -74,6 +74,16 @@ class Proxy:
         lines = pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(f"{name}:"))
 
+    def cpu_s(self):
+        """What each kind of thread has used, by its name."""
+        used = {}
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            user, system = rest.split()[11:13]
+            name = name.rstrip("0123456789-")
+            used[name] = used.get(name, 0) + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return used
+
     def count(self, metric):
         page = urllib.request.urlopen(f"http://127.0.0.1:{self.ports[1]}/metrics", timeout=30).read().decode()
         return sum(int(float(line.split()[-1])) for line in page.splitlines() if line.startswith(f"surgegate_{metric}"))
@@ -114,7 +124,7 @@ def main():
             [RELEASE / "surgegate-loadtest", "upstream", "--listen", f"127.0.0.1:{upstream_port}"],
             stdout=subprocess.DEVNULL,
         )
-        began = time.monotonic()
+        began, before = time.monotonic(), proxy.cpu_s()
         left = after
         try:
             while left:
@@ -127,8 +137,11 @@ def main():
         finally:
             upstream.kill()
         draining = proxy.memory_mib("VmHWM")
+        used = {name: now - before.get(name, 0) for name, now in proxy.cpu_s().items()}
         delivered, enqueued = proxy.count("events_delivered_total"), proxy.count("events_enqueued_total")
         print(f"{delivered} of {enqueued} delivered in {time.monotonic() - began:.0f} s, at most {draining} MiB")
+        told = [f"{name} {spent * 1e6 / max(delivered, 1):.1f}" for name, spent in sorted(used.items()) if spent]
+        print(f"CPU while it drained, in us an event: {', '.join(told)}")
         faults += [f"{enqueued - delivered} were not delivered"] if delivered != enqueued else []
         faults += [f"{max(peaks)} MiB of memory"] if max(peaks) > bound else []
         faults += [f"{draining} MiB of memory while it drained"] if draining > bound + UNDER_WAY_MIB else []

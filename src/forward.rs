@@ -45,7 +45,9 @@ use crate::event::{Incident, Micros, StateKey, Uid};
 use crate::gate::Integration;
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::sink::{Reader, UpstreamConfig};
-use crate::store::{Ending, LaneKey, Learned, Next, ReadError, Recovered, Remote, Settled, Store, Stored, Written};
+use crate::store::{
+    Ask, Ending, LaneKey, Learned, Next, ReadError, Recovered, Remote, Settled, Store, Stored, Written,
+};
 
 pub use dead::Refused;
 pub use handle::{DeadRow, Handle, Head, UpstreamStatus};
@@ -75,17 +77,11 @@ pub trait Log: Send + Sync {
     /// As above.
     fn event(&self, sequence: u64) -> Result<(Position, Stored), ReadError>;
 
-    /// Up to `count` events that wait for an upstream behind the sequence `after`, in order. Blocks for some reads.
+    /// What waits for an upstream, in order, for each of those who ask. Blocks for some reads.
     ///
     /// # Errors
     /// The log cannot be read just now.
-    fn waiting(
-        &self,
-        upstream: &Arc<UpstreamMeter>,
-        integration: &str,
-        after: u64,
-        count: usize,
-    ) -> std::io::Result<Vec<Next>>;
+    fn waiting(&self, upstream: &Arc<UpstreamMeter>, asks: &[Ask]) -> std::io::Result<Vec<Vec<Next>>>;
 
     /// The oldest event that waits for an upstream.
     fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64>;
@@ -140,14 +136,8 @@ impl Log for Store {
         Self::event(self, sequence)
     }
 
-    fn waiting(
-        &self,
-        upstream: &Arc<UpstreamMeter>,
-        integration: &str,
-        after: u64,
-        count: usize,
-    ) -> std::io::Result<Vec<Next>> {
-        Self::waiting(self, upstream, integration, after, count)
+    fn waiting(&self, upstream: &Arc<UpstreamMeter>, asks: &[Ask]) -> std::io::Result<Vec<Vec<Next>>> {
+        Self::waiting(self, upstream, asks)
     }
 
     fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64> {

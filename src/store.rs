@@ -351,6 +351,14 @@ pub struct Dead {
     pub at: Micros,
 }
 
+/// Which events are asked for: up to `count` of an integration's, behind the sequence `after`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub integration: Arc<str>,
+    pub after: u64,
+    pub count: usize,
+}
+
 /// A waiting event, by its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
@@ -1179,29 +1187,34 @@ impl Store {
         self.core.lock().standing.moved.get(&sequence).copied()
     }
 
-    /// Up to `count` events that wait for an upstream behind the sequence `after`, in order.
+    /// What waits for an upstream, in order, for each of those who ask. Their events stand among each other in the log: it is
+    /// gone through once for all of them.
     ///
     /// # Errors
     /// A part of the log cannot be read just now.
-    pub fn waiting(
-        &self,
-        upstream: &Arc<UpstreamMeter>,
-        integration: &str,
-        after: u64,
-        count: usize,
-    ) -> std::io::Result<Vec<Next>> {
-        let (sequences, upto) = {
+    pub fn waiting(&self, upstream: &Arc<UpstreamMeter>, asks: &[Ask]) -> std::io::Result<Vec<Vec<Next>>> {
+        let mut wanted: Vec<(u64, usize)> = vec![];
+        {
             let pending = self.core.lock();
             let upto = pending.durable_sequence;
-            (pending.standing.waiting_after(upstream, integration, after, upto, count), upto)
-        };
-        debug_assert!(sequences.iter().all(|sequence| *sequence <= upto));
-        let mut all: Vec<Next> = sequences.iter().map(|sequence| Next { sequence: *sequence, found: None }).collect();
+            for (index, Ask { integration, after, count }) in asks.iter().enumerate() {
+                let sequences = pending.standing.waiting_after(upstream, integration, *after, upto, *count);
+                wanted.extend(sequences.into_iter().map(|sequence| (sequence, index)));
+            }
+        }
+        wanted.sort_unstable();
+        let sequences: Vec<u64> = wanted.iter().map(|(sequence, _)| *sequence).collect();
+        let mut places: Vec<Option<Found>> = vec![None; sequences.len()];
         self.find(&sequences, &mut |sequence, at, event| {
-            if let Ok(index) = all.binary_search_by_key(&sequence, |next| next.sequence) {
-                all[index].found = Some(Found { at, lane: event.lane, pacing: event.pacing });
+            if let Ok(index) = sequences.binary_search(&sequence) {
+                places[index] = Some(Found { at, lane: event.lane, pacing: event.pacing });
             }
         })?;
+        let mut all: Vec<Vec<Next>> =
+            asks.iter().map(|ask| Vec::with_capacity(ask.count.min(sequences.len()))).collect();
+        for ((sequence, index), found) in wanted.into_iter().zip(places) {
+            all[index].push(Next { sequence, found });
+        }
         Ok(all)
     }
 

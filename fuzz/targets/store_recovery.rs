@@ -16,7 +16,7 @@ use surgegate::claim::{Admitted, Claim, Pacing, Targets};
 use surgegate::event::{Action, Event, Incident, Key, KeyKind, Micros, State, Tolerated, Uid};
 use surgegate::metrics::Metrics;
 use surgegate::outcome::Outcome;
-use surgegate::store::{Config, Durability, Ending, Next, NoStates, Recovered, Store, Unreadable};
+use surgegate::store::{Ask, Config, Durability, Ending, Next, NoStates, Recovered, Store, Unreadable};
 
 /// The layout as the head of `src/store.rs` tells it.
 const HEAD_SPAN: usize = 8192;
@@ -64,8 +64,9 @@ pub(crate) fn run(input: &[u8]) -> bool {
 fn waiting(store: &Store, recovered: &Recovered) -> Vec<Next> {
     let mut all = BTreeMap::new();
     for (upstream, integration) in &recovered.queues {
-        let waiting = store.waiting(upstream, integration, 0, usize::MAX).unwrap_or_default();
-        all.extend(waiting.into_iter().map(|next| (next.sequence, next)));
+        let ask = Ask { integration: Arc::clone(integration), after: 0, count: usize::MAX };
+        let waiting = store.waiting(upstream, &[ask]).unwrap_or_default();
+        all.extend(waiting.into_iter().flatten().map(|next| (next.sequence, next)));
     }
     all.into_values().collect()
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::awaited::{Refused, Told};
 use super::circuit::{State, Ticket};
 use super::handle::{Command, Head, Mailbox, UpstreamStatus};
-use super::lanes::{IntegrationNumber, Stage, Waiting};
+use super::lanes::{IntegrationNumber, Stage, Waiting, Want};
 use super::lines::{Lines, Place};
 use super::remote::{HalfSent, LOOK_AGAIN};
 use super::replay::Paced;
@@ -29,14 +29,14 @@ use crate::event::{Action, Event, Micros, Uid};
 use crate::metrics::{INTAKE, Metrics, UpstreamMeter};
 use crate::outcome::{DeadReason, DropReason};
 use crate::sink::{Answer, Encoded, Reader, Sink, Unsaid, UpstreamConfig};
-use crate::store::{Found, LaneKey, Next, Queued, ReadError, Recovered, Stored};
+use crate::store::{Ask, Found, LaneKey, Next, Queued, ReadError, Recovered, Stored};
 
 /// Lanes one upstream may work off before the others, and answers, get their turn.
 const TURNS_MAX: usize = 256;
 /// How often gauges of ages are set.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most events taken from the log at once: what else the thread has to do waits for it.
-const TAKEN_AT_ONCE: usize = 256;
+const TAKEN_AT_ONCE: usize = 1024;
 /// Turns that were granted to events that some upstream has not taken from the log; beyond it some take a second.
 const GRANTED_MAX: usize = 100_000;
 
@@ -371,32 +371,51 @@ impl Desk {
     /// Takes events from the log into lanes where there is room for them.
     fn take_from_log(&mut self, place: usize) {
         while let Some(upstream) = self.upstreams.get_mut(place).filter(|upstream| upstream.route.is_some()) {
-            let Some((integration, after, room)) = upstream.lanes.wants() else { break };
+            let wants = upstream.lanes.wants(TAKEN_AT_ONCE);
             let meter = Arc::clone(&upstream.meter);
-            let name = usize::try_from(integration).ok().and_then(|number| self.integration_names.get(number));
-            let Some(name) = name.cloned() else { break };
-            let count = room.clamp(1, TAKEN_AT_ONCE);
-            let waiting = match self.log.waiting(&meter, &name, after, count) {
-                Ok(waiting) => waiting,
+            let name_of = |want: &Want| self.integration_names.get(usize::try_from(want.integration).ok()?).cloned();
+            let asks: Vec<Ask> = wants
+                .iter()
+                .filter_map(|want| Some(Ask { integration: name_of(want)?, after: want.after, count: want.count }))
+                .collect();
+            if asks.is_empty() || asks.len() < wants.len() {
+                break;
+            }
+            let all = match self.log.waiting(&meter, &asks) {
+                Ok(all) => all,
                 Err(error) => {
                     tracing::warn!(%error, upstream = %meter.name, "the queue cannot be read now; it is tried again");
                     self.with_lanes(place, super::lanes::Lanes::wants_later);
                     break;
                 }
             };
-            let taken = waiting.last().map_or(after, |last| last.sequence);
-            self.with_lanes(place, |lanes| lanes.took(integration, taken, waiting.len() < count));
-            for Next { sequence, found } in waiting {
-                match found {
-                    None => self.bury_lost(place, &name, sequence),
-                    // Replayed already.
-                    Some(found) if self.with_lanes(place, |lanes| lanes.holds(found.lane, sequence)) => {}
-                    Some(Found { at, lane, pacing }) => {
-                        let granted = self.granted.contains(&sequence);
-                        let pacing = if granted { Pacing::default() } else { pacing };
-                        self.join_lane(place, lane, integration, Waiting::new(sequence, at, pacing));
-                    }
+            for ((Want { integration, after, count }, ask), waiting) in wants.into_iter().zip(asks).zip(all) {
+                let taken = waiting.last().map_or(after, |last| last.sequence);
+                self.with_lanes(place, |lanes| lanes.took(integration, taken, waiting.len() < count));
+                for Next { sequence, found } in waiting {
+                    self.take(place, integration, &ask.integration, sequence, found);
                 }
+            }
+        }
+    }
+
+    /// Puts an event from the log into its lane.
+    fn take(
+        &mut self,
+        place: usize,
+        integration: IntegrationNumber,
+        name: &Arc<str>,
+        sequence: u64,
+        found: Option<Found>,
+    ) {
+        match found {
+            None => self.bury_lost(place, name, sequence),
+            // Replayed already.
+            Some(found) if self.with_lanes(place, |lanes| lanes.holds(found.lane, sequence)) => {}
+            Some(Found { at, lane, pacing }) => {
+                let granted = self.granted.contains(&sequence);
+                let pacing = if granted { Pacing::default() } else { pacing };
+                self.join_lane(place, lane, integration, Waiting::new(sequence, at, pacing));
             }
         }
     }

@@ -111,6 +111,19 @@ const LANES_MAX: usize = 8_192;
 /// Lanes of all.
 const ALL_LANES_MAX: usize = 65_536;
 
+/// Integrations that are looked for at once.
+const WANTS_MAX: usize = 64;
+/// An eighth of what may be ready is worth a look.
+const SOME_ROOM: usize = 8;
+
+/// What an integration takes from the log: up to `count` events behind the sequence `after`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Want {
+    pub(super) integration: IntegrationNumber,
+    pub(super) after: u64,
+    pub(super) count: usize,
+}
+
 /// How far an integration's events were taken.
 #[derive(Clone, Copy, Default)]
 struct Cursor {
@@ -154,8 +167,10 @@ pub(super) struct Lanes {
     hungry: Vec<IntegrationNumber>,
     /// Some are behind because there are too many lanes.
     starved: bool,
-    /// More than [`READY_MAX`] where more can be under way at once.
-    ready_max: usize,
+    /// Events that can be under way at once, where that is more than [`READY_MAX`].
+    in_flight_max: usize,
+    /// Integrations that were behind when somebody asked last.
+    behind: usize,
     ready_lanes: usize,
     timers: BinaryHeap<Reverse<(Instant, LaneKey)>>,
 }
@@ -167,15 +182,17 @@ impl Lanes {
 
     /// So many lanes can be under way at once.
     pub(super) fn expect_in_flight(&mut self, lanes: usize) {
-        self.ready_max = lanes.min(READY_LIMIT);
+        self.in_flight_max = lanes.min(READY_LIMIT);
     }
 
     fn fresh_lanes(&self, integration: IntegrationNumber) -> usize {
         self.queues.get(&integration).map_or(0, |queue| queue.fresh.len())
     }
 
+    /// Twice what can be under way, shared by those that are behind: a lane that is ready long before its turn is in no
+    /// cache any more when that comes.
     fn ready_max(&self) -> usize {
-        self.ready_max.max(READY_MAX)
+        (2 * self.in_flight_max / self.behind.max(1)).min(self.in_flight_max).max(READY_MAX)
     }
 
     fn has_room(&mut self, integration: IntegrationNumber) -> bool {
@@ -212,19 +229,30 @@ impl Lanes {
         self.cursors.get(&integration).is_some_and(|cursor| cursor.behind)
     }
 
-    /// What to take from the log next: the integration, the sequence behind which, and how many events. The caller
-    /// pushes them and says so by [`Self::took`].
-    pub(super) fn wants(&mut self) -> Option<(IntegrationNumber, u64, usize)> {
-        while let Some(integration) = self.hungry.last().copied() {
-            let room = self.has_room(integration);
-            let fresh = self.fresh_lanes(integration);
-            let cursor = self.cursors.entry(integration).or_default();
-            if room && cursor.behind {
-                return Some((integration, cursor.taken, self.ready_max() - fresh));
-            }
-            self.hungry.pop();
+    /// What to take from the log next, about `count` events; nothing when nobody is hungry. Whoever has some room goes with
+    /// those that are: their events stand among each other, and one way through the log finds all. The caller pushes them and
+    /// says so by [`Self::took`].
+    pub(super) fn wants(&mut self, count: usize) -> Vec<Want> {
+        if self.hungry.is_empty() {
+            return vec![];
         }
-        None
+        let cursors = self.cursors.iter().filter(|(_, cursor)| cursor.behind);
+        let behind: Vec<(IntegrationNumber, u64)> = cursors.map(|(number, cursor)| (*number, cursor.taken)).collect();
+        self.behind = behind.len();
+        let mut wants = vec![];
+        for (integration, after) in behind {
+            let room = self.ready_max().saturating_sub(self.fresh_lanes(integration));
+            if room * SOME_ROOM >= self.ready_max() && self.has_room(integration) {
+                wants.push(Want { integration, after, count: room });
+            }
+        }
+        wants.sort_unstable_by_key(|want| want.after);
+        // They ask until they are full; what goes to lanes that there are already fills nothing.
+        self.hungry = wants.iter().map(|want| want.integration).collect();
+        wants.truncate(WANTS_MAX);
+        let each = (count / wants.len().max(1)).max(1);
+        wants.iter_mut().for_each(|want| want.count = want.count.min(each));
+        wants
     }
 
     /// Up to `taken` everything of the integration was taken from the log; `all`: nothing was left there.
@@ -471,5 +499,81 @@ impl Lanes {
             self.make_ready(key);
         }
         granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Integrations 0, 1 and 2 are behind, and 256 may be ready.
+    fn behind() -> Lanes {
+        let mut lanes = Lanes::default();
+        (0..3).for_each(|integration| lanes.falls_behind(integration));
+        lanes
+    }
+
+    /// Takes what is wanted, each event in a lane of its own.
+    fn take(lanes: &mut Lanes, wants: Vec<Want>) {
+        for Want { integration, after, count } in wants {
+            let last = after + count as u64;
+            for sequence in after + 1..=last {
+                let lane = LaneKey(u128::from(integration) << 64 | u128::from(sequence));
+                lanes.push(lane, integration, Waiting::new(sequence, Position(0), Pacing::default()));
+            }
+            lanes.took(integration, last, false);
+        }
+    }
+
+    fn counts(wants: &[Want]) -> Vec<(IntegrationNumber, usize)> {
+        let mut counts: Vec<_> = wants.iter().map(|want| (want.integration, want.count)).collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    #[test]
+    fn those_that_are_behind_are_looked_for_together_until_all_are_full() {
+        let mut lanes = behind();
+        let wants = lanes.wants(300);
+        assert_eq!(counts(&wants), [(0, 100), (1, 100), (2, 100)]);
+        take(&mut lanes, wants);
+        let wants = lanes.wants(3000);
+        assert_eq!(counts(&wants), [(0, 156), (1, 156), (2, 156)]);
+        take(&mut lanes, wants);
+        assert_eq!(lanes.wants(300), []);
+        // Turns go round, so all have the same room when the first has half of its lanes left.
+        (0..3 * 127).for_each(|_| assert!(lanes.pop_ready(false, false).is_some()));
+        assert_eq!(lanes.wants(300), [], "nobody is hungry yet");
+        lanes.pop_ready(false, false).unwrap();
+        assert_eq!(lanes.wants(3000).len(), 3, "and who is not takes the way with who is");
+    }
+
+    #[test]
+    fn what_goes_to_lanes_that_there_are_fills_nothing() {
+        let mut lanes = behind();
+        let wants = lanes.wants(300);
+        for Want { integration, after, count } in wants {
+            let last = after + count as u64;
+            for sequence in after + 1..=last {
+                let waiting = Waiting::new(sequence, Position(0), Pacing::default());
+                lanes.push(LaneKey(integration.into()), integration, waiting);
+            }
+            lanes.took(integration, last, integration == 2);
+        }
+        let wants = lanes.wants(300);
+        assert_eq!(counts(&wants), [(0, 150), (1, 150)], "more is looked for behind it; nothing is left of the third");
+        assert!(wants.iter().all(|want| want.after == 100));
+    }
+
+    #[test]
+    fn a_few_have_more_lanes_ready_where_many_events_can_be_under_way() {
+        let mut lanes = behind();
+        lanes.expect_in_flight(6400);
+        assert_eq!(counts(&lanes.wants(usize::MAX)), [(0, 4266), (1, 4266), (2, 4266)]);
+        let mut lanes = behind();
+        (3..200).for_each(|integration| lanes.falls_behind(integration));
+        lanes.expect_in_flight(6400);
+        assert_eq!(lanes.wants(usize::MAX).len(), WANTS_MAX);
+        assert!(lanes.wants(usize::MAX).iter().all(|want| want.count == READY_MAX));
     }
 }

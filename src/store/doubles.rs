@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
-use super::{Outlet, Queued, Recovered, Rejected, Store};
+use super::{Ask, Outlet, Queued, Recovered, Rejected, Store};
 use crate::claim::{Admitted, ById, Claim, Goes, Ledger, Pacing, Position, Scope};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -22,6 +22,7 @@ pub(super) struct Event {
     /// A new one each time where it is `None`.
     pub(super) uid: Option<Uid>,
     pub(super) key: Option<String>,
+    pub(super) integration: &'static str,
     pub(super) tracked: bool,
     pub(super) incident: bool,
     pub(super) number: u64,
@@ -40,6 +41,7 @@ impl Event {
         Self {
             uid: None,
             key: Some(key.to_owned()),
+            integration: "fleet",
             tracked: true,
             incident: true,
             number: 1024,
@@ -83,7 +85,7 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
     let event = Inner {
         uid: sample.uid.unwrap_or_else(|| Uid::new(sample.received_at)),
         received_at: sample.received_at,
-        integration: "fleet".into(),
+        integration: sample.integration.into(),
         dialect: Cow::Borrowed("squadcast"),
         endpoint: Cow::Borrowed("v2/incidents/api"),
         family: Cow::Borrowed("squadcast"),
@@ -140,6 +142,8 @@ pub(super) struct Faults {
     /// A part of a file that cannot be read, by its name, so many times.
     pub(super) bad: Mutex<Option<(String, Range<u64>)>>,
     pub(super) bad_times: AtomicU32,
+    /// Bytes that were read, beside the faults.
+    pub(super) read_bytes: AtomicU64,
 }
 
 impl Faults {
@@ -228,7 +232,9 @@ impl File for FailingFile {
         if is_bad && self.faults.strike(&self.faults.bad_times) {
             return Err(io::Error::other("injected"));
         }
-        self.file.read_at(bytes, at)
+        let read = self.file.read_at(bytes, at)?;
+        self.faults.read_bytes.fetch_add(read as u64, Ordering::SeqCst);
+        Ok(read)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
@@ -351,7 +357,8 @@ pub(super) fn all_waiting(
 /// Everything that waits in a store.
 pub(super) fn waiting(store: &Store, recovered: &Recovered) -> Vec<Waits> {
     all_waiting(&recovered.queues, |meter, integration, after, count| {
-        let next = store.waiting(meter, integration, after, count).unwrap();
+        let ask = Ask { integration: integration.into(), after, count };
+        let next = store.waiting(meter, &[ask]).unwrap().remove(0);
         next.into_iter().map(|next| (next.sequence, next.found.map(|found| found.at))).collect()
     })
 }

@@ -87,6 +87,12 @@ impl Places {
         Some(Hint { segment: place.id, offset })
     }
 
+    /// Sequences in a segment are below this one.
+    pub(super) fn end(&self, id: u32) -> u64 {
+        let next = self.index(id).map_or_else(|index| index, |index| index + 1);
+        self.all.get(next).map_or(u64::MAX, |place| place.first_sequence)
+    }
+
     /// Every segment with the sequences that may stand in it, oldest first.
     pub(super) fn ranges(&self) -> Vec<(u32, Range<u64>, Option<Micros>)> {
         let next = self.all.iter().skip(1).map(|place| place.first_sequence).chain([u64::MAX]);
@@ -138,6 +144,7 @@ mod tests {
         assert_eq!(places.hint(130), Some(Hint { segment: 2, offset: 8192 + STEP }));
         assert_eq!(places.hint(200), Some(Hint { segment: 4, offset: 0 }), "the later of two that begin alike");
         assert_eq!(places.hint(0), None);
+        assert_eq!([1, 2, 3, 4].map(|id| places.end(id)), [100, 200, 200, u64::MAX]);
         places.thin();
         assert_eq!(places.hint(130), Some(Hint { segment: 2, offset: 8192 }));
     }

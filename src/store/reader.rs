@@ -22,26 +22,35 @@ const SHOWN_BLOCK: usize = 8 << 10;
 const SHOWN_FILES_MAX: usize = 16;
 /// Segments held open; the process has descriptors for others too.
 const FILES_MAX: usize = 64;
-/// Read ahead where reads follow each other: at 1 KB a record one call in 256.
-const BLOCK: usize = 256 << 10;
-/// Read where they do not.
-const SMALL_BLOCK: usize = 16 << 10;
+/// Read ahead where most of it is used: at 1 KB a record one call in 64.
+const BLOCK: usize = 64 << 10;
+/// Read where it is not known what is.
+const SMALL_BLOCK: usize = 4 << 10;
 /// Looks for an event that the disk cannot read, before it counts as damaged.
 /// A second apart: ten minutes.
 const TRIES_MAX: u32 = 600;
 /// Events that are counted so; a disk that fails in more places than this is given up on later.
 const MISSED_MAX: usize = 1024;
-/// Blocks held: one for each place in the log that is being read on from (queue, retries, looks).
-const BLOCKS: usize = 4;
+/// Blocks held: one for each place in the log that is being read on from (an integration's queue, retries, looks).
+const BLOCKS: usize = 16;
 
 #[derive(Default)]
 struct Block {
     segment: u32,
     at: u64,
     bytes: Vec<u8>,
+    /// Bytes of it that were asked for.
+    used: usize,
 }
 
 impl Block {
+    /// Whether all of a frame may stand here.
+    fn holds(&self, segment: u32, at: u64) -> bool {
+        let from = at.checked_sub(self.at).and_then(|from| usize::try_from(from).ok());
+        let rest = from.filter(|_| segment == self.segment).and_then(|from| self.bytes.get(from..));
+        rest.is_some_and(|rest| frame::claimed_span(rest).is_some_and(|span| span <= rest.len()))
+    }
+
     /// The undamaged frame at `at`, if all of it stands here. What was still zero when the block was read
     /// is no frame, so it is never served stale.
     fn frame(&self, segment: u32, at: u64, seed: Seed) -> Option<frame::Frame<'_>> {
@@ -55,6 +64,14 @@ impl Block {
     fn is_followed_by(&self, segment: u32, at: u64) -> bool {
         let end = self.at + self.bytes.len() as u64;
         segment == self.segment && at >= self.at && at <= end + BLOCK as u64
+    }
+
+    /// How much to read behind it: more where a quarter of it was used, else less. The events of one of many integrations
+    /// stand far apart.
+    fn next_bytes(&self) -> usize {
+        let length = self.bytes.len();
+        let next = if self.used * 4 >= length { length * 4 } else { length / 4 };
+        next.clamp(SMALL_BLOCK, BLOCK)
     }
 }
 
@@ -148,6 +165,7 @@ impl Cache {
         let mut block = if self.blocks.len() < BLOCKS { Block::default() } else { self.blocks.remove(0) };
         block.segment = handle.segment;
         block.at = at;
+        block.used = 0;
         block.bytes.resize(length, 0);
         let mut filled = 0;
         let outcome = loop {
@@ -197,24 +215,43 @@ impl Cache {
         let damaged = ReadError::Damaged(at);
         let (segment, offset) = split(at);
         let handle = self.handle(disk, segment).map_err(|error| failed(error, at))?;
-        if let Some(at) = self.blocks.iter().position(|block| block.frame(segment, offset, handle.seed).is_some()) {
+        if let Some(at) = self.blocks.iter().position(|block| block.holds(segment, offset)) {
             let block = self.blocks.remove(at);
-            let taken = block.frame(segment, offset, handle.seed).and_then(take);
             self.blocks.push(block);
-            return taken.ok_or(damaged);
+            if let Some(taken) = self.taken(segment, offset, handle.seed, take) {
+                return taken.ok_or(damaged);
+            }
         }
-        let follows = self.blocks.iter().position(|block| block.is_followed_by(segment, offset));
-        if let Some(at) = follows {
+        let mut length = SMALL_BLOCK;
+        if let Some(at) = self.blocks.iter().position(|block| block.is_followed_by(segment, offset)) {
             // It is read on from here: its successor takes its place.
             let block = self.blocks.remove(at);
+            length = block.next_bytes();
             self.blocks.insert(0, block);
         }
-        let length = if follows.is_some() { BLOCK } else { SMALL_BLOCK };
         let block = self.load(&handle, offset, length)?;
         let span = frame::claimed_span(block.bytes.get(..HEADER).unwrap_or_default());
         let span = span.ok_or(ReadError::Damaged(at))?;
-        let block = if span > block.bytes.len() { self.load(&handle, offset, span)? } else { block };
-        block.frame(segment, offset, handle.seed).and_then(take).ok_or(damaged)
+        if span > block.bytes.len() {
+            self.load(&handle, offset, span)?;
+        }
+        self.taken(segment, offset, handle.seed, take).flatten().ok_or(damaged)
+    }
+
+    /// The same of the block that was used last; `None` where no undamaged frame stands there.
+    fn taken<T>(
+        &mut self,
+        segment: u32,
+        at: u64,
+        seed: Seed,
+        take: &dyn Fn(frame::Frame<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let block = self.blocks.last_mut()?;
+        let frame = block.frame(segment, at, seed)?;
+        let span = frame::span(frame.payload.len());
+        let taken = take(frame);
+        block.used += span;
+        Some(taken)
     }
 }
 
@@ -416,6 +453,7 @@ impl Reader {
                 rest = later;
                 continue;
             };
+            let end = lock(places).end(segment);
             let handle = lock(&self.cache).handle(disk, segment);
             let handle = match handle {
                 Ok(handle) => handle,
@@ -452,18 +490,21 @@ impl Reader {
                 if !Kind::is_first(frame.kind) {
                     continue;
                 }
-                marks.push((frame.sequence, at));
-                while let Some(missed) = rest.first().filter(|wanted| **wanted < frame.sequence) {
+                let sequence = frame.sequence;
+                marks.push((sequence, at));
+                while let Some(missed) = rest.first().filter(|wanted| **wanted < sequence) {
                     passed_over.get_or_insert(*missed);
                     rest = &rest[1..];
                 }
-                if rest.first() == Some(&frame.sequence) {
+                if rest.first() == Some(&sequence) {
                     found(join(segment, at), frame);
                     rest = &rest[1..];
                 }
                 // The next one may be far away, and there is a mark before it.
-                let next = rest.first().and_then(|next| lock(places).hint(*next));
-                if next.is_none_or(|hint| hint.segment != segment || hint.offset > at) {
+                let Some(next) = rest.first() else { break };
+                let follows = *next == sequence + 1 && *next < end;
+                let elsewhere = |hint: Hint| hint.segment != segment || hint.offset > at;
+                if !follows && lock(places).hint(*next).is_none_or(elsewhere) {
                     break;
                 }
             }

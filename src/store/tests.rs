@@ -4,6 +4,7 @@ mod envelopes;
 mod failing_disk;
 mod history;
 mod keeping;
+mod reading;
 mod rejected;
 mod snapshots;
 

@@ -18,7 +18,7 @@ use crate::outcome::{DeadReason, DropReason, Outcome};
 use crate::sink::samples::{self, SameReader};
 use crate::sink::{self, Answer, Kind, Parcel, Sink, UpstreamConfig};
 use crate::store::{
-    Dead, Ending, Found, LaneKey, Learned, Next, Outlet, Queued, ReadError, Recovered, Rejected, Remote, Settled,
+    Ask, Dead, Ending, Found, LaneKey, Learned, Next, Outlet, Queued, ReadError, Recovered, Rejected, Remote, Settled,
     Stored, Written,
 };
 
@@ -166,24 +166,21 @@ impl Log for MemoryLog {
         stored.map(|stored| (at, stored)).ok_or(ReadError::Damaged(at))
     }
 
-    fn waiting(
-        &self,
-        upstream: &Arc<UpstreamMeter>,
-        integration: &str,
-        after: u64,
-        count: usize,
-    ) -> std::io::Result<Vec<Next>> {
-        let queue = (upstream.name.to_string(), integration.to_owned());
+    fn waiting(&self, upstream: &Arc<UpstreamMeter>, asks: &[Ask]) -> std::io::Result<Vec<Vec<Next>>> {
         let waiting = self.waiting.lock().unwrap();
-        let sequences = waiting.get(&queue).into_iter().flat_map(|all| all.range(after + 1..)).take(count);
-        let next = sequences.map(|sequence| {
-            let found = self.event(*sequence).ok().map(|(at, stored)| {
-                let pacing = self.pacings.lock().unwrap().get(sequence).copied().unwrap_or_default();
-                Found { at, lane: stored.lane, pacing }
+        let answer = |Ask { integration, after, count }: &Ask| {
+            let queue = (upstream.name.to_string(), integration.to_string());
+            let sequences = waiting.get(&queue).into_iter().flat_map(|all| all.range(after + 1..)).take(*count);
+            let next = sequences.map(|sequence| {
+                let found = self.event(*sequence).ok().map(|(at, stored)| {
+                    let pacing = self.pacings.lock().unwrap().get(sequence).copied().unwrap_or_default();
+                    Found { at, lane: stored.lane, pacing }
+                });
+                Next { sequence: *sequence, found }
             });
-            Next { sequence: *sequence, found }
-        });
-        Ok(next.collect())
+            next.collect()
+        };
+        Ok(asks.iter().map(answer).collect())
     }
 
     fn oldest_waiting(&self, upstream: &Arc<UpstreamMeter>) -> Option<u64> {
