@@ -1,10 +1,14 @@
 //! One script with its keys and arguments, and what can come of it. Made by everyone who asks Redis something.
 
+use std::fmt;
+use std::io::Write;
 use std::sync::OnceLock;
 
 use ::redis::{Cmd, Pipeline};
-use bytes::Bytes;
 use smallvec::SmallVec;
+
+/// What the parts of most calls take together.
+const PARTS_BYTES: usize = 256;
 
 /// A Lua script that Redis runs. What it writes it must read again at its end where it wants to hear of the next change:
 /// a connection is told of a key that it read, once, and its own write makes Redis forget that it did.
@@ -23,54 +27,62 @@ impl Script {
     }
 }
 
-/// One call of a script. In a Cluster all its keys must share a hash tag.
+/// One call of a script: a key and arguments.
 #[derive(Clone)]
 pub struct Call {
     pub(super) script: &'static Script,
-    keys: SmallVec<[Bytes; 1]>,
-    args: SmallVec<[Bytes; 6]>,
+    /// The key and the arguments one behind the other: a call is made for each event, and each part apart would be a piece of memory.
+    parts: Vec<u8>,
+    /// Where each of them ends.
+    ends: SmallVec<[u32; 12]>,
 }
 
 impl Call {
-    pub fn new(script: &'static Script, key: impl Into<Bytes>) -> Self {
-        let mut keys = SmallVec::new();
-        keys.push(key.into());
-        Self { script, keys, args: SmallVec::new() }
+    pub fn new(script: &'static Script, key: impl AsRef<[u8]>) -> Self {
+        Self { script, parts: Vec::with_capacity(PARTS_BYTES), ends: SmallVec::new() }.arg(key)
     }
 
     #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
-        self.keys.push(key.into());
+    pub fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
+        self.parts.extend_from_slice(arg.as_ref());
+        self.end()
+    }
+
+    #[must_use]
+    pub fn number(mut self, number: impl fmt::Display) -> Self {
+        // Memory takes all of it.
+        let _ = write!(self.parts, "{number}");
+        self.end()
+    }
+
+    fn end(mut self) -> Self {
+        self.ends.push(u32::try_from(self.parts.len()).unwrap_or(u32::MAX));
         self
     }
 
-    #[must_use]
-    pub fn arg(mut self, arg: impl Into<Bytes>) -> Self {
-        self.args.push(arg.into());
-        self
-    }
-
-    #[must_use]
-    pub fn number(self, number: impl ToString) -> Self {
-        self.arg(number.to_string())
+    fn all(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        self.ends.iter().map(move |end| {
+            let end = *end as usize;
+            let part = self.parts.get(from..end).unwrap_or_default();
+            from = end;
+            part
+        })
     }
 
     /// That by which a Cluster finds its server.
-    pub(super) fn first_key(&self) -> &[u8] {
-        self.keys.first().map_or(&[], |key| key)
+    pub(super) fn key(&self) -> &[u8] {
+        self.all().next().unwrap_or_default()
     }
 
     /// `whole`: with the script's text, which Redis keeps from then on.
     pub(super) fn add_to(&self, pipeline: &mut Pipeline, whole: bool) {
-        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.args.len(), 256);
-        if whole {
-            command.arg("EVAL").arg(self.script.source);
-        } else {
-            command.arg("EVALSHA").arg(self.script.sha1());
-        }
-        command.arg(self.keys.len());
-        self.keys.iter().chain(&self.args).for_each(|part| {
-            command.arg(&part[..]);
+        let text = if whole { self.script.source } else { self.script.sha1() };
+        // Each part has its length before it, and two ends of line.
+        let mut command = Cmd::with_capacity(3 + self.ends.len(), text.len() + self.parts.len() + 16);
+        command.arg(if whole { "EVAL" } else { "EVALSHA" }).arg(text).arg(1);
+        self.all().for_each(|part| {
+            command.arg(part);
         });
         pipeline.add_command(command);
     }

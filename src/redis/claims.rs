@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{Call, Down, Script};
-use super::layout;
+use super::layout::{self, Packed};
 use super::leases::{self, Leases};
 use super::link::{Invalid, Link};
 use super::mirror::{Mirror, Told};
@@ -58,7 +58,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn key(&self, key: StateKey) -> Bytes {
+    pub(super) fn key(&self, key: StateKey) -> Packed {
         layout::key(self.link.prefix(), key)
     }
 }
@@ -242,11 +242,11 @@ impl SharedClaims for Claims {
     }
 
     fn look(&self, key: StateKey, upstream: &Arc<str>, received_at: Micros) -> Looking {
-        let (shared, name) = (Arc::clone(&self.shared), Bytes::copy_from_slice(upstream.as_bytes()));
+        let (shared, upstream) = (Arc::clone(&self.shared), Arc::clone(upstream));
         Box::pin(async move {
             let call = Call::new(&LOOK, shared.key(key))
                 .number(shared.replica.id())
-                .arg(name)
+                .arg(&*upstream)
                 .number(received_at.0)
                 .number(WAITS_FOR.as_millis());
             let parts = match shared.link.call(call).await {

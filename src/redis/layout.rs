@@ -18,6 +18,7 @@
 //! over all of it. A state of an unknown version is left as it is, and its replicas decide alone.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::claim::{ById, Scope};
 use crate::dedup::{IdName, Ids, Order, Standing, Token};
@@ -33,8 +34,20 @@ const LEASE_BYTES: usize = 41;
 const CREATES_ONCE: u8 = 1;
 const HEX: usize = 32;
 
-pub(super) fn key(prefix: &str, key: StateKey) -> Bytes {
-    format!("{prefix}:s:{:032x}", key.0).into()
+/// A name or a value of ours on its way into a call, which copies it.
+pub(super) type Packed = SmallVec<[u8; 64]>;
+
+pub(super) fn key(prefix: &str, key: StateKey) -> Packed {
+    hex(prefix, b":s:", key.0)
+}
+
+fn hex(prefix: &str, kind: &[u8], of: u128) -> Packed {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = Packed::from_slice(prefix.as_bytes());
+    out.extend_from_slice(kind);
+    let digits = of.to_be_bytes().map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    out.extend_from_slice(digits.as_flattened());
+    out
 }
 
 /// The key that a name of ours stands for.
@@ -44,18 +57,18 @@ pub(super) fn key_of(prefix: &str, name: &[u8]) -> Option<StateKey> {
     u128::from_str_radix(hex, 16).ok().map(StateKey)
 }
 
-pub(super) fn name(prefix: &str, name: IdName) -> Bytes {
-    format!("{prefix}:i:{:032x}", name.0).into()
+pub(super) fn name(prefix: &str, name: IdName) -> Packed {
+    hex(prefix, b":i:", name.0)
 }
 
 /// What a name stands for,
-pub(super) fn put_row(row: &ById) -> Bytes {
-    let mut out = Vec::with_capacity(48);
+pub(super) fn put_row(row: &ById) -> Packed {
+    let mut out = Packed::new();
     out.extend_from_slice(&row.key.0.to_be_bytes());
     out.extend_from_slice(&row.scope.0.to_be_bytes());
     out.extend_from_slice(&row.number.to_be_bytes());
     out.extend_from_slice(&row.iid.0.to_be_bytes());
-    out.into()
+    out
 }
 
 /// read.
@@ -65,15 +78,15 @@ pub(super) fn row(bytes: &[u8]) -> Option<ById> {
     Some(ById { scope, number, iid: Uid(u128::from_be_bytes(part(bytes, 32)?)), key })
 }
 
-pub(super) fn token(process: u64, token: Token) -> Bytes {
+pub(super) fn token(process: u64, token: Token) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&process.to_be_bytes());
     bytes[8..].copy_from_slice(&token.0.to_be_bytes());
-    Bytes::copy_from_slice(&bytes)
+    bytes
 }
 
-pub(super) fn put_state(incident: &Incident, creates_once: bool) -> Bytes {
-    let mut out = Vec::with_capacity(STATE_BYTES);
+pub(super) fn put_state(incident: &Incident, creates_once: bool) -> Packed {
+    let mut out = Packed::new();
     let severity = incident.severity.map_or(0, Severity::level);
     out.extend_from_slice(&[VERSION, incident.state as u8, severity, u8::from(creates_once) * CREATES_ONCE]);
     out.extend_from_slice(&incident.generation.to_be_bytes());
@@ -82,7 +95,7 @@ pub(super) fn put_state(incident: &Incident, creates_once: bool) -> Bytes {
     out.extend_from_slice(&incident.count.to_be_bytes());
     out.extend_from_slice(&incident.last_seen.0.to_be_bytes());
     out.extend_from_slice(&incident.changed_at.0.to_be_bytes());
-    out.into()
+    out
 }
 
 /// `None` for what is none of ours, or of another version.
@@ -105,13 +118,13 @@ pub(super) fn standing(order: &[u8], state: &[u8]) -> Option<Standing> {
     Some(Standing { incident, order })
 }
 
-pub(super) fn put_ids(ids: &Ids) -> Bytes {
-    let mut out = Vec::with_capacity(LEASE_BYTES);
+pub(super) fn put_ids(ids: &Ids) -> Packed {
+    let mut out = Packed::new();
     out.extend_from_slice(&ids.iid.0.to_be_bytes());
     out.extend_from_slice(&ids.number.to_be_bytes());
     out.extend_from_slice(&ids.event_uid.0.to_be_bytes());
     out.push(ids.action as u8);
-    out.into()
+    out
 }
 
 pub(super) fn ids(lease: &[u8]) -> Option<Ids> {

@@ -146,7 +146,7 @@ impl Link {
     /// The first half of [`Self::call`], for who minds the time itself and says what came of it by [`Self::counted`].
     pub(super) fn hand_over(&self, call: Call) -> Result<oneshot::Receiver<Result<Value, Down>>, Down> {
         let map = self.shared.map.load();
-        let node = map.node_of(call.first_key()).filter(|node| node.state.is_up()).ok_or(Down::Away)?;
+        let node = map.node_of(call.key()).filter(|node| node.state.is_up()).ok_or(Down::Away)?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { call, answer, hops: 0, asking: false };
         node.calls.try_send(waiting).map_err(|_| Down::Full)?;
@@ -177,7 +177,7 @@ impl Link {
         {
             let map = self.shared.map.load();
             for call in batch {
-                let node = map.node_of(call.first_key()).filter(|node| node.state.is_up());
+                let node = map.node_of(call.key()).filter(|node| node.state.is_up());
                 let (answer, answered) = oneshot::channel();
                 let waiting = Waiting { call, answer, hops: 0, asking: false };
                 match node {

@@ -296,7 +296,7 @@ impl Mirror {
     /// Asks since when states may be believed, and tells others of an outage that was seen here. False: no answer.
     async fn ask_since(&self, shared: &Shared) -> bool {
         let seen = self.began.load(Ordering::Acquire);
-        let name = Bytes::from(format!("{}:since", shared.link.prefix()));
+        let name = format!("{}:since", shared.link.prefix());
         let call = Call::new(&SINCE, name).number(u8::from(seen));
         let Some(Ok(Value::BulkString(since))) = shared.link.send_behind(vec![call]).await.pop() else { return false };
         let Some(since) = std::str::from_utf8(&since).ok().and_then(|since| since.parse().ok()) else { return false };
@@ -311,11 +311,11 @@ fn call_of(shared: &Shared, told: &Told, now: Micros) -> Call {
         |key: &StateKey, lease: &Token| Call::new(&LEASES, shared.key(*key)).arg(layout::token(shared.process, *lease));
     match told {
         Told::Commit { commit: told, lease, targets } => {
-            let call = commit(shared, told, *lease, now).arg(Bytes::new()).number(0);
+            let call = commit(shared, told, *lease, now).arg("").number(0);
             let targets = targets.iter().flat_map(|targets| targets.iter());
             targets.fold(call, |call, target| queued(shared, call, &target.name, told.standing.order))
         }
-        Told::Field { key, field, value } => Call::new(&FIELD, shared.key(*key)).arg(field.clone()).arg(value.clone()),
+        Told::Field { key, field, value } => Call::new(&FIELD, shared.key(*key)).arg(field).arg(value),
         Told::Name { name, row } => match shared.dedup.standing(row.key) {
             Some((standing, creates_once)) => {
                 named(shared, *name, row, shared.dedup.lifetime(&standing.incident, creates_once, now))
@@ -323,7 +323,7 @@ fn call_of(shared: &Shared, told: &Told, now: Micros) -> Call {
             None => named(shared, *name, row, LEASE),
         },
         Told::Forget { key, order } => Call::new(&FORGET, shared.key(*key)).number(order.0),
-        Told::Release { key, lease: token } => lease(key, token).arg(Bytes::new()),
+        Told::Release { key, lease: token } => lease(key, token).arg(""),
     }
 }
 
@@ -331,9 +331,8 @@ fn call_of(shared: &Shared, told: &Told, now: Micros) -> Call {
 /// may have been about to be told when the process before this one was killed.
 fn put(shared: &Shared, told: &Commit, now: Micros) -> Call {
     let marks = shared.queues.marks(told.key);
-    let own = Bytes::copy_from_slice(&shared.process.to_be_bytes());
-    let call = commit(shared, told, None, now).arg(own).number(marks.partly.len());
-    let call = marks.partly.iter().fold(call, |call, name| call.arg(Bytes::copy_from_slice(name.as_bytes())));
+    let call = commit(shared, told, None, now).arg(shared.process.to_be_bytes()).number(marks.partly.len());
+    let call = marks.partly.iter().fold(call, |call, name| call.arg(&**name));
     marks.oldest.iter().fold(call, |call, (upstream, order)| queued(shared, call, upstream, *order))
 }
 
@@ -345,8 +344,9 @@ fn queued(shared: &Shared, call: Call, upstream: &str, order: Order) -> Call {
 fn commit(shared: &Shared, told: &Commit, lease: Option<Token>, now: Micros) -> Call {
     let Commit { key, standing: Standing { incident, order }, creates_once, .. } = told;
     let lives = shared.dedup.lifetime(incident, *creates_once, now);
+    let lease = lease.map(|lease| layout::token(shared.process, lease));
     Call::new(&COMMIT, shared.key(*key))
-        .arg(lease.map_or_else(Bytes::new, |lease| layout::token(shared.process, lease)))
+        .arg(lease.as_ref().map_or(&[][..], |token| token))
         .number(order.0)
         .arg(layout::put_state(incident, *creates_once))
         // A lease must not end with its key.

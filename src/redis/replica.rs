@@ -175,7 +175,7 @@ async fn beat_of(link: &Link, kept: &Kept) -> Option<Beat> {
 async fn beat(link: &Link, token: &str, id: Option<u16>) -> Beat {
     let call = Call::new(&BEAT, format!("{}:replicas", link.prefix()))
         .number(id.map_or(-1, i32::from))
-        .arg(token.to_owned())
+        .arg(token)
         .number(LIFE.as_millis())
         .number(KEEP.as_millis());
     let Some(Ok(Value::Array(answer))) = link.send_behind(vec![call]).await.pop() else { return Beat::Away };
