@@ -19,7 +19,7 @@ const RENEW_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) static LEASES: Script = Script::new(include_str!("scripts/lease.lua"));
 
-type Rows = HashMap<Token, (StateKey, Instant)>;
+type Rows = HashMap<Token, (StateKey, Instant), foldhash::fast::RandomState>;
 
 #[derive(Default)]
 pub(super) struct Leases(Mutex<Rows>);

@@ -6,7 +6,7 @@
 //! | `redis.timeout` | a call, from its hand-over to its answer; with the circuit open it fails at once |
 //! | ten times that, 50 ms to 1 s | until an answer that stays out opens the circuit |
 //! | 1 s | connecting; writes behind answers; the longest pause between tries |
-//! | 16,384 calls, 4 batches of 256 behind answers | what waits for one server; one more fails at once |
+//! | 16,384 calls, 4 batches of 32 behind answers | what waits for one server; one more fails at once |
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Config;
 use super::call::{Call, Down};
 use super::dial::{Dial, Trouble};
-use super::node::{BATCH_MAX, BEHIND_TIME_MAX, Node, Waiting};
+use super::node::{BEHIND_CALLS_MAX, BEHIND_TIME_MAX, Node, Waiting};
 use super::servers::Kind;
 use super::topology::{self, Map};
 use crate::metrics::{Metrics, RedisMeter};
@@ -158,12 +158,12 @@ impl Link {
     }
 
     /// Writes that no request waits for, in order for each key, in round trips of their own. An answer for each, within
-    /// 2 s for each 256 of them.
+    /// 2 s for each 32 of them.
     pub async fn send_behind(&self, calls: Vec<Call>) -> Vec<Result<Value, Down>> {
         let mut answers = Vec::with_capacity(calls.len());
         let mut calls = calls.into_iter().peekable();
         while calls.peek().is_some() {
-            let batch: Vec<Call> = calls.by_ref().take(BATCH_MAX).collect();
+            let batch: Vec<Call> = calls.by_ref().take(BEHIND_CALLS_MAX).collect();
             answers.extend(self.send_batch(batch).await);
         }
         answers.iter().for_each(|answer| self.shared.count(answer));
