@@ -39,20 +39,30 @@ pub struct Call {
 
 impl Call {
     pub fn new(script: &'static Script, key: impl AsRef<[u8]>) -> Self {
-        Self { script, parts: Vec::with_capacity(PARTS_BYTES), ends: SmallVec::new() }.arg(key)
+        Self::on(script, |out| out.extend_from_slice(key.as_ref()))
     }
 
+    /// For a key that is written in place.
+    pub(super) fn on(script: &'static Script, key: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self { script, parts: Vec::with_capacity(PARTS_BYTES), ends: SmallVec::new() }.put(key)
+    }
+
+    /// An argument that is written in place.
     #[must_use]
-    pub fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
-        self.parts.extend_from_slice(arg.as_ref());
+    pub(super) fn put(mut self, arg: impl FnOnce(&mut Vec<u8>)) -> Self {
+        arg(&mut self.parts);
         self.end()
     }
 
     #[must_use]
-    pub fn number(mut self, number: impl fmt::Display) -> Self {
+    pub fn arg(self, arg: impl AsRef<[u8]>) -> Self {
+        self.put(|out| out.extend_from_slice(arg.as_ref()))
+    }
+
+    #[must_use]
+    pub fn number(self, number: impl fmt::Display) -> Self {
         // Memory takes all of it.
-        let _ = write!(self.parts, "{number}");
-        self.end()
+        self.put(|out| drop(write!(out, "{number}")))
     }
 
     fn end(mut self) -> Self {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{Call, Down, Script};
-use super::layout::{self, Packed};
+use super::layout;
 use super::leases::{self, Leases};
 use super::link::{Invalid, Link};
 use super::mirror::{Mirror, Told};
@@ -58,8 +58,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn key(&self, key: StateKey) -> Packed {
-        layout::key(self.link.prefix(), key)
+    /// A call on a state.
+    pub(super) fn on(&self, script: &'static Script, key: StateKey) -> Call {
+        Call::on(script, |out| layout::key(self.link.prefix(), key, out))
     }
 }
 
@@ -153,10 +154,11 @@ impl SharedClaims for Claims {
     fn ask(&self, ask: Ask) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let shared = Arc::clone(&self.shared);
         let deadline = Instant::now() + shared.link.config().timeout;
-        let call = Call::new(&ASK, shared.key(ask.key))
+        let call = shared
+            .on(&ASK, ask.key)
             .number(ask.takes.bits())
             .arg(layout::token(shared.process, ask.token))
-            .arg(layout::put_ids(&ask.ids))
+            .put(|out| layout::put_ids(&ask.ids, out))
             .number(LEASE.as_millis())
             .number(LEASE_KEPT.as_millis())
             .number(shared.replica.id());
@@ -225,13 +227,13 @@ impl SharedClaims for Claims {
     fn find(&self, name: IdName) -> Finding {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let named = Call::new(&NAMED, layout::name(shared.link.prefix(), name));
+            let named = Call::on(&NAMED, |out| layout::name(shared.link.prefix(), name, out));
             let Ok(Value::BulkString(row)) = shared.link.call(named).await else { return None };
             let row = layout::row(&row)?;
             if row.scope == SEEN {
                 return Some(Found { row, standing: None });
             }
-            let Ok(Value::Array(parts)) = shared.link.call(Call::new(&READ, shared.key(row.key))).await else {
+            let Ok(Value::Array(parts)) = shared.link.call(shared.on(&READ, row.key)).await else {
                 return None;
             };
             let [Value::BulkString(order), Value::BulkString(state)] = <[Value; 2]>::try_from(parts).ok()? else {
@@ -244,7 +246,8 @@ impl SharedClaims for Claims {
     fn look(&self, key: StateKey, upstream: &Arc<str>, received_at: Micros) -> Looking {
         let (shared, upstream) = (Arc::clone(&self.shared), Arc::clone(upstream));
         Box::pin(async move {
-            let call = Call::new(&LOOK, shared.key(key))
+            let call = shared
+                .on(&LOOK, key)
                 .number(shared.replica.id())
                 .arg(&*upstream)
                 .number(received_at.0)

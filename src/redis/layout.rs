@@ -18,7 +18,6 @@
 //! over all of it. A state of an unknown version is left as it is, and its replicas decide alone.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::claim::{ById, Scope};
 use crate::dedup::{IdName, Ids, Order, Standing, Token};
@@ -34,20 +33,16 @@ const LEASE_BYTES: usize = 41;
 const CREATES_ONCE: u8 = 1;
 const HEX: usize = 32;
 
-/// A name or a value of ours on its way into a call, which copies it.
-pub(super) type Packed = SmallVec<[u8; 64]>;
-
-pub(super) fn key(prefix: &str, key: StateKey) -> Packed {
-    hex(prefix, b":s:", key.0)
+pub(super) fn key(prefix: &str, key: StateKey, out: &mut Vec<u8>) {
+    hex(prefix, b":s:", key.0, out);
 }
 
-fn hex(prefix: &str, kind: &[u8], of: u128) -> Packed {
+fn hex(prefix: &str, kind: &[u8], of: u128, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = Packed::from_slice(prefix.as_bytes());
+    out.extend_from_slice(prefix.as_bytes());
     out.extend_from_slice(kind);
     let digits = of.to_be_bytes().map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     out.extend_from_slice(digits.as_flattened());
-    out
 }
 
 /// The key that a name of ours stands for.
@@ -57,18 +52,16 @@ pub(super) fn key_of(prefix: &str, name: &[u8]) -> Option<StateKey> {
     u128::from_str_radix(hex, 16).ok().map(StateKey)
 }
 
-pub(super) fn name(prefix: &str, name: IdName) -> Packed {
-    hex(prefix, b":i:", name.0)
+pub(super) fn name(prefix: &str, name: IdName, out: &mut Vec<u8>) {
+    hex(prefix, b":i:", name.0, out);
 }
 
 /// What a name stands for,
-pub(super) fn put_row(row: &ById) -> Packed {
-    let mut out = Packed::new();
+pub(super) fn put_row(row: &ById, out: &mut Vec<u8>) {
     out.extend_from_slice(&row.key.0.to_be_bytes());
     out.extend_from_slice(&row.scope.0.to_be_bytes());
     out.extend_from_slice(&row.number.to_be_bytes());
     out.extend_from_slice(&row.iid.0.to_be_bytes());
-    out
 }
 
 /// read.
@@ -85,8 +78,7 @@ pub(super) fn token(process: u64, token: Token) -> [u8; 16] {
     bytes
 }
 
-pub(super) fn put_state(incident: &Incident, creates_once: bool) -> Packed {
-    let mut out = Packed::new();
+pub(super) fn put_state(incident: &Incident, creates_once: bool, out: &mut Vec<u8>) {
     let severity = incident.severity.map_or(0, Severity::level);
     out.extend_from_slice(&[VERSION, incident.state as u8, severity, u8::from(creates_once) * CREATES_ONCE]);
     out.extend_from_slice(&incident.generation.to_be_bytes());
@@ -95,7 +87,6 @@ pub(super) fn put_state(incident: &Incident, creates_once: bool) -> Packed {
     out.extend_from_slice(&incident.count.to_be_bytes());
     out.extend_from_slice(&incident.last_seen.0.to_be_bytes());
     out.extend_from_slice(&incident.changed_at.0.to_be_bytes());
-    out
 }
 
 /// `None` for what is none of ours, or of another version.
@@ -118,13 +109,11 @@ pub(super) fn standing(order: &[u8], state: &[u8]) -> Option<Standing> {
     Some(Standing { incident, order })
 }
 
-pub(super) fn put_ids(ids: &Ids) -> Packed {
-    let mut out = Packed::new();
+pub(super) fn put_ids(ids: &Ids, out: &mut Vec<u8>) {
     out.extend_from_slice(&ids.iid.0.to_be_bytes());
     out.extend_from_slice(&ids.number.to_be_bytes());
     out.extend_from_slice(&ids.event_uid.0.to_be_bytes());
     out.push(ids.action as u8);
-    out
 }
 
 pub(super) fn ids(lease: &[u8]) -> Option<Ids> {
@@ -178,9 +167,15 @@ mod tests {
 
     use super::*;
 
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
+    }
+
     #[test]
     fn a_key_is_read_back_from_its_name_and_no_other_name_is_one() {
-        let name = key("surgegate", StateKey(0xab));
+        let name = written(|out| key("surgegate", StateKey(0xab), out));
         assert_eq!(&name[..], b"surgegate:s:000000000000000000000000000000ab");
         assert_eq!(key_of("surgegate", &name), Some(StateKey(0xab)));
         for other in ["surgegate:s:ab", "other:s:000000000000000000000000000000ab", "surgegate:epoch", ""] {
@@ -199,14 +194,14 @@ mod tests {
                 iid: Uid(iid), number, generation, state: State::from_code(state).unwrap(),
                 severity: severity.and_then(Severity::new), count, last_seen: Micros(seen), changed_at: Micros(changed),
             };
-            let bytes = put_state(&incident, once);
+            let bytes = written(|out| put_state(&incident, once, out));
             let said = standing(order.to_string().as_bytes(), &bytes);
             prop_assert_eq!(said, Some(Standing { incident, order: Order(order) }));
             let held = Ids { iid: Uid(iid), number, event_uid: Uid(iid ^ 1), action: Action::Resolve };
-            prop_assert_eq!(ids(&put_ids(&held)), Some(held));
+            prop_assert_eq!(ids(&written(|out| put_ids(&held, out))), Some(held));
             prop_assert!(standing(b"x", &bytes).is_none() && standing(b"1", &bytes[1..]).is_none());
             let by_id = ById { scope: Scope(number ^ 1), number, iid: Uid(iid), key: StateKey(iid ^ 7) };
-            prop_assert_eq!(row(&put_row(&by_id)), Some(by_id));
+            prop_assert_eq!(row(&written(|out| put_row(&by_id, out))), Some(by_id));
             let _ = (standing(&garbage, &garbage), ids(&garbage), remote(&garbage), row(&garbage));
             let named = Remote::new("id-7", Some("https://vendor.example/7")).unwrap();
             prop_assert_eq!(remote(&put_remote(Uid(iid), &named)), Some((Uid(iid), named)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use super::call::{Call, Script};
+use super::call::Script;
 use super::claims::{LEASE, Shared};
 use super::layout;
 use crate::dedup::Token;
@@ -57,7 +57,7 @@ pub(super) async fn renew(shared: Arc<Shared>) {
         tokio::time::sleep(RENEW_EVERY).await;
         let calls = shared.leases.due().into_iter().filter_map(|(lease, key)| {
             let token = layout::token(shared.process, lease);
-            shared.link.hand_over(Call::new(&LEASES, shared.key(key)).arg(token).number(LEASE.as_millis())).ok()
+            shared.link.hand_over(shared.on(&LEASES, key).arg(token).number(LEASE.as_millis())).ok()
         });
         let answers: Vec<_> = calls.collect();
         // Whatever they say: one that is not held any more lapses or is another's.

@@ -307,22 +307,21 @@ impl Mirror {
 }
 
 fn call_of(shared: &Shared, told: &Told, now: Micros) -> Call {
-    let lease =
-        |key: &StateKey, lease: &Token| Call::new(&LEASES, shared.key(*key)).arg(layout::token(shared.process, *lease));
+    let lease = |key: &StateKey, lease: &Token| shared.on(&LEASES, *key).arg(layout::token(shared.process, *lease));
     match told {
         Told::Commit { commit: told, lease, targets } => {
             let call = commit(shared, told, *lease, now).arg("").number(0);
             let targets = targets.iter().flat_map(|targets| targets.iter());
             targets.fold(call, |call, target| queued(shared, call, &target.name, told.standing.order))
         }
-        Told::Field { key, field, value } => Call::new(&FIELD, shared.key(*key)).arg(field).arg(value),
+        Told::Field { key, field, value } => shared.on(&FIELD, *key).arg(field).arg(value),
         Told::Name { name, row } => match shared.dedup.standing(row.key) {
             Some((standing, creates_once)) => {
                 named(shared, *name, row, shared.dedup.lifetime(&standing.incident, creates_once, now))
             }
             None => named(shared, *name, row, LEASE),
         },
-        Told::Forget { key, order } => Call::new(&FORGET, shared.key(*key)).number(order.0),
+        Told::Forget { key, order } => shared.on(&FORGET, *key).number(order.0),
         Told::Release { key, lease: token } => lease(key, token).arg(""),
     }
 }
@@ -345,10 +344,11 @@ fn commit(shared: &Shared, told: &Commit, lease: Option<Token>, now: Micros) -> 
     let Commit { key, standing: Standing { incident, order }, creates_once, .. } = told;
     let lives = shared.dedup.lifetime(incident, *creates_once, now);
     let lease = lease.map(|lease| layout::token(shared.process, lease));
-    Call::new(&COMMIT, shared.key(*key))
+    shared
+        .on(&COMMIT, *key)
         .arg(lease.as_ref().map_or(&[][..], |token| token))
         .number(order.0)
-        .arg(layout::put_state(incident, *creates_once))
+        .put(|out| layout::put_state(incident, *creates_once, out))
         // A lease must not end with its key.
         .number(lives.max(LEASE).as_millis())
 }
@@ -362,6 +362,7 @@ fn names(shared: &Shared, told: &Commit, now: Micros) -> Vec<Call> {
 }
 
 fn named(shared: &Shared, name: IdName, row: &ById, lives: Duration) -> Call {
-    let name = layout::name(shared.link.prefix(), name);
-    Call::new(&NAME, name).arg(layout::put_row(row)).number(lives.max(LEASE).as_millis())
+    Call::on(&NAME, |out| layout::name(shared.link.prefix(), name, out))
+        .put(|out| layout::put_row(row, out))
+        .number(lives.max(LEASE).as_millis())
 }
