@@ -46,7 +46,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn call(link: &Link, script: &'static Script, key: &str, arg: &str) -> Result<Reply, Down> {
-    runtime().block_on(link.call(Call::new(script, format!("surgegate:{key}")).arg(arg.to_owned())))
+    runtime().block_on(link.call(Call::new(script, format!("surgegate:{key}")).arg(arg)))
 }
 
 fn count(link: &Link, key: &str) -> Result<i64, Down> {
