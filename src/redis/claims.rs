@@ -92,7 +92,7 @@ impl Claims {
             since: AtomicI64::new(i64::MAX),
             queues,
         });
-        let mirror = Mirror::start(&shared);
+        let mirror = Arc::new(Mirror::new());
         link.spawn(leases::renew(Arc::clone(&shared)));
         let asks = config.scope == Scope::Shared;
         let claims = Arc::new(Self { shared, mirror, asks });
@@ -111,6 +111,8 @@ impl Claims {
                 told.outage();
             }
         });
+        // Last: what dedup does not share yet it does not tell of, and all would count as put back.
+        claims.mirror.start(&claims.shared);
         claims
     }
 

@@ -96,7 +96,6 @@ struct Waiting {
     doubted: HashSet<StateKey, foldhash::fast::RandomState>,
 }
 
-#[derive(Default)]
 pub(super) struct Mirror {
     waiting: Mutex<Waiting>,
     wake: Notify,
@@ -109,11 +108,21 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    pub(super) fn start(shared: &Arc<Shared>) -> Arc<Self> {
-        let mirror = Arc::new(Self { outages: AtomicU64::new(1), ..Self::default() });
-        let (working, on) = (Arc::clone(&mirror), Arc::clone(shared));
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            wake: Notify::new(),
+            outages: AtomicU64::new(1),
+            complete: AtomicU64::new(0),
+            began: AtomicBool::new(false),
+            sending: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts every state of this replica there, and goes on; once, when dedup shares its states.
+    pub(super) fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let (working, on) = (Arc::clone(self), Arc::clone(shared));
         shared.link.spawn(async move { working.run(on).await });
-        mirror
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
