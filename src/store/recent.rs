@@ -72,8 +72,10 @@ impl Recent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what a commit wrote; `batch` gets the oldest one's room in exchange.
+    /// Keeps what a commit wrote; `batch` gets the largest room of the oldest in exchange, and no less than it had use for:
+    /// a buffer that grows while requests are put into it is copied over and over.
     pub(super) fn put(&self, batch: &mut Batch) {
+        let used = batch.buffer.len();
         let mut commits = self.lock();
         let commit = Commit { buffer: std::mem::take(&mut batch.buffer), chunks: std::mem::take(&mut batch.chunks) };
         commits.bytes += commit.bytes();
@@ -81,11 +83,15 @@ impl Recent {
         while commits.bytes > BYTES_MAX {
             let Some(oldest) = commits.kept.pop_front() else { break };
             commits.bytes -= oldest.bytes();
-            let Commit { mut buffer, mut chunks } = oldest;
-            buffer.clear();
-            chunks.clear();
-            (batch.buffer, batch.chunks) = (buffer, chunks);
+            if oldest.buffer.capacity() >= batch.buffer.capacity() {
+                let Commit { mut buffer, mut chunks } = oldest;
+                buffer.clear();
+                chunks.clear();
+                (batch.buffer, batch.chunks) = (buffer, chunks);
+            }
         }
+        drop(commits);
+        batch.buffer.reserve(used.min(BYTES_MAX / 8));
     }
 
     /// The event at `at`, if it was written lately, and its envelope, too.

@@ -2,24 +2,28 @@
 //! the newest. So the newest stand in a short list, and what is compressed behind it is touched once for many.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use roaring::RoaringTreemap;
 
-/// The list's length: what it costs to find the end of the set is paid once for so many.
-const NEWEST_MAX: usize = 32;
+/// The list's length: what it costs to find the end of the set is paid once for so many, and what is under way to an upstream
+/// that keeps up never gets there.
+const NEWEST_MAX: usize = 512;
+/// Kept of it where nothing waits: a process may have many queues.
+const NEWEST_KEPT: usize = 32;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequences {
     set: RoaringTreemap,
     /// Ascending, and above all that the set ever held.
-    newest: Vec<u64>,
+    newest: VecDeque<u64>,
     highest: u64,
 }
 
 impl From<RoaringTreemap> for Sequences {
     fn from(set: RoaringTreemap) -> Self {
         let highest = set.max().unwrap_or(0);
-        Self { set, newest: vec![], highest }
+        Self { set, newest: VecDeque::new(), highest }
     }
 }
 
@@ -39,7 +43,7 @@ impl Sequences {
             self.put_away();
         }
         self.highest = sequence;
-        self.newest.push(sequence);
+        self.newest.push_back(sequence);
         true
     }
 
@@ -63,6 +67,9 @@ impl Sequences {
         match self.newest.binary_search(&sequence) {
             Ok(place) => {
                 self.newest.remove(place);
+                if self.newest.is_empty() {
+                    self.newest.shrink_to(NEWEST_KEPT);
+                }
                 true
             }
             Err(_) => self.set.remove(sequence),
@@ -82,7 +89,7 @@ impl Sequences {
     }
 
     pub(super) fn min(&self) -> Option<u64> {
-        self.set.min().or_else(|| self.newest.first().copied())
+        self.set.min().or_else(|| self.newest.front().copied())
     }
 
     /// The one that has so many before it.
