@@ -22,7 +22,8 @@
 //! salt: neither a body that a sender made to look like a frame nor what an older file left on the disk
 //! passes for a record. `sequence` names the event that the record is about; only an `Accepted` or a `Rejected` takes a
 //! new one. What a batch says of all its events is a record of its own (`Envelope`), written once in each segment that has
-//! some of them, before the first; they name its offset. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
+//! some of them, before the first; they name its offset. Deliveries of a commit are told of together (`Delivered`, with the
+//! highest of their sequences), other endings one by one. Payloads: `store/record.rs`. A frame of an unknown kind or version is skipped and counted. A checkpoint has the
 //! shape of a segment; its parts: `store/checkpoint.rs`.
 //!
 //! # Limits
@@ -82,6 +83,7 @@
 
 mod check;
 mod checkpoint;
+mod deliveries;
 mod files;
 mod frame;
 mod history;
@@ -565,6 +567,11 @@ impl Core {
         done
     }
 
+    /// Takes what has gathered; `spare` takes its place.
+    fn take(&self, pending: &mut Pending, spare: &mut Batch) -> Batch {
+        self.place(pending, |pending| pending.swap(spare))
+    }
+
     /// A new segment is being filled: has its successor made, if there is room for one.
     fn segment_began(&self, pending: &mut Pending) {
         let (id, (bytes, next_bytes)) = (pending.tail().0, pending.sizes());
@@ -687,8 +694,7 @@ impl Core {
         {
             let mut pending = self.lock();
             if self.writer_left.load(Ordering::Acquire) {
-                let (segment, end) = pending.tail();
-                return (pending.durable == reader::join(segment, end)).then(|| pending.cut());
+                return pending.is_durable().then(|| pending.cut());
             }
             pending.cut_wanted = true;
         }
@@ -1241,9 +1247,7 @@ impl Store {
 
     /// Whether everything that the log was told is on disk.
     pub fn is_written(&self) -> bool {
-        let pending = self.core.lock();
-        let (segment, end) = pending.tail();
-        pending.durable == reader::join(segment, end)
+        self.core.lock().is_durable()
     }
 
     /// The event with a sequence, and where it stands.

@@ -123,6 +123,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Envelope => "envelopes",
         Kind::Rejected => "rejected",
         Kind::Snapshot => "snapshots",
+        Kind::Delivered => "delivered",
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Rejected = 11,
     /// What is shown of an incident whose last record's segment is to go.
     Snapshot = 12,
+    /// Events that an upstream took, those of a commit together.
+    Delivered = 13,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             Self::Envelope,
             Self::Rejected,
             Self::Snapshot,
+            Self::Delivered,
         ];
         all.into_iter().find(|kind| *kind as u8 == code)
     }

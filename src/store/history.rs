@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Frame, Kind};
 use super::reader::split;
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Steps, note, void_last};
+use super::record::{Accepted, DeadNote, Delivered, Ended, Need, Reassigned, Steps, note, void_last};
 use super::search::{Budget, Walked};
 use super::{Ending, Remote, Store, Stored};
 use crate::claim::Position;
@@ -155,12 +155,15 @@ impl Draft {
             return;
         }
         let Some(Ended { upstream, ending, at, learned, .. }) = Ended::decode(kind, frame.payload) else { return };
+        self.end(upstream, ending, at, learned.map(|learned| learned.remote));
+    }
+
+    fn end(&mut self, upstream: &str, ending: Ending, at: Micros, remote: Option<Remote>) {
         *self.stand(upstream) = match ending {
             Ending::Delivered { .. } | Ending::Dropped(_) => Some(Stand::Ended(ending, at)),
             // The log goes on with it: what stands in memory says where it is now.
             Ending::Dead { .. } | Ending::Replayed => None,
         };
-        let remote = learned.map(|learned| learned.remote);
         self.happened.push(Happened { at, upstream: upstream.to_owned(), what: What::Ended(ending), remote });
     }
 
@@ -266,6 +269,16 @@ fn take(drafts: &mut [Draft], by_sequence: &HashMap<u64, usize>, frame: &Frame<'
         for draft in drafts.iter_mut().filter(never_were) {
             *open -= draft.open();
             draft.voided = true;
+        }
+        return;
+    }
+    if kind == Kind::Delivered {
+        let Some(delivered) = Delivered::decode(frame.payload) else { return };
+        for (sequence, _) in delivered.events() {
+            let Some(draft) = by_sequence.get(&sequence).and_then(|index| drafts.get_mut(*index)) else { continue };
+            let before = draft.open();
+            draft.end(delivered.upstream, delivered.ending(), delivered.at, None);
+            *open = *open + draft.open() - before;
         }
         return;
     }

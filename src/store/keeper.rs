@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Counters, Summary};
+use super::pending::Pending;
 use super::reader::{Reader, join, split};
 use super::snapshots::{self, Snapshots, Views};
 use super::standing::Cut;
@@ -376,8 +377,8 @@ impl Keeper {
     /// Waits until the log is on disk as far as it goes now.
     fn everything_is_on_disk(&self) -> bool {
         let ((last, end), failures) = {
-            let pending = self.core.lock();
-            (pending.tail(), pending.failures)
+            let mut pending = self.core.lock();
+            (self.core.place(&mut pending, Pending::end), pending.failures)
         };
         self.core.wake.notify_one();
         let synced = || self.core.durability == Durability::Fsync || self.core.disk.sync_segment(last).is_ok();
@@ -452,8 +453,8 @@ impl Keeper {
                 checkpoint::write(id, &summary, &*self.states, &mut |key, at| views.see(key, at), &core.remotes, out)?;
             if core.durability == Durability::Memory {
                 // States hold here before they are on disk: the log must not end before what they say.
-                let pending = core.lock();
-                let ((last, end), failures) = (pending.tail(), pending.failures);
+                let mut pending = core.lock();
+                let ((last, end), failures) = (core.place(&mut pending, Pending::end), pending.failures);
                 drop(pending);
                 core.wake.notify_one();
                 if !self.is_durable(join(last, end), failures) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::deliveries::Deliveries;
 use super::files::PAGE;
 use super::frame::{self, HEAD_SPAN, Head, Kind, Seed};
 use super::places;
@@ -182,6 +183,8 @@ struct Tail {
 
 pub(super) struct Pending {
     pub(super) batch: Batch,
+    /// Told of by the last records of the batch.
+    deliveries: Deliveries,
     /// The frame that is being made: its checksum reads what was just written, and the batch's memory is in no cache.
     frame: Vec<u8>,
     tail: Tail,
@@ -218,6 +221,7 @@ impl Pending {
     pub(super) fn new(resume: super::recovery::Resume, first_bytes: u32, segment_bytes: u32) -> Self {
         let mut pending = Self {
             batch: Batch::default(),
+            deliveries: Deliveries::default(),
             frame: Vec::new(),
             tail: Tail { segment: 0, seed: Seed::of(0), offset: 0, capacity: 0, next_mark: 0 },
             envelopes: vec![],
@@ -261,6 +265,17 @@ impl Pending {
         (self.tail.segment, self.tail.offset)
     }
 
+    /// The same, behind all that was told.
+    pub(super) fn end(&mut self) -> (u32, u32) {
+        self.place_deliveries();
+        self.tail()
+    }
+
+    /// Whether all that was told is on disk.
+    pub(super) fn is_durable(&self) -> bool {
+        self.deliveries.events() == 0 && self.durable == join(self.tail.segment, self.tail.offset)
+    }
+
     fn begin_segment(&mut self, id: u32, capacity: u32) {
         let salt = fastrand::u64(..);
         self.envelopes.clear();
@@ -279,7 +294,8 @@ impl Pending {
 
     /// Room that only endings may use: each that is owed can be written once.
     pub(super) fn reserve(&self) -> u64 {
-        self.standing.owed().saturating_mul(ENDING_BYTES)
+        let owed = self.standing.owed().saturating_add(self.deliveries.events() as u64);
+        owed.saturating_mul(ENDING_BYTES)
     }
 
     /// Whether an event of `bytes` may be taken now.
@@ -457,12 +473,32 @@ impl Pending {
         if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
             return false;
         }
-        let kind = record::kind_of(ending) as u8;
         let tag = tag(integration);
+        if let (Ending::Delivered { status, attempts }, None) = (ending, learned) {
+            if self.deliveries.is_full() {
+                self.place_deliveries();
+            }
+            self.deliveries.add(upstream, (status, attempts), (sequence, tag), at);
+            self.batch.since.get_or_insert_with(Instant::now);
+            return true;
+        }
+        self.place_deliveries();
+        let kind = record::kind_of(ending) as u8;
         let _ = self
             .place(kind, sequence, false, &|out| record::put_ending(out, &upstream.name, tag, (ending, learned), at))
             .inspect_err(|_| tracing::error!(sequence, "an ending cannot be placed in the log"));
         true
+    }
+
+    /// What was delivered is told of here: before any other ending, and before what says who needs an event.
+    fn place_deliveries(&mut self) {
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        deliveries.told(|sequence, write| {
+            let _ = self
+                .place(Kind::Delivered as u8, sequence, false, write)
+                .inspect_err(|_| tracing::error!(sequence, "deliveries cannot be placed in the log"));
+        });
+        self.deliveries = deliveries;
     }
 
     /// As [`Self::place_ending`]: the sender of a refused event is told so, and what that did to its key never was.
@@ -478,6 +514,7 @@ impl Pending {
         if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
             return false;
         }
+        self.place_deliveries();
         let tag = tag(integration);
         let placed = self.place(Kind::Settled as u8, sequence, false, &|out| {
             record::put_refused(out, &upstream.name, tag, taken, at);
@@ -494,6 +531,7 @@ impl Pending {
         sequence: u64,
         at: Micros,
     ) {
+        self.place_deliveries();
         self.standing.reassigned(from, to, integration, sequence, at);
         let record = Reassigned { integration, from: &from.name, to: &to.name, at };
         let _ = self.place(Kind::Reassigned as u8, sequence, false, &|out| record.put(out));
@@ -506,6 +544,7 @@ impl Pending {
 
     /// Copies an event's record to the end of the log, unless there is no room for an event.
     pub(super) fn place_moved(&mut self, sequence: u64, event: &[u8]) -> Result<Position, Reason> {
+        self.place_deliveries();
         let needs = self.standing.needs(sequence);
         self.place(Kind::Moved as u8, sequence, true, &|out| {
             out.extend_from_slice(event);
@@ -530,16 +569,26 @@ impl Pending {
 
     /// Whether the writer sleeps although there is enough to do.
     pub(super) fn should_wake(&mut self) -> bool {
-        let wake = self.sleeping
-            && (self.batch.waiting.len() >= self.wake_waiting || self.batch.buffer.len() >= self.wake_bytes);
+        let wake = self.sleeping && (self.batch.waiting.len() >= self.wake_waiting || self.bytes() >= self.wake_bytes);
         if wake {
             self.sleeping = false;
         }
         wake
     }
 
+    /// Whether nothing has gathered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.deliveries.events() == 0
+    }
+
+    /// Bytes that have gathered, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.batch.buffer.len() + self.deliveries.events()
+    }
+
     /// Takes what has gathered; `spare` takes its place.
     pub(super) fn swap(&mut self, spare: &mut Batch) -> Batch {
+        self.place_deliveries();
         if self.cut_wanted {
             self.batch.cut = Some(self.cut());
         }
@@ -557,7 +606,12 @@ impl Pending {
             self.health = Health::Failed(reason);
         }
         let gathered = std::mem::take(&mut self.batch);
-        let endings: Vec<_> = failed.endings().into_iter().chain(gathered.endings()).collect();
+        let mut endings: Vec<_> = failed.endings().into_iter().chain(gathered.endings()).collect();
+        self.deliveries.told(|sequence, write| {
+            let mut payload = vec![];
+            write(&mut payload);
+            endings.push((Kind::Delivered as u8, sequence, payload));
+        });
         let told = failed.told.into_iter().chain(gathered.told).collect();
         let refused: Vec<Waiting> = failed.waiting.into_iter().chain(gathered.waiting).collect();
         let sequences = || refused.iter().map(|waiting| waiting.sequence);

@@ -636,6 +636,61 @@ impl<'a> Ended<'a> {
     }
 }
 
+/// Events that one upstream took with the same answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delivered<'a> {
+    pub(super) upstream: &'a str,
+    pub(super) status: Option<u16>,
+    pub(super) attempts: u32,
+    /// When the last of them was taken.
+    pub(super) at: Micros,
+    /// As [`Self::put_row`] made them.
+    pub(super) rows: &'a [u8],
+}
+
+impl<'a> Delivered<'a> {
+    const ROW_BYTES: usize = 12;
+
+    /// Appends an event; `tag`: of its integration.
+    pub(super) fn put_row(rows: &mut Vec<u8>, sequence: u64, tag: u32) {
+        let mut row = [0; Self::ROW_BYTES];
+        row[..8].copy_from_slice(&sequence.to_le_bytes());
+        row[8..].copy_from_slice(&tag.to_le_bytes());
+        rows.extend_from_slice(&row);
+    }
+
+    /// Appends the payload.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.at.0.to_le_bytes());
+        // No upstream answers with status 0.
+        out.extend_from_slice(&self.status.unwrap_or(0).to_le_bytes());
+        out.extend_from_slice(&self.attempts.to_le_bytes());
+        put_text(out, self.upstream.as_bytes());
+        out.extend_from_slice(self.rows);
+    }
+
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
+        let mut steps = Steps(payload);
+        let at = steps.micros()?;
+        let status = Some(u16::from_le_bytes(steps.take()?)).filter(|status| *status != 0);
+        let (attempts, upstream) = (steps.u32()?, steps.text()?);
+        let rows = steps.0;
+        (rows.len() % Self::ROW_BYTES == 0).then_some(Self { upstream, status, attempts, at, rows })
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        Ending::Delivered { status: self.status, attempts: self.attempts }
+    }
+
+    /// The events, with the tags of their integrations.
+    pub(super) fn events(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.rows.chunks_exact(Self::ROW_BYTES).filter_map(|row| {
+            let mut steps = Steps(row);
+            Some((steps.u64()?, steps.u32()?))
+        })
+    }
+}
+
 /// A change of an incident that the log is told now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Touched {
@@ -896,6 +951,24 @@ mod tests {
     }
 
     #[test]
+    fn deliveries_told_together_read_back_as_they_were() {
+        for (status, events) in [(Some(202), vec![(7, 1), (u64::MAX, u32::MAX)]), (None, vec![])] {
+            let mut rows = vec![];
+            events.iter().for_each(|(sequence, tag)| Delivered::put_row(&mut rows, *sequence, *tag));
+            let told = Delivered { upstream: "pager", status, attempts: 3, at: Micros(77), rows: &rows };
+            let mut payload = vec![];
+            told.put(&mut payload);
+            let read = Delivered::decode(&payload).unwrap();
+            assert_eq!((read, read.events().collect::<Vec<_>>()), (told, events.clone()));
+            assert_eq!(read.ending(), Ending::Delivered { status, attempts: 3 });
+            let whole = payload.len() - rows.len();
+            for cut in (0..payload.len()).filter(|cut| *cut < whole || (cut - whole) % 12 != 0) {
+                assert_eq!(Delivered::decode(&payload[..cut]), None, "{cut}");
+            }
+        }
+    }
+
+    #[test]
     fn a_delivery_tells_what_it_taught_and_older_ones_read_without() {
         let ending = Ending::Delivered { status: Some(200), attempts: 1 };
         for url in [None, Some("https://app.example.com/8912")] {
@@ -954,6 +1027,7 @@ mod tests {
                 void_last(1, payload);
                 Touched::decode(payload);
                 Reassigned::decode(payload);
+                Delivered::decode(payload).iter().for_each(|delivered| assert!(delivered.events().count() <= payload.len()));
             };
             decode(&payload);
             let mut damaged = vec![];

@@ -10,7 +10,9 @@ use super::files::{Disk, File, Found};
 use super::frame::{Frame, Head, Kind};
 use super::places::Places;
 use super::reader::{join, split, with_view};
-use super::record::{Accepted, DeadNote, Ended, Need, Reassigned, Snapshot, Steps, Touched, VERSION, note, void_last};
+use super::record::{
+    Accepted, DeadNote, Delivered, Ended, Need, Reassigned, Snapshot, Steps, Touched, VERSION, note, void_last,
+};
 use super::remotes::Remotes;
 use super::scan::{self, Next, Scan};
 use super::standing::{Standing, Whose};
@@ -360,6 +362,14 @@ impl Replay<'_> {
                 }
                 if let Some(learned) = ended.learned {
                     self.remotes.learn(&meter.name, ended.at, learned);
+                }
+                Some(())
+            }
+            Kind::Delivered => {
+                let delivered = Delivered::decode(frame.payload)?;
+                let meter = self.metrics.upstream(delivered.upstream);
+                for (sequence, tag) in delivered.events() {
+                    self.standing.ended(&meter, Whose::Tag(tag), sequence, delivered.ending(), delivered.at);
                 }
                 Some(())
             }

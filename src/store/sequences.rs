@@ -64,7 +64,9 @@ impl Sequences {
 
     /// Whether it was there.
     pub(super) fn remove(&mut self, sequence: u64) -> bool {
-        match self.newest.binary_search(&sequence) {
+        // Most leave in the order in which they came.
+        let is_first = self.newest.front() == Some(&sequence);
+        match if is_first { Ok(0) } else { self.newest.binary_search(&sequence) } {
             Ok(place) => {
                 self.newest.remove(place);
                 if self.newest.is_empty() {

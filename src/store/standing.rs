@@ -100,13 +100,16 @@ impl Upstream {
         &mut self.queues[place]
     }
 
-    fn find(&mut self, whose: Whose<'_>, holds: impl Fn(&Queue) -> bool) -> Option<&mut Queue> {
+    /// The queue that has it: `takes` is asked of those of the integration.
+    fn find(&mut self, whose: Whose<'_>, mut takes: impl FnMut(&mut Queue) -> bool) -> Option<&mut Queue> {
         match whose {
             Whose::Integration(name) => {
-                let place = *self.by_name.get(name)?;
-                self.queues.get_mut(place).filter(|queue| holds(queue))
+                let queue = self.queues.get_mut(*self.by_name.get(name)?)?;
+                takes(queue).then_some(queue)
             }
-            Whose::Tag(tag) => self.queues.iter_mut().find(|queue| queue.tag == tag && holds(queue)),
+            Whose::Tag(tag) => {
+                self.queues.iter_mut().find_map(|queue| (queue.tag == tag && takes(queue)).then_some(queue))
+            }
         }
     }
 }
@@ -205,19 +208,14 @@ impl Standing {
     ) -> bool {
         self.newest = self.newest.max(at);
         let upstream = self.upstream(meter);
-        let waits = |queue: &Queue| queue.waiting.contains(sequence);
-        let is_dead = |queue: &Queue| queue.dead.contains_key(&sequence);
+        let waited = |queue: &mut Queue| queue.waiting.remove(sequence);
+        let was_dead_letter = |queue: &mut Queue| queue.dead.remove(&sequence).is_some();
         match ending {
             Ending::Delivered { .. } | Ending::Dropped(_) => {
-                let was_dead = if let Some(queue) = upstream.find(whose, waits) {
-                    queue.waiting.remove(sequence);
-                    false
-                } else if let Some(queue) = upstream.find(whose, is_dead) {
-                    queue.dead.remove(&sequence);
-                    true
-                } else {
+                let was_dead = upstream.find(whose, waited).is_none();
+                if was_dead && upstream.find(whose, was_dead_letter).is_none() {
                     return false;
-                };
+                }
                 let book = &mut upstream.book;
                 match ending {
                     Ending::Dropped(reason) => *book.dropped.entry(reason.name()).or_default() += 1,
@@ -232,8 +230,7 @@ impl Standing {
                 }
             }
             Ending::Dead { reason, status, attempts } => {
-                let Some(queue) = upstream.find(whose, waits) else { return false };
-                queue.waiting.remove(sequence);
+                let Some(queue) = upstream.find(whose, waited) else { return false };
                 queue.dead.insert(sequence, DeadNote { reason, status, attempts, at });
                 upstream.book.spool_events -= 1;
                 upstream.book.dead_letters += 1;
@@ -242,8 +239,7 @@ impl Standing {
                 self.dead += 1;
             }
             Ending::Replayed => {
-                let Some(queue) = upstream.find(whose, is_dead) else { return false };
-                queue.dead.remove(&sequence);
+                let Some(queue) = upstream.find(whose, was_dead_letter) else { return false };
                 queue.waiting.insert(sequence);
                 upstream.book.dead_letters -= 1;
                 upstream.book.spool_events += 1;

@@ -1,5 +1,6 @@
 //! The promises of the room as a whole: what is answered stands in the log, and nothing else.
 
+mod deliveries;
 mod envelopes;
 mod failing_disk;
 mod history;

@@ -92,7 +92,7 @@ impl Writer {
         }
         let gathered = {
             let mut pending = self.core.lock();
-            (!pending.batch.is_empty()).then(|| pending.swap(&mut self.spare))
+            (!pending.is_empty()).then(|| self.core.take(&mut pending, &mut self.spare))
         };
         if let Some(batch) = gathered {
             self.commit(batch);
@@ -145,12 +145,12 @@ impl Writer {
         let mut pending = core.lock();
         let mut lingers = None;
         loop {
-            if pending.cut_wanted && pending.batch.is_empty() {
+            if pending.cut_wanted && pending.is_empty() {
                 let cut = pending.cut();
                 core.give_cut(cut);
             }
             if pending.health == Health::Closing {
-                return (!pending.batch.is_empty()).then(|| pending.swap(&mut self.spare));
+                return (!pending.is_empty()).then(|| core.take(&mut pending, &mut self.spare));
             }
             let waiting = pending.batch.waiting.len();
             let nap = if waiting > 0 {
@@ -159,13 +159,13 @@ impl Writer {
                 wait.map(|wait| (Some(wait.at_most), wait.gathered, usize::MAX))
             } else if let Some(since) = pending.batch.since {
                 let left = within.saturating_sub(since.elapsed());
-                let due = left.is_zero() || pending.batch.buffer.len() >= WRITE_AT;
+                let due = left.is_zero() || pending.bytes() >= WRITE_AT;
                 (!due && !pending.cut_wanted).then_some((Some(left), 1, WRITE_AT))
             } else {
                 Some((None, 1, 1))
             };
             let Some((time, wake_waiting, wake_bytes)) = nap else {
-                return Some(pending.swap(&mut self.spare));
+                return Some(core.take(&mut pending, &mut self.spare));
             };
             pending.sleeping = true;
             core.few_wait.store((1..FEW).contains(&waiting), Ordering::Release);

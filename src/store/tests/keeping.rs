@@ -12,7 +12,7 @@ use crate::event::Micros;
 use crate::event::trace::Trace;
 use crate::outcome::{DeadReason, Reason};
 use crate::store::doubles::Event;
-use crate::store::{Config, Durability, Ending, reader};
+use crate::store::{Config, Durability, Ending};
 
 fn checkpoints(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory.join("spool")).unwrap().map(|entry| entry.unwrap().path());
@@ -57,11 +57,7 @@ impl Rig {
     }
 
     pub(super) fn is_on_disk(&self) {
-        wait_until("everything is on disk", || {
-            let pending = self.store.core.lock();
-            let (segment, end) = pending.tail();
-            pending.durable == reader::join(segment, end)
-        });
+        wait_until("everything is on disk", || self.store.is_written());
     }
 }
 
