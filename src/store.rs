@@ -1048,9 +1048,8 @@ impl Store {
     /// Records an ending; rides on the next commit, at latest 50 ms later. Never refused; after `close` it is
     /// lost, and the event delivered again. The caller counts it on the upstream's books.
     pub fn settle(&self, upstream: &Arc<UpstreamMeter>, integration: &str, sequence: u64, ending: Ending) {
-        let at = Micros::now();
         self.core.tell(|pending| {
-            pending.place_ending(upstream, integration, sequence, (ending, None), at);
+            pending.place_ending(upstream, integration, sequence, (ending, None));
         });
     }
 
@@ -1069,7 +1068,7 @@ impl Store {
         let (told, settled) = oneshot::channel();
         let mut placed = false;
         self.core.tell(|pending| {
-            placed = pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()), at);
+            placed = pending.place_ending(upstream, integration, sequence, (ending, learned.as_ref()));
             if placed {
                 pending.batch.told.push(told);
             }

@@ -6,7 +6,7 @@
 //! | `redis.timeout` | a call, from its hand-over to its answer; with the circuit open it fails at once |
 //! | ten times that, 50 ms to 1 s | until an answer that stays out opens the circuit |
 //! | 1 s | connecting; writes behind answers; the longest pause between tries |
-//! | 16,384 calls, 4 batches of 32 behind answers | what waits for one server; one more fails at once |
+//! | 16,384 calls, 4 batches of 32 (scope `mirror`: 256) behind answers | what waits for one server; one more fails at once |
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,12 +19,12 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Config;
 use super::call::{Call, Down};
 use super::dial::{Dial, Trouble};
-use super::node::{BEHIND_CALLS_MAX, BEHIND_TIME_MAX, Node, Waiting};
+use super::node::{BATCH_MAX, BEHIND_CALLS_MAX, BEHIND_TIME_MAX, Node, Waiting};
 use super::servers::Kind;
 use super::topology::{self, Map};
+use super::{Config, Scope};
 use crate::metrics::{Metrics, RedisMeter};
 
 /// An answer that stays out this many times `redis.timeout`, within these bounds, opens the circuit.
@@ -158,12 +158,16 @@ impl Link {
     }
 
     /// Writes that no request waits for, in order for each key, in round trips of their own. An answer for each, within
-    /// 2 s for each 32 of them.
+    /// 2 s for each 32 of them, or 256 where no request's call could wait for them.
     pub async fn send_behind(&self, calls: Vec<Call>) -> Vec<Result<Value, Down>> {
         let mut answers = Vec::with_capacity(calls.len());
+        let most = match self.config.scope {
+            Scope::Shared => BEHIND_CALLS_MAX,
+            Scope::Mirror => BATCH_MAX,
+        };
         let mut calls = calls.into_iter().peekable();
         while calls.peek().is_some() {
-            let batch: Vec<Call> = calls.by_ref().take(BEHIND_CALLS_MAX).collect();
+            let batch: Vec<Call> = calls.by_ref().take(most).collect();
             answers.extend(self.send_batch(batch).await);
         }
         answers.iter().for_each(|answer| self.shared.count(answer));

@@ -26,7 +26,7 @@ use super::pace::Pace;
 use super::servers::Address;
 
 /// Calls in one round trip.
-const BATCH_MAX: usize = 256;
+pub(super) const BATCH_MAX: usize = 256;
 /// Writes behind answers in one round trip: Redis runs all of them before it looks at a request's call, 10 to 20 us each.
 pub(super) const BEHIND_CALLS_MAX: usize = 32;
 /// Calls that wait for a round trip; each is of a request that waits at most `redis.timeout`.

@@ -437,8 +437,8 @@ mod tests {
             let whose = Whose::Tag(tag(integration));
             let dead = Ending::Dead { reason: DeadReason::GaveUp, status: Some(503), attempts: 9 };
             match sequence % 7 {
-                0 => assert!(standing.ended(&meters[0], whose, sequence, dead, Micros(77))),
-                1 => assert!(standing.ended(&meters[0], whose, sequence, Ending::DELIVERED, Micros(78))),
+                0 => assert!(standing.ended(&meters[0], whose, sequence, dead, Micros(77)).is_some()),
+                1 => assert!(standing.ended(&meters[0], whose, sequence, Ending::DELIVERED, Micros(78)).is_some()),
                 2 => {
                     let dropped = Ending::Dropped(DropReason::DeadLetterSpace);
                     standing.ended(&meters[1], whose, sequence, dropped, Micros(79));

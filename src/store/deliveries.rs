@@ -18,8 +18,6 @@ struct Group {
     upstream: Arc<UpstreamMeter>,
     status: Option<u16>,
     attempts: u32,
-    /// Of the last one.
-    at: Micros,
     highest: u64,
     rows: Vec<u8>,
 }
@@ -47,27 +45,26 @@ impl Deliveries {
         upstream: &Arc<UpstreamMeter>,
         (status, attempts): (Option<u16>, u32),
         (sequence, tag): (u64, u32),
-        at: Micros,
     ) {
         let is_it = |group: &Group| {
             Arc::ptr_eq(&group.upstream, upstream) && (group.status, group.attempts) == (status, attempts)
         };
         let place = self.groups.iter().position(is_it).unwrap_or_else(|| {
             let upstream = Arc::clone(upstream);
-            self.groups.push(Group { upstream, status, attempts, at, highest: 0, rows: vec![] });
+            self.groups.push(Group { upstream, status, attempts, highest: 0, rows: vec![] });
             self.groups.len() - 1
         });
         let group = &mut self.groups[place];
-        (group.at, group.highest) = (at, group.highest.max(sequence));
+        group.highest = group.highest.max(sequence);
         Delivered::put_row(&mut group.rows, sequence, tag);
         self.events += 1;
     }
 
     /// A record for each upstream and answer: its sequence, and what writes its payload. Nothing is left.
-    pub(super) fn told(&mut self, mut tell: impl FnMut(u64, &dyn Fn(&mut Vec<u8>))) {
+    pub(super) fn told(&mut self, at: Micros, mut tell: impl FnMut(u64, &dyn Fn(&mut Vec<u8>))) {
         for group in self.groups.iter_mut().filter(|group| !group.rows.is_empty()) {
-            let Group { upstream, status, attempts, at, highest, rows } = group;
-            let record = Delivered { upstream: &upstream.name, status: *status, attempts: *attempts, at: *at, rows };
+            let Group { upstream, status, attempts, highest, rows } = group;
+            let record = Delivered { upstream: &upstream.name, status: *status, attempts: *attempts, at, rows };
             tell(*highest, &|out| record.put(out));
             group.rows.clear();
         }

@@ -14,7 +14,7 @@ use super::places;
 use super::reader::{SEGMENT_MAX, join, split, with_view};
 use super::record::{self, DeadNote, Need, Reassigned, Touched, VERSION};
 use super::remotes::Learned;
-use super::standing::{Cut, Standing, Whose, tag};
+use super::standing::{Cut, Standing, Whose};
 use super::{Ending, LaneKey, Queued, Rejected};
 use crate::claim::{Accepted, Admitted, Claim, Left, Pacing, Placed, Position, TakenBack};
 use crate::event::{Event, Micros};
@@ -468,17 +468,17 @@ impl Pending {
         integration: &str,
         sequence: u64,
         (ending, learned): (Ending, Option<&Learned>),
-        at: Micros,
     ) -> bool {
-        if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
-            return false;
-        }
-        let tag = tag(integration);
-        if let (Ending::Delivered { status, attempts }, None) = (ending, learned) {
+        let gathers = matches!(ending, Ending::Delivered { .. }) && learned.is_none();
+        // A clock is a third of what an ending costs: deliveries have one for all of them.
+        let at = if gathers { Micros::default() } else { Micros::now() };
+        let whose = Whose::Integration(integration);
+        let Some(tag) = self.standing.ended(upstream, whose, sequence, ending, at) else { return false };
+        if let (Ending::Delivered { status, attempts }, true) = (ending, gathers) {
             if self.deliveries.is_full() {
                 self.place_deliveries();
             }
-            self.deliveries.add(upstream, (status, attempts), (sequence, tag), at);
+            self.deliveries.add(upstream, (status, attempts), (sequence, tag));
             self.batch.since.get_or_insert_with(Instant::now);
             return true;
         }
@@ -492,8 +492,13 @@ impl Pending {
 
     /// What was delivered is told of here: before any other ending, and before what says who needs an event.
     fn place_deliveries(&mut self) {
+        if self.deliveries.events() == 0 {
+            return;
+        }
+        let at = Micros::now();
+        self.standing.newest = self.standing.newest.max(at);
         let mut deliveries = std::mem::take(&mut self.deliveries);
-        deliveries.told(|sequence, write| {
+        deliveries.told(at, |sequence, write| {
             let _ = self
                 .place(Kind::Delivered as u8, sequence, false, write)
                 .inspect_err(|_| tracing::error!(sequence, "deliveries cannot be placed in the log"));
@@ -511,11 +516,9 @@ impl Pending {
         at: Micros,
     ) -> bool {
         let ending = Ending::Dropped(DropReason::Refused);
-        if !self.standing.ended(upstream, Whose::Integration(integration), sequence, ending, at) {
-            return false;
-        }
+        let whose = Whose::Integration(integration);
+        let Some(tag) = self.standing.ended(upstream, whose, sequence, ending, at) else { return false };
         self.place_deliveries();
-        let tag = tag(integration);
         let placed = self.place(Kind::Settled as u8, sequence, false, &|out| {
             record::put_refused(out, &upstream.name, tag, taken, at);
         });
@@ -607,7 +610,7 @@ impl Pending {
         }
         let gathered = std::mem::take(&mut self.batch);
         let mut endings: Vec<_> = failed.endings().into_iter().chain(gathered.endings()).collect();
-        self.deliveries.told(|sequence, write| {
+        self.deliveries.told(Micros::now(), |sequence, write| {
             let mut payload = vec![];
             write(&mut payload);
             endings.push((Kind::Delivered as u8, sequence, payload));

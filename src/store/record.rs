@@ -642,7 +642,7 @@ pub(super) struct Delivered<'a> {
     pub(super) upstream: &'a str,
     pub(super) status: Option<u16>,
     pub(super) attempts: u32,
-    /// When the last of them was taken.
+    /// When the log was told, up to 50 ms after the first of them was taken.
     pub(super) at: Micros,
     /// As [`Self::put_row`] made them.
     pub(super) rows: &'a [u8],

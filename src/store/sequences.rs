@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 
 /// The list's length: what it costs to find the end of the set is paid once for so many, and what is under way to an upstream
 /// that keeps up never gets there.
-const NEWEST_MAX: usize = 512;
+const NEWEST_MAX: usize = 1024;
 /// Kept of it where nothing waits: a process may have many queues.
 const NEWEST_KEPT: usize = 32;
 
@@ -136,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_set_holds(
-            steps in prop::collection::vec((0u8..10, 0u64..60), 0..200),
+            steps in prop::collection::vec((0u8..11, 0u64..60), 0..200),
             from in 0u64..60,
         ) {
             let (mut sequences, mut set, mut next) = (Sequences::default(), BTreeSet::new(), 0);
@@ -147,10 +147,20 @@ mod tests {
                         prop_assert_eq!(sequences.insert(next), set.insert(next));
                     }
                     5 => prop_assert_eq!(sequences.insert(any), set.insert(any)),
+                    // More than the list holds.
+                    10 => {
+                        for _ in 0..NEWEST_MAX / 2 {
+                            next += 1;
+                            prop_assert_eq!(sequences.insert(next), set.insert(next));
+                        }
+                    }
                     6 => {
                         sequences = sequences.whole().into_owned().into();
                     }
-                    _ => prop_assert_eq!(sequences.remove(any), set.remove(&any)),
+                    _ => {
+                        let any = next.max(60) * any / 60;
+                        prop_assert_eq!(sequences.remove(any), set.remove(&any));
+                    }
                 }
                 prop_assert_eq!(sequences.len(), set.len() as u64);
                 prop_assert_eq!(sequences.is_empty(), set.is_empty());

@@ -197,7 +197,7 @@ impl Standing {
     }
 
     /// An event ended at an upstream, or began again. One that is not in the state that this ends changes nothing:
-    /// it was told before, or its event was damaged.
+    /// it was told before, or its event was damaged. The tag of its integration, where something changed.
     pub(super) fn ended(
         &mut self,
         meter: &Arc<UpstreamMeter>,
@@ -205,17 +205,17 @@ impl Standing {
         sequence: u64,
         ending: Ending,
         at: Micros,
-    ) -> bool {
+    ) -> Option<u32> {
         self.newest = self.newest.max(at);
         let upstream = self.upstream(meter);
         let waited = |queue: &mut Queue| queue.waiting.remove(sequence);
         let was_dead_letter = |queue: &mut Queue| queue.dead.remove(&sequence).is_some();
-        match ending {
+        let tag = match ending {
             Ending::Delivered { .. } | Ending::Dropped(_) => {
-                let was_dead = upstream.find(whose, waited).is_none();
-                if was_dead && upstream.find(whose, was_dead_letter).is_none() {
-                    return false;
-                }
+                let waiting = upstream.find(whose, waited).map(|queue| queue.tag);
+                let was_dead = waiting.is_none();
+                let dead = || upstream.find(whose, was_dead_letter).map(|queue| queue.tag);
+                let tag = waiting.or_else(dead)?;
                 let book = &mut upstream.book;
                 match ending {
                     Ending::Dropped(reason) => *book.dropped.entry(reason.name()).or_default() += 1,
@@ -228,26 +228,31 @@ impl Standing {
                     book.spool_events -= 1;
                     self.waiting -= 1;
                 }
+                tag
             }
             Ending::Dead { reason, status, attempts } => {
-                let Some(queue) = upstream.find(whose, waited) else { return false };
+                let queue = upstream.find(whose, waited)?;
+                let tag = queue.tag;
                 queue.dead.insert(sequence, DeadNote { reason, status, attempts, at });
                 upstream.book.spool_events -= 1;
                 upstream.book.dead_letters += 1;
                 *upstream.book.dead_lettered.entry(reason.name()).or_default() += 1;
                 self.waiting -= 1;
                 self.dead += 1;
+                tag
             }
             Ending::Replayed => {
-                let Some(queue) = upstream.find(whose, was_dead_letter) else { return false };
+                let queue = upstream.find(whose, was_dead_letter)?;
+                let tag = queue.tag;
                 queue.waiting.insert(sequence);
                 upstream.book.dead_letters -= 1;
                 upstream.book.spool_events += 1;
                 self.waiting += 1;
                 self.dead -= 1;
+                tag
             }
-        }
-        true
+        };
+        Some(tag)
     }
 
     /// An event goes to another upstream instead: dropped here, enqueued there (INTERFACE 6).
@@ -260,7 +265,7 @@ impl Standing {
         at: Micros,
     ) {
         let whose = Whose::Integration(integration);
-        if self.ended(from, whose, sequence, Ending::Dropped(DropReason::Reassigned), at) {
+        if self.ended(from, whose, sequence, Ending::Dropped(DropReason::Reassigned), at).is_some() {
             let upstream = self.upstream(to);
             // Where it went there as well, it still goes there once, or is a dead letter there.
             let queue = upstream.queue(integration);
@@ -439,7 +444,8 @@ mod tests {
 
         fn end(&mut self, upstream: &str, integration: &str, sequence: u64, ending: Ending) -> bool {
             let meter = self.metrics.upstream(upstream);
-            let changed = self.standing.ended(&meter, Whose::Tag(tag(integration)), sequence, ending, Micros(5));
+            let changed =
+                self.standing.ended(&meter, Whose::Tag(tag(integration)), sequence, ending, Micros(5)).is_some();
             assert!(self.standing.upstreams.iter().all(|upstream| upstream.book.balances()));
             let books = self.standing.upstreams.iter().map(|upstream| &upstream.book);
             assert_eq!(self.standing.owed(), books.clone().map(|book| book.spool_events).sum::<u64>());

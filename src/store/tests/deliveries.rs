@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
 use super::{Rig, SEGMENT, config, fs, image, segments, wait_until};
-use crate::event::Micros;
 use crate::store::doubles::Event;
 use crate::store::{Config, Ending};
 
@@ -78,7 +77,7 @@ fn the_end_of_the_log_is_behind_all_that_was_told() {
     accepts(&rig, 1);
     let mut pending = rig.store.core.lock();
     let (pager, before) = (rig.metrics.upstream("pager"), pending.tail());
-    assert!(pending.place_ending(&pager, "fleet", 1, (TAKEN, None), Micros(1)));
+    assert!(pending.place_ending(&pager, "fleet", 1, (TAKEN, None)));
     assert!(!pending.is_empty() && !pending.is_durable());
     let end = pending.end();
     assert!(end > before);
