@@ -277,7 +277,8 @@ impl<'d> Log<'d> {
             if let Some(rest) = unwritten.checked_sub(u64::from(SEGMENT_BYTES)) {
                 return rest;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+            self.store.worker_goes_on(0);
         }
     }
 

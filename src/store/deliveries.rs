@@ -8,8 +8,8 @@ use super::record::Delivered;
 use crate::event::Micros;
 use crate::metrics::UpstreamMeter;
 
-/// So many events are told of at once.
-const EVENTS_MAX: usize = 4096;
+/// So many events are told of at once: a record fits into the smallest segment that is made for want of room.
+const EVENTS_MAX: usize = 1024;
 /// So many upstreams, each with its answers, are gathered for at once.
 const GROUPS_MAX: usize = 64;
 
