@@ -470,7 +470,7 @@ impl Pending {
         (ending, learned): (Ending, Option<&Learned>),
     ) -> bool {
         let gathers = matches!(ending, Ending::Delivered { .. }) && learned.is_none();
-        // A clock is a third of what an ending costs: deliveries have one for all of them.
+        // A clock is half of what an ending costs: deliveries have one for all of them.
         let at = if gathers { Micros::default() } else { Micros::now() };
         let whose = Whose::Integration(integration);
         let Some(tag) = self.standing.ended(upstream, whose, sequence, ending, at) else { return false };
