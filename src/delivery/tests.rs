@@ -1,7 +1,6 @@
 //! The log and the states together: what a refused event did to its key is taken back, in memory and by every start
 //! after it, wherever the process ended.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -16,6 +15,7 @@ use crate::dedup::{Claimed, Rules};
 use crate::event::Action;
 use crate::machine::{KeyLife, Policy};
 use crate::outcome::DropReason;
+use crate::store::tests::image;
 use crate::store::{Durability, Ending, Outlet, Queued, Stand, What};
 
 /// Of [`crate::event::tests::event`].
@@ -127,16 +127,6 @@ impl Rig {
     fn incident(&self, key: &str) -> Option<Incident> {
         self.opened.dedup.incident(crate::event::tests::event(key).state_key().unwrap())
     }
-}
-
-/// What a kill now would leave.
-fn image(directory: &Path) -> TempDir {
-    let copy = TempDir::new().unwrap();
-    fs::create_dir(copy.path().join("spool")).unwrap();
-    for entry in fs::read_dir(directory.join("spool")).unwrap().map(Result::unwrap) {
-        fs::copy(entry.path(), copy.path().join("spool").join(entry.file_name())).unwrap();
-    }
-    copy
 }
 
 /// To the second, as a start has it.

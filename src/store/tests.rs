@@ -11,6 +11,7 @@ mod snapshots;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -140,15 +141,24 @@ impl Rig {
     }
 }
 
-/// What a crash now would leave.
-pub(super) fn image(directory: &Path) -> TempDir {
-    let copy = TempDir::new().unwrap();
-    fs::create_dir(copy.path().join("spool")).unwrap();
-    for entry in fs::read_dir(directory.join("spool")).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), copy.path().join("spool").join(entry.file_name())).unwrap();
+/// What a crash now would leave. The keeper may delete or rename a file while others are copied: what was in it then
+/// stands in a file that is newer than the list, so that the copy is begun again.
+pub(crate) fn image(directory: &Path) -> TempDir {
+    loop {
+        let copy = TempDir::new().unwrap();
+        fs::create_dir(copy.path().join("spool")).unwrap();
+        let copied = fs::read_dir(directory.join("spool")).unwrap().try_for_each(|entry| {
+            let entry = entry?;
+            fs::copy(entry.path(), copy.path().join("spool").join(entry.file_name())).map(drop)
+        });
+        match copied {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => {
+                done.unwrap();
+                return copy;
+            }
+        }
     }
-    copy
 }
 
 pub(super) fn segments(directory: &Path) -> Vec<PathBuf> {

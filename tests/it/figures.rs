@@ -134,9 +134,10 @@ fn dead_letters_are_counted_by_why_they_died_and_stay_counted_when_they_are_gone
 
 fn bytes_of(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
-    let sizes = entries.map(|entry| {
-        let file = entry.metadata().unwrap();
-        if file.is_dir() { bytes_of(&entry.path()) } else { file.size() }
+    let sizes = entries.filter_map(|entry| {
+        // The keeper may have deleted it since.
+        let file = entry.metadata().ok()?;
+        Some(if file.is_dir() { bytes_of(&entry.path()) } else { file.size() })
     });
     sizes.sum()
 }

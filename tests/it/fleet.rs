@@ -2,7 +2,7 @@
 //! write down what the upstream owes them; and a scraper that looks at the books meanwhile. Used where the process
 //! is killed, its disk fails or its machine loses power.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -190,14 +190,12 @@ impl Fleet {
 
 /// What was answered 2xx came, in order within its key, nothing else came, and the books of an empty queue say so.
 pub fn judge(told: &ToldByKey, arrivals: &[Arrival], scrape: &Scrape) {
-    let first = first_arrivals(arrivals);
+    let (first, last) = (first_arrivals(arrivals), last_arrivals(arrivals));
     for (key, told) in told {
         let came = first.get(key).map_or(&[][..], Vec::as_slice);
         same_order(key, told, came);
-        assert!(
-            last_arrivals(key, arrivals).eq(came.iter().map(|arrival| &arrival.uid)),
-            "repeats turned the order of {key}"
-        );
+        let last = last.get(key.as_str()).map_or(&[][..], Vec::as_slice);
+        assert!(came.iter().map(|arrival| &arrival.uid).eq(last), "repeats turned the order of {key}");
     }
     assert_eq!(first.len(), told.len(), "keys came that nobody posted");
     let events: usize = told.values().map(Vec::len).sum();
@@ -219,12 +217,15 @@ fn same_order(key: &str, told: &[Told], came: &[Arrival]) {
     assert_eq!(came.collect::<Vec<_>>(), told.collect::<Vec<_>>(), "of {key}: what came, and what was answered 2xx");
 }
 
-/// The events of a key in the order of their last arrival.
-fn last_arrivals<'a>(key: &str, arrivals: &'a [Arrival]) -> impl Iterator<Item = &'a String> {
-    let mut last: Vec<&String> = Vec::new();
-    for arrival in arrivals.iter().filter(|arrival| arrival.key == key) {
-        last.retain(|uid| **uid != arrival.uid);
-        last.push(&arrival.uid);
+/// By key, its events in the order of their last arrival.
+fn last_arrivals(arrivals: &[Arrival]) -> HashMap<&str, Vec<&str>> {
+    let mut seen = HashSet::new();
+    let mut by_key = HashMap::<&str, Vec<&str>>::new();
+    for arrival in arrivals.iter().rev() {
+        if seen.insert(arrival.uid.as_str()) {
+            by_key.entry(&arrival.key).or_default().push(&arrival.uid);
+        }
     }
-    last.into_iter()
+    by_key.values_mut().for_each(|uids| uids.reverse());
+    by_key
 }
