@@ -18,9 +18,17 @@ pub struct Position(pub u64);
 pub trait Ledger: Send + Sync {
     /// The transition is durable: it holds from now on, and the line behind it moves. `scope`: of an incident that its
     /// senders address by id. `goes`: its event.
-    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>, goes: Goes<'_>);
+    fn commit(&self, seat: Seat, next: Incident, at: Position, scope: Option<Scope>, goes: Goes<'_>);
     /// The transition did not happen: as if the event had never come.
     fn release(&self, key: StateKey);
+}
+
+/// A key that is claimed, and the row where the ledger has its state: the writer of the log commits many at once, and need
+/// not look each up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub key: StateKey,
+    pub row: u32,
 }
 
 /// An event on its way out: by which number the log knows it, and where it goes.
@@ -87,14 +95,14 @@ pub struct Claim {
 }
 
 /// The key, until it is committed. `None`: an event without key, or a key the full table does not track.
-struct Held(Option<(Arc<dyn Ledger>, StateKey)>);
+struct Held(Option<(Arc<dyn Ledger>, Seat)>);
 
 /// The upstreams of an event, in configured order; shared by every event of an integration.
 pub type Targets = Arc<[Arc<UpstreamMeter>]>;
 
 impl Claim {
     pub fn new(
-        held: Option<(Arc<dyn Ledger>, StateKey)>,
+        held: Option<(Arc<dyn Ledger>, Seat)>,
         next: Option<Incident>,
         outcome: Outcome,
         targets: Targets,
@@ -103,32 +111,32 @@ impl Claim {
     }
 
     pub fn key(&self) -> Option<StateKey> {
-        self.held.0.as_ref().map(|(_, key)| *key)
+        self.held.0.as_ref().map(|(_, seat)| seat.key)
     }
 
     /// The transport's own id is kept with the event, or as little as the event.
-    pub fn with_replay(mut self, ledger: Arc<dyn Ledger>, key: StateKey, received_at: Micros) -> Self {
+    pub fn with_replay(mut self, ledger: Arc<dyn Ledger>, seat: Seat, received_at: Micros) -> Self {
         let mark = replay_mark(self.next, received_at);
-        self.replay = Some(Box::new((Held(Some((ledger, key))), mark)));
+        self.replay = Some(Box::new((Held(Some((ledger, seat))), mark)));
         self
     }
 
     /// Where it is kept that the transport's own id was seen.
     pub fn replay_key(&self) -> Option<StateKey> {
-        self.replay.as_ref().and_then(|replay| replay.0.0.as_ref()).map(|(_, key)| *key)
+        self.replay.as_ref().and_then(|replay| replay.0.0.as_ref()).map(|(_, seat)| seat.key)
     }
 
     /// The record is durable at `at`.
     fn commit(self, sequence: u64, at: Position) -> Targets {
         let Self { mut held, next, targets, scope, replay, .. } = self;
         if let Some((mut replay, mark)) = replay.map(|replay| *replay)
-            && let Some((ledger, key)) = replay.0.take()
+            && let Some((ledger, seat)) = replay.0.take()
         {
             let nowhere = Targets::from([]);
-            ledger.commit(key, mark, Position::default(), None, Goes { sequence, targets: &nowhere });
+            ledger.commit(seat, mark, Position::default(), None, Goes { sequence, targets: &nowhere });
         }
-        if let (Some((ledger, key)), Some(next)) = (held.0.take(), next) {
-            ledger.commit(key, next, at, scope, Goes { sequence, targets: &targets });
+        if let (Some((ledger, seat)), Some(next)) = (held.0.take(), next) {
+            ledger.commit(seat, next, at, scope, Goes { sequence, targets: &targets });
         }
         targets
     }
@@ -154,8 +162,8 @@ pub fn replay_mark(incident: Option<Incident>, received_at: Micros) -> Incident 
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some((ledger, key)) = self.0.take() {
-            ledger.release(key);
+        if let Some((ledger, seat)) = self.0.take() {
+            ledger.release(seat.key);
         }
     }
 }

@@ -37,7 +37,7 @@ use sides::Sides;
 use table::{AWAITED, CREATES_ONCE, Entry, HAS_LINE, IN_FLIGHT, Occupied, Slot, TOUCHED, Table, UNDELIVERED};
 
 use crate::awaited::Awaited;
-use crate::claim::{self, ById, Claim, Goes, Ledger, Pacing, Position, Scope, Targets};
+use crate::claim::{self, ById, Claim, Goes, Ledger, Pacing, Position, Scope, Seat, Targets};
 use crate::event::{Action, Event, Incident, Micros, State, StateKey, Uid};
 use crate::machine::{self, Change, Decision, Forward, KeyLife, Known, Policy, Statement, UnknownRefused};
 use crate::metrics::{Metrics, UpstreamMeter};
@@ -156,7 +156,7 @@ enum Replay {
     /// It was seen, or is being seen just now.
     Ended(Claimed),
     /// It is held, to be committed or released.
-    Held,
+    Held(Seat),
     /// There is no room to know it.
     Untracked,
 }
@@ -240,15 +240,15 @@ impl Dedup {
         match self.hold_replay(replay, event) {
             Replay::Ended(claimed) => claimed,
             Replay::Untracked => self.claim_said(event, targets, rules),
-            Replay::Held => match self.claim_said(event, targets, rules) {
+            Replay::Held(seat) => match self.claim_said(event, targets, rules) {
                 Claimed::Owned(claim, pacing) => {
                     let ledger = Arc::clone(self) as Arc<dyn Ledger>;
-                    Claimed::Owned(claim.with_replay(ledger, replay, event.received_at), pacing)
+                    Claimed::Owned(claim.with_replay(ledger, seat, event.received_at), pacing)
                 }
                 Claimed::Absorbed { outcome, incident, awaited } => {
                     // Nothing of it goes to the log: its id is known until a restart.
                     let mark = claim::replay_mark(incident, event.received_at);
-                    self.commit(replay, mark, Position::default(), None, Goes { sequence: 0, targets: &self.nowhere });
+                    self.commit(seat, mark, Position::default(), None, Goes { sequence: 0, targets: &self.nowhere });
                     Claimed::Absorbed { outcome, incident, awaited }
                 }
                 // Nothing is held while it waits.
@@ -279,6 +279,7 @@ impl Dedup {
                     });
                 }
                 slot.set(IN_FLIGHT, true);
+                Replay::Held(slot.seat())
             }
             Slot::Vacant(slot) => {
                 if self.entries.load(Ordering::Relaxed) >= self.config.max_keys {
@@ -288,11 +289,11 @@ impl Dedup {
                 }
                 let mut entry = Entry::ABSENT;
                 entry.set(IN_FLIGHT, true);
-                slot.insert(entry);
+                let seat = slot.insert(entry).seat();
                 self.entries.fetch_add(1, Ordering::Relaxed);
+                Replay::Held(seat)
             }
         }
-        Replay::Held
     }
 
     /// What a claim of this event would come to after those that were foretold; nothing is claimed, and nothing changes.
@@ -347,13 +348,12 @@ impl Dedup {
         }
         match self.table.entry(key) {
             Slot::Occupied(mut slot) => {
-                let entry = &mut *slot;
-                if entry.has(IN_FLIGHT) {
-                    entry.set(HAS_LINE, true);
+                if slot.has(IN_FLIGHT) {
+                    slot.set(HAS_LINE, true);
                     return Claimed::Contended(Line::join(self, key));
                 }
-                let claimed = self.claim_known(key, entry, event, targets, rules, Basis::default());
-                let leave = self.after(key, entry);
+                let claimed = self.claim_known(&mut slot, event, targets, rules, Basis::default());
+                let leave = self.after(key, &mut slot);
                 if leave {
                     self.forget(slot);
                 }
@@ -381,22 +381,23 @@ impl Dedup {
                 let mut entry = Entry::ABSENT;
                 entry.set(IN_FLIGHT, true);
                 entry.set(CREATES_ONCE, rules.life == KeyLife::CreateOnce);
-                slot.insert(entry);
+                let seat = slot.insert(entry).seat();
                 self.entries.fetch_add(1, Ordering::Relaxed);
-                self.owned(Some(key), decision, next, self.targets_of(decision, targets, key))
+                self.owned(Some(seat), decision, next, self.targets_of(decision, targets, key))
             }
         }
     }
 
     fn claim_known(
         self: &Arc<Self>,
-        key: StateKey,
-        entry: &mut Entry,
+        slot: &mut Occupied<'_>,
         event: &Event,
         targets: &Targets,
         rules: Rules,
         basis: Basis,
     ) -> Claimed {
+        let seat = slot.seat();
+        let (key, entry) = (seat.key, &mut **slot);
         let before = self.living(entry, event, rules);
         if rules.needs_open && before.is_some_and(|incident| incident.state == State::Resolved) {
             return Claimed::NotOpen;
@@ -430,7 +431,7 @@ impl Dedup {
         self.build_on(key, entry);
         entry.set(IN_FLIGHT, true);
         let same = before.is_some_and(|before| next.is_some_and(|next| next.iid == before.iid));
-        let mut claimed = self.owned(Some(key), decision, next, self.targets_of(decision, targets, key));
+        let mut claimed = self.owned(Some(seat), decision, next, self.targets_of(decision, targets, key));
         if let Claimed::Owned(claim, paced) = &mut claimed {
             claim.continues = same && rules.has_ids;
             claim.before = Some(entry.at).filter(|at| same && *at != Position::default());
@@ -524,11 +525,14 @@ impl Dedup {
         let mut entry = Entry::ABSENT;
         entry.set(IN_FLIGHT, true);
         // A fresh id: nobody can know it yet.
-        if let Slot::Vacant(slot) = self.table.entry(key) {
-            slot.insert(entry);
-            self.entries.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut claimed = self.owned(Some(key), decision, Some(incident), Arc::clone(targets));
+        let seat = match self.table.entry(key) {
+            Slot::Vacant(slot) => {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                slot.insert(entry).seat()
+            }
+            Slot::Occupied(slot) => slot.seat(),
+        };
+        let mut claimed = self.owned(Some(seat), decision, Some(incident), Arc::clone(targets));
         if let Claimed::Owned(claim, _) = &mut claimed {
             claim.scope = Some(Scope::of(&event.integration, &event.family));
         }
@@ -564,12 +568,12 @@ impl Dedup {
 
     fn owned(
         self: &Arc<Self>,
-        key: Option<StateKey>,
+        seat: Option<Seat>,
         decision: Decision,
         next: Option<Incident>,
         targets: Targets,
     ) -> Claimed {
-        let held = key.map(|key| (Arc::clone(self) as Arc<dyn Ledger>, key));
+        let held = seat.map(|seat| (Arc::clone(self) as Arc<dyn Ledger>, seat));
         let pacing = if decision.outcome == Outcome::Unknown { Pacing::UNKNOWN } else { Pacing::default() };
         Claimed::Owned(Claim::new(held, next, decision.outcome, targets), pacing)
     }
@@ -917,14 +921,15 @@ impl Dedup {
 }
 
 impl Ledger for Dedup {
-    fn commit(&self, key: StateKey, next: Incident, at: Position, scope: Option<Scope>, goes: Goes<'_>) {
+    fn commit(&self, seat: Seat, next: Incident, at: Position, scope: Option<Scope>, goes: Goes<'_>) {
+        let key = seat.key;
         // A tombstone of an unknown resolve names no incident.
         let row = scope.filter(|_| next.generation > 0);
         let row = row.map(|scope| ById { scope, number: next.number, iid: next.iid, key });
         if let Some(row) = row {
             lock(&self.index).insert(row);
         }
-        let Some(mut entry) = self.table.get_mut(key) else { return };
+        let Some(mut entry) = self.table.seated(seat) else { return };
         let was_unknown = entry.is_unknown();
         let same_generation = entry.incident().is_some_and(|before| before.iid == next.iid);
         entry.put(&next);

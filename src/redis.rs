@@ -64,6 +64,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether a request's key is claimed in Redis before its event is logged.
+    pub fn asks(&self) -> bool {
+        self.scope == Scope::Shared
+    }
+
     /// Differs where what lets us in does, without telling it.
     pub fn fingerprint(&self) -> String {
         self.servers.fingerprint()

@@ -91,21 +91,20 @@ impl Dedup {
     ) -> Claimed {
         match self.table.entry(key) {
             Slot::Occupied(mut slot) => {
-                let entry = &mut *slot;
-                if entry.has(IN_FLIGHT) {
-                    entry.set(HAS_LINE, true);
+                if slot.has(IN_FLIGHT) {
+                    slot.set(HAS_LINE, true);
                     return Claimed::Contended(super::Line::join(self, key));
                 }
-                let known_here = shared.is_known_here(key, entry, event) && !self.is_a_change(key, entry, event, rules);
+                let known_here = shared.is_known_here(key, &slot, event) && !self.is_a_change(key, &slot, event, rules);
                 if !known_here && shared.claims.is_up() {
-                    entry.set(IN_FLIGHT, true);
+                    slot.set(IN_FLIGHT, true);
                 } else {
                     if !known_here {
                         shared.claims.fell_back();
                     }
                     let basis = Basis { ids: None, unsure: !known_here };
-                    let claimed = self.claim_known(key, entry, event, targets, rules, basis);
-                    if self.after(key, entry) {
+                    let claimed = self.claim_known(&mut slot, event, targets, rules, basis);
+                    if self.after(key, &mut slot) {
                         slot.remove();
                         self.entries.fetch_sub(1, Ordering::Relaxed);
                     }
@@ -130,7 +129,7 @@ impl Dedup {
                 if !asks {
                     shared.claims.fell_back();
                     let basis = Basis { ids: None, unsure: true };
-                    let claimed = self.claim_known(key, &mut slot, event, targets, rules, basis);
+                    let claimed = self.claim_known(&mut slot, event, targets, rules, basis);
                     if self.after(key, &mut slot) {
                         slot.remove();
                         self.entries.fetch_sub(1, Ordering::Relaxed);
@@ -220,7 +219,7 @@ impl Dedup {
         let mut claimed = match here.filter(|_| rules.addressed.is_some()) {
             // Its sender meant the one that it knew by its id: another one has followed it elsewhere.
             Some(here) if entry.incident().is_some_and(|now| now.iid != here.iid) => followed(here, event, rules),
-            _ => self.claim_known(key, entry, event, targets, rules, basis),
+            _ => self.claim_known(&mut slot, event, targets, rules, basis),
         };
         if let Claimed::Owned(claim, pacing) = &mut claimed {
             claim.scope = scope;
@@ -247,7 +246,7 @@ impl Dedup {
         if known.is_none() {
             shared.claims.fell_back();
         }
-        if self.after(key, entry) {
+        if self.after(key, &mut slot) {
             slot.remove();
             self.entries.fetch_sub(1, Ordering::Relaxed);
         }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::places::Places;
 use super::shared::Order;
-use crate::claim::{Position, REPLAY_GENERATION};
+use crate::claim::{Position, REPLAY_GENERATION, Seat};
 use crate::event::{Incident, Micros, Severity, State, StateKey, Uid};
 
 /// So many that a shard's growth stalls few requests, and these not for long; so few that the ends of their rows stay in
@@ -22,6 +22,11 @@ const CHUNK: usize = 64;
 struct Row {
     key: StateKey,
     entry: Entry,
+}
+
+impl Row {
+    /// No key is 0: it is a hash.
+    const FREE: Self = Self { key: StateKey(0), entry: Entry::ABSENT };
 }
 
 #[derive(Default)]
@@ -70,7 +75,8 @@ impl Shard {
         let row = self.find(key)?;
         self.places.remove(tag(key), row);
         self.free.push(row);
-        Some(self.row(row).entry)
+        // Nobody's: a seat that is held no longer must not be taken for one.
+        Some(std::mem::replace(self.row_mut(row), Row::FREE).entry)
     }
 }
 
@@ -116,6 +122,10 @@ impl DerefMut for Occupied<'_> {
 }
 
 impl Occupied<'_> {
+    pub(super) fn seat(&self) -> Seat {
+        Seat { key: self.shard.row(self.row).key, row: self.row }
+    }
+
     pub(super) fn remove(mut self) {
         let key = self.shard.row(self.row).key;
         self.shard.remove(key);
@@ -153,6 +163,13 @@ impl Table {
         }
     }
 
+    /// The state of a claimed key, which stays in its row: it is not looked up.
+    pub(super) fn seated(&self, Seat { key, row }: Seat) -> Option<Occupied<'_>> {
+        let shard = self.lock(shard(key));
+        let is_there = shard.chunks.get(row as usize / CHUNK).and_then(|chunk| chunk.get(row as usize % CHUNK));
+        is_there.is_some_and(|there| there.key == key).then_some(Occupied { shard, row })
+    }
+
     pub(super) fn get(&self, key: StateKey) -> Option<Entry> {
         self.get_mut(key).map(|entry| *entry)
     }
@@ -175,6 +192,7 @@ impl Table {
             let gone: Vec<(u32, u32)> = places.iter().filter(|place| leaves(place)).collect();
             for (tag, row) in gone {
                 places.remove(tag, row);
+                chunks[row as usize / CHUNK][row as usize % CHUNK] = Row::FREE;
                 free.push(row);
             }
         }
@@ -359,18 +377,20 @@ mod tests {
     }
 
     proptest! {
-        /// Keys that share a shard, a tag, or both.
+        /// Keys that share a shard, a tag, or both. What has gone has no seat, whoever has its row since.
         #[test]
         fn a_table_holds_what_a_map_holds(steps in prop::collection::vec((0u8..4, 0u128..8, 0u128..4, any::<u32>()), 0..400)) {
             let table = Table::new();
-            let mut map = BTreeMap::new();
+            let (mut map, mut seats) = (BTreeMap::new(), BTreeMap::new());
             for (step, low, high, number) in steps {
-                let key = StateKey(high << 118 | (low / 2) << 40 | (low % 2));
+                let key = StateKey(high << 118 | 1 << 60 | (low / 2) << 40 | (low % 2));
                 match step {
                     0 | 1 => {
                         match table.entry(key) {
                             Slot::Occupied(mut slot) => slot.generation = number,
-                            Slot::Vacant(slot) => drop(slot.insert(entry(number))),
+                            Slot::Vacant(slot) => {
+                                seats.insert(key, slot.insert(entry(number)).seat());
+                            }
                         }
                         map.insert(key, number);
                     }
@@ -388,6 +408,9 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(table.get(key).map(|entry| entry.generation), map.get(&key).copied());
+                for (key, seat) in &seats {
+                    prop_assert_eq!(table.seated(*seat).map(|entry| entry.generation), map.get(key).copied());
+                }
             }
             prop_assert_eq!(all(&table), map);
         }

@@ -20,7 +20,7 @@ use super::leases::{self, Leases};
 use super::link::{Invalid, Link};
 use super::mirror::{Mirror, Told};
 use super::queues::{Mark, Queues};
-use super::{Config, Replica, Scope};
+use super::{Config, Replica};
 use crate::claim::{ById, Goes};
 use crate::dedup::{
     Ahead, Ask, Commit, Dedup, Finding, Found, IdName, Look, Looking, Order, Reply, Rest, SEEN, SharedClaims, Token,
@@ -94,8 +94,7 @@ impl Claims {
         });
         let mirror = Arc::new(Mirror::new());
         link.spawn(leases::renew(Arc::clone(&shared)));
-        let asks = config.scope == Scope::Shared;
-        let claims = Arc::new(Self { shared, mirror, asks });
+        let claims = Arc::new(Self { shared, mirror, asks: config.asks() });
         dedup.share(Arc::clone(&claims) as Arc<dyn SharedClaims>);
         let (watched, told) = (Arc::clone(&claims.shared), Arc::clone(&claims.mirror));
         link.watch(move |invalid| match invalid {

@@ -19,12 +19,12 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Config;
 use super::call::{Call, Down};
 use super::dial::{Dial, Trouble};
 use super::node::{BATCH_MAX, BEHIND_CALLS_MAX, BEHIND_TIME_MAX, Node, Waiting};
 use super::servers::Kind;
 use super::topology::{self, Map};
-use super::{Config, Scope};
 use crate::metrics::{Metrics, RedisMeter};
 
 /// An answer that stays out this many times `redis.timeout`, within these bounds, opens the circuit.
@@ -161,10 +161,7 @@ impl Link {
     /// 2 s for each 32 of them, or 256 where no request's call could wait for them.
     pub async fn send_behind(&self, calls: Vec<Call>) -> Vec<Result<Value, Down>> {
         let mut answers = Vec::with_capacity(calls.len());
-        let most = match self.config.scope {
-            Scope::Shared => BEHIND_CALLS_MAX,
-            Scope::Mirror => BATCH_MAX,
-        };
+        let most = if self.config.asks() { BEHIND_CALLS_MAX } else { BATCH_MAX };
         let mut calls = calls.into_iter().peekable();
         while calls.peek().is_some() {
             let batch: Vec<Call> = calls.by_ref().take(most).collect();

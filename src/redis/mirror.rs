@@ -17,7 +17,6 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Scope;
 use super::call::{Call, Down, Script};
 use super::claims::{LEASE, Shared};
 use super::layout;
@@ -245,7 +244,7 @@ impl Mirror {
             behind.get_or_insert_with(Instant::now);
             self.send(&shared, told, keys).await;
             self.sending.store(false, Ordering::Release);
-            if shared.link.config().scope == Scope::Mirror && back.is_empty() && self.lock().told.len() < BATCH_MAX {
+            if !shared.link.config().asks() && back.is_empty() && self.lock().told.len() < BATCH_MAX {
                 tokio::time::sleep(GATHER).await;
             }
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::files::calls::{Access, Entry, File, Files, Held};
 use super::{Ask, Outlet, Queued, Recovered, Rejected, Store};
-use crate::claim::{Admitted, ById, Claim, Goes, Ledger, Pacing, Position, Scope};
+use crate::claim::{Admitted, ById, Claim, Goes, Ledger, Pacing, Position, Scope, Seat};
 use crate::event::{Action, Event as Inner, Incident, Key, KeyKind, Micros, Severity, State, StateKey, Tolerated, Uid};
 use crate::metrics::{Metrics, UpstreamMeter};
 use crate::outcome::Outcome;
@@ -71,7 +71,7 @@ pub(super) struct Notes {
 }
 
 impl Ledger for Notes {
-    fn commit(&self, key: StateKey, incident: Incident, at: Position, _scope: Option<Scope>, _goes: Goes<'_>) {
+    fn commit(&self, Seat { key, .. }: Seat, incident: Incident, at: Position, _scope: Option<Scope>, _goes: Goes<'_>) {
         self.remembers.states.lock().unwrap().insert(key, (incident, at));
         self.committed.lock().unwrap().push((key, at));
     }
@@ -110,7 +110,7 @@ pub(super) fn admitted(sample: &Event) -> Admitted {
         changed_at: Micros(2),
     };
     let ledger: Arc<dyn Ledger> = Arc::clone(&sample.ledger) as _;
-    let held = event.state_key().filter(|_| sample.tracked).map(|key| (ledger, key));
+    let held = event.state_key().filter(|_| sample.tracked).map(|key| (ledger, Seat { key, row: 0 }));
     let targets = sample.targets.iter().map(|name| sample.metrics.upstream(name)).collect();
     let claim = Claim::new(held, sample.incident.then_some(incident), Outcome::Created, targets);
     Admitted { claim, event, pacing: Pacing::EVENT_LIMIT, ticket: sample.metrics.receive(0) }

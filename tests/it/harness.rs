@@ -74,28 +74,26 @@ pub fn wait_for<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     wait_at_most(PATIENCE, what, check)
 }
 
-pub fn wait_at_most<T>(patience: Duration, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + patience;
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(Instant::now() < until, "not within {patience:?}: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+pub fn wait_at_most<T>(patience: Duration, what: &str, check: impl FnMut() -> Option<T>) -> T {
+    wait_patiently(what, |_| patience, check)
 }
 
 /// As [`wait_at_most`], for a time that was promised: what the machine takes from this thread while it sleeps, it takes from
 /// everybody, and ten times that is waited for longer; never longer than [`PATIENCE`].
-pub fn wait_while_it_runs<T>(promised: Duration, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub fn wait_while_it_runs<T>(promised: Duration, what: &str, check: impl FnMut() -> Option<T>) -> T {
+    wait_patiently(what, |late| (promised + late * 10).min(PATIENCE), check)
+}
+
+/// `patience`: by how much longer than it meant to this thread has slept.
+fn wait_patiently<T>(what: &str, patience: impl Fn(Duration) -> Duration, mut check: impl FnMut() -> Option<T>) -> T {
     const NAP: Duration = Duration::from_millis(10);
     let (began, mut late) = (Instant::now(), Duration::ZERO);
     loop {
         if let Some(found) = check() {
             return found;
         }
-        let patience = (promised + late * 10).min(PATIENCE);
-        assert!(began.elapsed() < patience, "not within {promised:?}, {late:?} of which nobody ran: {what}");
+        let patience = patience(late);
+        assert!(began.elapsed() < patience, "not within {patience:?}, {late:?} of which nobody ran: {what}");
         let asleep = Instant::now();
         std::thread::sleep(NAP);
         late += asleep.elapsed().saturating_sub(NAP * 2);
