@@ -548,7 +548,8 @@ impl Desk {
         upstream.in_flight += 1;
         let ticket = upstream.tell_circuit(now, |circuit| circuit.send(now));
         if let Some(window) = &mut upstream.window {
-            window.take(now);
+            // Reading and encoding took their time, and the next window counts from here.
+            window.take(Instant::now().max(now));
         }
         let again = |one: &Cargo| one.step == 0 && upstream.lanes.get(one.lane).is_some_and(|lane| lane.attempts > 0);
         if cargo.iter().any(again) {
