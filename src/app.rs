@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 #[cfg(feature = "otel")]
 use crate::otlp;
 use crate::redis::replica::TakeError;
-use crate::redis::{self, Claims, KEYS_MAX, Limits, Link, Replica};
+use crate::redis::{Claims, KEYS_MAX, Limits, Link, Replica};
 use crate::sns::Amazon;
 #[cfg(not(feature = "otel"))]
 use crate::spans::Spans;
@@ -285,7 +285,7 @@ async fn recover(
     workers: usize,
 ) -> Result<(delivery::Opened, Vec<store::Left>), StartError> {
     let (spool, dedup, metrics) = (config.spool.clone(), config.dedup.clone(), Arc::clone(metrics));
-    let asks = config.redis.as_ref().is_some_and(redis::Config::asks);
+    let asks = config.redis.as_ref().is_some_and(crate::redis::Config::asks);
     let opening = tokio::task::spawn_blocking(move || {
         let opened = delivery::open(spool, dedup, &metrics, workers)?;
         let left = if asks { opened.store.left(&opened.recovered, KEYS_MAX) } else { Vec::new() };
