@@ -16,8 +16,8 @@ mod stand;
 mod surgegate;
 pub mod tls;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use binary::{Ended, TlsServer, binary, run};
@@ -97,40 +97,6 @@ fn wait_patiently<T>(what: &str, patience: impl Fn(Duration) -> Duration, mut ch
         let asleep = Instant::now();
         std::thread::sleep(NAP);
         late += asleep.elapsed().saturating_sub(NAP * 2);
-    }
-}
-
-/// A thread that wants to run every few milliseconds, and knows how long the machine has let it wait: whatever else notes
-/// a moment may note it so much later.
-pub struct Stalls {
-    worst_us: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Stalls {
-    pub fn watched() -> Self {
-        const NAP: Duration = Duration::from_millis(5);
-        let stalls = Self { worst_us: Arc::default(), is_over: Arc::default() };
-        let (worst_us, is_over) = (Arc::clone(&stalls.worst_us), Arc::clone(&stalls.is_over));
-        std::thread::spawn(move || {
-            while !is_over.load(Ordering::Relaxed) {
-                let asleep = Instant::now();
-                std::thread::sleep(NAP);
-                let late = asleep.elapsed().saturating_sub(NAP);
-                worst_us.fetch_max(u64::try_from(late.as_micros()).unwrap(), Ordering::Relaxed);
-            }
-        });
-        stalls
-    }
-
-    pub fn worst(&self) -> Duration {
-        Duration::from_micros(self.worst_us.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Stalls {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
