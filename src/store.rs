@@ -68,7 +68,7 @@
 //! | a write | a torn end: cut, with a copy in quarantine; nothing in it was answered |
 //! | between write and sync, or sync and answer | the events: delivered, and again if their senders retry |
 //! | between a failed write and the void's sync | as above: the refused events, beside their retries |
-//! | within 50 ms of a settlement | the event still waiting: delivered again under the same uid |
+//! | within 50 ms of a settlement | the event still waiting: delivered again under the same uid; of a replay: a dead letter still |
 //! | between an upstream's refusal and its record | the event still waiting, its sender without an answer: sent again, and then a dead letter |
 //! | writing a checkpoint | a draft: removed; the two before it count |
 //! | between a checkpoint's name and the older one's end | three of them: the newest counts |
