@@ -30,6 +30,7 @@ bench: install-tools
 	scripts/bench.py --goals-only
 	scripts/replicas.py
 	$(CARGO) bench --locked --bench stages
+	$(CARGO) bench --locked --bench beside
 	scripts/instructions.py
 
 ## Beside nginx, HAProxy and Redpanda Connect, configured for the same job.
