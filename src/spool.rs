@@ -239,6 +239,9 @@ fn unusable(directory: &Path, error: &OpenError) -> Failure {
         OpenError::NoSpool(_) if directory.join("lock").exists() => {
             "this is the inside of one: name its parent".to_owned()
         }
+        OpenError::NoSpool(_) if directory.join("spool/spool").is_dir() => {
+            format!("did you mean {}?", directory.join("spool").display())
+        }
         OpenError::Unreadable { .. } | OpenError::Unsynced { .. } => error.hint().unwrap_or_default(),
         _ => "name the directory that `spool.directory` says, with --directory or --config".to_owned(),
     };

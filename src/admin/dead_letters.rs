@@ -106,9 +106,12 @@ fn refusal(refused: &Refused) -> Answered {
     let status = match refused {
         Refused::Unknown => StatusCode::NOT_FOUND,
         Refused::Stopped => StatusCode::SERVICE_UNAVAILABLE,
-        Refused::Closed | Refused::Followed | Refused::Unreadable | Refused::Rejected | Refused::Miscounted { .. } => {
-            StatusCode::CONFLICT
-        }
+        Refused::Closed
+        | Refused::Followed
+        | Refused::Unreadable
+        | Refused::Rejected
+        | Refused::Orphaned
+        | Refused::Miscounted { .. } => StatusCode::CONFLICT,
     };
     error(status, &refused.to_string())
 }

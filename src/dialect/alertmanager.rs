@@ -87,8 +87,9 @@ impl Dialect for Hook {
         self.routes
     }
 
+    /// Contracts 2.6: that a contact point of Grafana comes again is not relied on.
     fn retries_overload(&self) -> bool {
-        true
+        self.form == Form::Alertmanager
     }
 
     /// Section 5: what a signing Grafana does not sign is not its own.

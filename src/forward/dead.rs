@@ -61,6 +61,8 @@ pub enum Refused {
     Unreadable,
     #[error("it was rejected at intake and never was a valid event: it can only be shown or dropped")]
     Rejected,
+    #[error("its upstream is no longer configured: configure it again, or drop the dead letter")]
+    Orphaned,
     #[error("{}, not {confirmed}: nothing was dropped", letters_match(*matching))]
     Miscounted { matching: usize, confirmed: usize },
     #[error("the forwarder has stopped")]

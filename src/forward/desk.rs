@@ -212,7 +212,11 @@ impl Desk {
         }
         for upstream in &mut self.upstreams {
             let config = configs.iter().find(|config| config.name == upstream.meter.name);
+            let was_there = upstream.route.is_some();
             upstream.configure(config, &*self.dial);
+            if was_there && upstream.route.is_none() {
+                upstream.warn_of_orphans();
+            }
         }
         self.set_gauges();
     }
@@ -257,6 +261,7 @@ impl Desk {
             self.load_dead(dead);
         }
         self.hold_dead_letters_to_their_limits();
+        self.upstreams.iter().filter(|upstream| upstream.route.is_none()).for_each(Upstream::warn_of_orphans);
     }
 
     /// Since when an event waits, by this process's clock.

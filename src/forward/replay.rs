@@ -35,7 +35,7 @@ pub enum How {
 pub struct Replayed {
     /// In a dry run: that would be.
     pub replayed: usize,
-    /// Closed, followed or unreadable: they can only be shown or dropped.
+    /// Closed, followed or unreadable: they can only be shown or dropped. Or their upstream is configured no longer.
     pub refused: usize,
     pub dry_run: bool,
     /// Released one after another from now on.
@@ -59,7 +59,11 @@ impl Desk {
     fn replay_group(&self, name: &str, sequence: u64) -> Result<Vec<u64>, Refused> {
         let place = self.find(name).ok_or(Refused::Unknown)?;
         let upstream = self.upstreams.get(place).ok_or(Refused::Unknown)?;
-        let lane = upstream.dead.get(sequence).ok_or(Refused::Unknown)?.lane;
+        let letter = upstream.dead.get(sequence).ok_or(Refused::Unknown)?;
+        if upstream.route.is_none() && !letter.reason.is_of_intake() {
+            return Err(Refused::Orphaned);
+        }
+        let lane = letter.lane;
         let current = self.states.current(lane).map(|Incident { iid, state, .. }| Current {
             iid,
             resolved: state == State::Resolved,

@@ -108,7 +108,8 @@ impl Upstream {
         // A kind without a sink is in no configuration that was read.
         let Some((config, sink)) = config.and_then(|config| Some((config, dial.sink(config)?))) else {
             self.route = None;
-            self.renew_circuit(1, Duration::ZERO);
+            self.circuit.reset(1, Duration::ZERO);
+            self.meter.circuit.set(self.circuit.state().gauge());
             return;
         };
         if self.route.as_ref().is_some_and(|route| route.config == *config) {
@@ -126,6 +127,18 @@ impl Upstream {
         self.lanes.ask_again();
         self.ranked.forget();
         self.route = Some(Route { config: Arc::clone(config), sink, wire: dial.dial(config) });
+    }
+
+    /// Nobody who removes or renames an upstream may think that what waited for it goes on its way (DESIGN 5.5).
+    pub(super) fn warn_of_orphans(&self) {
+        let waiting = self.meter.book().spool_events;
+        if waiting > 0 {
+            tracing::warn!(
+                upstream = %self.meter.name, waiting,
+                "events wait for an upstream that is not configured: configure it again, or stop and use \
+                 `surgegate spool reassign` or `drop`"
+            );
+        }
     }
 
     fn renew_circuit(&mut self, connections: usize, timeout: Duration) {

@@ -34,6 +34,11 @@ const AMEND: &str = "amend-urgency";
 /// Operations that the vendor would do twice.
 const ONCE: [&str; 5] = ["notate", "escalate", "snooze", "run-response-set", "run-workflow"];
 
+/// Members that may come as one text here, and that the vendor wants as a list.
+const LISTS: [&str; 3] = ["reassign_to", "assignees", "subscribers"];
+/// Members that may come as an integer here, and that the vendor wants as a text.
+const TEXTS: [&str; 2] = ["dedup_key", "task_ref_id"];
+
 /// What a create has members for.
 const HOMES: &[Home] = &[Home::Description, Home::Severity, Home::Tags, Home::Assignment, Home::Note];
 
@@ -195,9 +200,7 @@ fn own_operation(ask: &Ask<'_>, remote: &Remote) -> Result<Encoded, Unsaid> {
         && renamed.is_none()
         && !(operation == AMEND && ask.upstream.vendor.amend_both)
         && !members.keys().any(|name| matches!(name.as_str(), "amend-urgency" | "amend_urgency"))
-        && !["reassign_to", "assignees", "subscribers"]
-            .iter()
-            .any(|name| members.get(*name).is_some_and(Value::is_string));
+        && !members.iter().any(|(name, value)| is_tolerated(name, value));
     let as_it_came = if is_same { Body::read(&event.raw).and_then(|body| body.with(&ids)) } else { None };
     let body = as_it_came.unwrap_or_else(|| anew(ask, members, &ids).into_bytes());
     let operation = match renamed {
@@ -205,6 +208,20 @@ fn own_operation(ask: &Ask<'_>, remote: &Remote) -> Result<Encoded, Unsaid> {
         None => operation,
     };
     Ok(encoded(ask, operation, body))
+}
+
+/// A form that is accepted here in place of the vendor's own (contracts/taskcall.md 2).
+fn is_tolerated(name: &str, value: &Value) -> bool {
+    match value {
+        Value::String(_) => LISTS.contains(&name),
+        Value::Number(_) => TEXTS.contains(&name),
+        Value::Array(list) => list.iter().any(is_empty_text),
+        _ => false,
+    }
+}
+
+fn is_empty_text(value: &Value) -> bool {
+    value.as_str() == Some("")
 }
 
 /// Whether it makes a new instance of a part of another one.
@@ -242,7 +259,12 @@ fn anew(ask: &Ask<'_>, members: Map<String, Value>, ids: &[(&'static str, String
         let json = match (name.as_str(), value) {
             ("instance_id" | "related_instance_id", _) => continue,
             ("urgency_level" | "amend-urgency" | "amend_urgency", _) => continue,
-            ("reassign_to" | "assignees" | "subscribers", Value::String(one)) => Value::from(vec![one]).to_string(),
+            (name, Value::String(one)) if LISTS.contains(&name) => Value::from(vec![one]).to_string(),
+            (name, Value::Number(number)) if TEXTS.contains(&name) => quoted(&number.to_string()),
+            (_, Value::Array(mut list)) => {
+                list.retain(|element| !is_empty_text(element));
+                Value::from(list).to_string()
+            }
             ("snooze_for", value) => number(&value).map_or_else(|| value.to_string(), |number| number.to_string()),
             (_, value) => value.to_string(),
         };

@@ -334,7 +334,8 @@ fn refusals_have_the_vendors_form() {
     check(&ask(&surgegate, "POST", "/v2/incidents", A, "[]"), 400, "bad_request", "invalid_json");
     check(&ask(&surgegate, "PUT", "/v2/incidents", A, "{}"), 405, "bad_request", "method_not_allowed");
     let several = json!({ "idempotency_key": " ", "visibility": "secret", "mode": 1, "severity_id": "no such",
-        "custom_field_entries": [{ "values": [] }, 7] });
+        "custom_field_entries": [{ "values": [] }, 7],
+        "retrospective_incident_options": { "external_id": "x", "slack_channel_id": 7 } });
     let answer = ask(&surgegate, "POST", "/v2/incidents", A, &several.to_string());
     check(&answer, 422, "validation_error", "invalid_value");
     let body = answer.json();
@@ -351,6 +352,9 @@ fn refusals_have_the_vendors_form() {
         ("severity_id", "invalid_value"),
         ("custom_field_entries.0.custom_field_id", "is_required"),
         ("custom_field_entries.1", "invalid_type"),
+        ("retrospective_incident_options", "invalid_value"),
+        ("retrospective_incident_options.external_id", "invalid_type"),
+        ("retrospective_incident_options.slack_channel_id", "invalid_type"),
     ]);
     assert_eq!(faults, wanted, "all at once");
     let unlabelled = {

@@ -292,6 +292,8 @@ fn what_waits_for_an_upstream_that_is_gone_is_kept_and_goes_when_it_is_back() {
     }
     change(&surgegate, &without);
     wait_until("orphans", || surgegate.scrape().count("spool_orphaned_events", &[]) == 20);
+    assert!(surgegate.is_said("events wait for an upstream that is not configured"), "{}", surgegate.said());
+    assert!(!surgegate.said().contains("its configuration is new"), "of one that is gone: {}", surgegate.said());
     assert_eq!(surgegate.post(&path(OLD), trigger("other")).status, 202);
     wait_until("the other's event", || recorder.count() == 1);
     change(&surgegate, &integration(&[OLD], "", &recorder.url()));

@@ -114,6 +114,19 @@ fn a_directory_without_a_spool_is_refused_and_stays_as_it_is() {
         on(&missing, verb, more).ended(1).complains("No such file");
     }
     assert!(std::fs::read_dir(&empty).unwrap().next().is_none() && !missing.exists(), "something was made");
+    // The parent of one that is called so itself.
+    let parent = home.path().join("parent");
+    std::fs::create_dir_all(parent.join("spool/spool")).unwrap();
+    std::fs::create_dir(parent.join("spool/quarantine")).unwrap();
+    std::fs::write(parent.join("spool/spool/lock"), "").unwrap();
+    for (verb, more) in verbs {
+        on(&parent, verb, more)
+            .ended(1)
+            .complains("holds no spool")
+            .complains("did you mean")
+            .complains("parent/spool");
+    }
+    assert_eq!(std::fs::read_dir(parent.join("spool")).unwrap().count(), 2, "something was made");
     // The inside of one.
     let inside = home.path().join("data/spool");
     std::fs::create_dir_all(&inside).unwrap();

@@ -41,6 +41,10 @@ pub(in crate::dialect) fn split(form: Form, asked: &Asked<'_>, body: &Bytes, mos
         if envelope.len() > most.event_bytes {
             return Err(SplitError::EnvelopeTooLarge);
         }
+        if alerts.is_empty() {
+            // With an alert what is said of all is read, and judged, with that.
+            with_document(body, |_| ()).map_err(SplitError::Json)?;
+        }
         let elements = alerts.iter().map(|alert| body.slice_ref(alert.as_bytes())).collect();
         return Ok(Split { envelope: Some(envelope.into()), elements, levels: ALERT_LEVELS, left_out });
     }

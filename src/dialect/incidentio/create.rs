@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::body::{Found, Object};
 use super::{ID_BYTES_MAX, Version, lists, object};
-use crate::dialect::json::{Document, clean};
+use crate::dialect::json::{Document, Kind, Value, clean};
 use crate::dialect::text::{set_description, set_title};
 use crate::dialect::{Asked, Decoded, Extra, Faults, Judged, View};
 use crate::event::{Action, Content, KEY_BYTES_MAX, Key, KeyKind, Mode, Severity, Visibility, is_blank};
@@ -118,7 +118,7 @@ fn read<'d>(version: Version, top: &Object<'d>, settings: Option<&'d Settings>, 
     let (severity_id, severity) = severity(version, top, status, settings, found);
     let numeric = lists::check(version, top, found);
     if version == Version::V2 {
-        top.object(found, "retrospective_incident_options");
+        retrospective(top, found);
         top.text(found, "slack_channel_name_override");
     } else {
         top.text(found, "source_message_channel_id");
@@ -136,6 +136,21 @@ fn read<'d>(version: Version, top: &Object<'d>, settings: Option<&'d Settings>, 
         team: top.bounded(found, "slack_team_id", ID_BYTES_MAX),
         incident_type: top.id(found, "incident_type_id"),
         numeric,
+    }
+}
+
+/// The options of an incident that is over.
+fn retrospective(top: &Object<'_>, found: &mut Found) {
+    const NAME: &str = "retrospective_incident_options";
+    let Some(options) = top.object(found, NAME) else { return };
+    if options.get("external_id").is_some_and(|id| !matches!(id.kind(), Kind::Integer(_))) {
+        options.wrong_type(found, "external_id", "integer");
+    }
+    options.text(found, "postmortem_document_url");
+    options.text(found, "slack_channel_id");
+    let mode = top.get("mode").map(Value::kind);
+    if !matches!(mode, Some(Kind::String("retrospective"))) {
+        top.wrong(found, NAME, "is allowed with mode retrospective alone");
     }
 }
 

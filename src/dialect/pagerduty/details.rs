@@ -43,8 +43,8 @@ impl<'d> Reading<'d> {
     }
 }
 
-/// An object of plain values, or a list of names. Anything else, and more than the model holds, is no tags to us: it stays
-/// where it is, whole, and nothing of it is lost.
+/// An object, or a list of names. Anything else, and more than the model holds, is no tags to us: it stays where it is,
+/// whole, and nothing of it is lost.
 fn tags_of<'d>(tags: Value<'d>, text: &str) -> Option<Vec<(Cow<'d, str>, Tag<'d>)>> {
     let mut all: Vec<(Cow<'d, str>, Tag<'d>)> = Vec::new();
     let is_name = |name: &str| !name.is_empty() && name.chars().nth(TAG_NAME_CHARS_MAX).is_none();
@@ -80,7 +80,8 @@ fn plain<'d>(name: &str, value: Value<'d>, texts: &Texts<'_>) -> Option<(Cow<'d,
         Kind::Bool(value) => Some((if value { "true" } else { "false" }.into(), TagType::Bool)),
         // As it was written: `1.50` stays so.
         Kind::Integer(_) | Kind::Number => Some((Cow::Owned(texts.get(name)?.get().to_owned()), TagType::Number)),
-        Kind::Null | Kind::Array | Kind::Object => None,
+        Kind::Array | Kind::Object => Some((Cow::Owned(texts.get(name)?.get().to_owned()), TagType::Json)),
+        Kind::Null => None,
     }
 }
 

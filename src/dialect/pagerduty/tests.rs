@@ -142,7 +142,6 @@ fn details_may_be_anything_and_what_are_no_tags_stay_in_them() {
     for (details, tags) in [
         (r#"["a",1]"#, json!(null)),
         (r#""text""#, json!(null)),
-        (r#"{"tags":{"a":{"b":1}}}"#, json!(null)),
         (r#"{"tags":["a",1]}"#, json!(null)),
         (r#"{"tags":5,"description":7}"#, json!(null)),
     ] {
@@ -155,6 +154,11 @@ fn details_may_be_anything_and_what_are_no_tags_stay_in_them() {
         read(&V2, Action::Trigger, &with("payload.custom_details", json!({ "tags": ["a", "b:c"] })).to_string());
     assert_eq!(content["tags"]["b:c"], json!({ "bare": true }));
     assert_eq!(extra, json!({}));
+    let odd = json!({ "tags": { "a": "q", "list": [1, 1.50], "more": { "value": "v" }, "none": null } });
+    let (content, extra) = read(&V2, Action::Trigger, &with("payload.custom_details", odd).to_string());
+    assert_eq!(content["tags"]["a"], json!({ "value": "q", "type": "string" }), "one that is odd costs no other");
+    assert_eq!(content["tags"]["more"], json!({ "value": r#"{"value":"v"}"#, "type": "json" }));
+    assert_eq!((content["tags"].as_object().unwrap().len(), extra), (3, json!({})));
     let many: Vec<_> = (0..65).map(|number| number.to_string()).collect();
     let (content, extra) =
         read(&V2, Action::Trigger, &with("payload.custom_details", json!({ "tags": many })).to_string());

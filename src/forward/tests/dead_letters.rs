@@ -1,5 +1,7 @@
 //! Dead letters, what follows them, and what may be sent again (DESIGN 5.3).
 
+use std::sync::Arc;
+
 use super::world::{World, config, says, status, trigger};
 use crate::event::{Action, Micros, State};
 use crate::forward::{Filter, How, Refused, Replayed};
@@ -93,6 +95,26 @@ async fn a_replay_sends_its_generation_in_order_and_before_what_came_later() {
     assert_eq!(world.told.delivered.lock().unwrap().len(), 1);
     assert_eq!(world.metrics.upstream("up").book().dead_letters, 0);
     assert_eq!(world.handle().replay("up-1").await, Err(Refused::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_of_a_removed_upstream_is_replayed_when_it_is_back() {
+    let mut world = World::started(&[config()]);
+    refusing(&world, &[1]);
+    world.push(&trigger("k"));
+    world.until_endings(1).await;
+    world.handle().configure(Vec::new()).await;
+    assert_eq!(world.handle().replay("up-1").await, Err(Refused::Orphaned));
+    for (how, dry_run) in [(How::DryRun, true), (How::AtOnce, false)] {
+        let came = world.handle().replay_all(Filter::default(), how).await;
+        assert_eq!(came, Ok(Replayed { refused: 1, dry_run, ..Replayed::default() }));
+    }
+    world.handle().configure(vec![Arc::new(config())]).await;
+    world.upstream("up").answers(|_| status(200));
+    assert_eq!(world.handle().replay("up-1").await, Ok(1));
+    world.pass(1.0).await;
+    world.until_endings(3).await;
+    assert_eq!(world.delivered(), [1]);
 }
 
 #[tokio::test(start_paused = true)]

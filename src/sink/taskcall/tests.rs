@@ -39,6 +39,16 @@ fn an_urgency_has_one_name_or_both_by_choice() {
     }
 }
 
+/// contracts/taskcall.md 2: what is accepted in another form goes out in the vendor's own.
+#[test]
+fn a_tolerated_form_goes_out_as_the_vendors_own() {
+    let said = |endpoint, members: Value| sent(VendorConfig::default(), endpoint, Action::Admin, &members).1;
+    let added = said("add-subscribers", json!({ "subscribers": ["", "a", ""], "task_ref_id": 77 }));
+    assert_eq!(added, json!({ "instance_id": 8912, "subscribers": ["a"], "task_ref_id": "77" }));
+    let added = said("add-subscribers", json!({ "subscribers": "a" }));
+    assert_eq!(added["subscribers"], json!(["a"]));
+}
+
 /// Contracts 8, row 29.
 #[test]
 fn runbooks_go_by_the_senders_name_or_by_the_accounts() {
