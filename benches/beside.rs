@@ -1,5 +1,5 @@
 //! The log beside one by hand, in turn, a few milliseconds each: what the disk does from second to second meets both alike.
-//! `cargo bench --bench beside`, about two minutes.
+//! `cargo bench --bench beside`, just over a minute.
 #![allow(unreachable_pub)] // A bench has no outside.
 #![allow(clippy::print_stdout)] // Its figures.
 

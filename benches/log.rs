@@ -149,6 +149,7 @@ impl<'d> Log<'d> {
             if let Some(rest) = unwritten.checked_sub(u64::from(SEGMENT_BYTES)) {
                 return rest;
             }
+            // Polled: the log tells nobody when it has made one.
             self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
             self.store.worker_goes_on(0);
         }

@@ -212,11 +212,7 @@ impl Desk {
         }
         for upstream in &mut self.upstreams {
             let config = configs.iter().find(|config| config.name == upstream.meter.name);
-            let was_there = upstream.route.is_some();
             upstream.configure(config, &*self.dial);
-            if was_there && upstream.route.is_none() {
-                upstream.warn_of_orphans();
-            }
         }
         self.set_gauges();
     }

@@ -59,17 +59,14 @@ impl Desk {
     fn replay_group(&self, name: &str, sequence: u64) -> Result<Vec<u64>, Refused> {
         let place = self.find(name).ok_or(Refused::Unknown)?;
         let upstream = self.upstreams.get(place).ok_or(Refused::Unknown)?;
-        let letter = upstream.dead.get(sequence).ok_or(Refused::Unknown)?;
-        if upstream.route.is_none() && !letter.reason.is_of_intake() {
-            return Err(Refused::Orphaned);
-        }
-        let lane = letter.lane;
+        let lane = upstream.dead.get(sequence).ok_or(Refused::Unknown)?.lane;
         let current = self.states.current(lane).map(|Incident { iid, state, .. }| Current {
             iid,
             resolved: state == State::Resolved,
             lane_waits: upstream.lanes.get(lane).is_some(),
         });
-        upstream.dead.replay_group(sequence, current)
+        let group = upstream.dead.replay_group(sequence, current)?;
+        if upstream.route.is_some() { Ok(group) } else { Err(Refused::Orphaned) }
     }
 
     /// Sends a dead letter's group again.

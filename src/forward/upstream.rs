@@ -107,9 +107,10 @@ impl Upstream {
     pub(super) fn configure(&mut self, config: Option<&Arc<UpstreamConfig>>, dial: &dyn Dial) {
         // A kind without a sink is in no configuration that was read.
         let Some((config, sink)) = config.and_then(|config| Some((config, dial.sink(config)?))) else {
-            self.route = None;
-            self.circuit.reset(1, Duration::ZERO);
-            self.meter.circuit.set(self.circuit.state().gauge());
+            if self.route.take().is_some() {
+                self.warn_of_orphans();
+            }
+            self.reset_circuit(1, Duration::ZERO);
             return;
         };
         if self.route.as_ref().is_some_and(|route| route.config == *config) {
@@ -145,6 +146,10 @@ impl Upstream {
         if self.circuit.state() != State::Closed {
             tracing::info!(upstream = %self.meter.name, "the upstream's circuit is closed: its configuration is new");
         }
+        self.reset_circuit(connections, timeout);
+    }
+
+    fn reset_circuit(&mut self, connections: usize, timeout: Duration) {
         self.circuit.reset(connections, timeout);
         self.meter.circuit.set(self.circuit.state().gauge());
     }

@@ -27,7 +27,6 @@ const QUARANTINE_BYTES_MAX: u64 = 64 << 20;
 const SPOOL: &str = "spool";
 const QUARANTINE: &str = "quarantine";
 const LOCK: &str = "spool/lock";
-const LOCK_NAME: &str = "lock";
 
 /// A segment or a checkpoint found on disk.
 pub(super) struct Found {
@@ -224,9 +223,9 @@ impl Disk {
         struct Nothing;
         impl Held for Nothing {}
         // A spool that is itself in a directory called so makes its parent look like one.
-        let is_ours = |name: &str| name == LOCK_NAME || number(name, ".log").or(number(name, ".checkpoint")).is_some();
+        let is_ours = |name: &str| number(name, ".log").or(number(name, ".checkpoint")).is_some();
         match files.list(SPOOL) {
-            Ok(entries) if entries.iter().any(|entry| is_ours(&entry.name)) => {}
+            Ok(entries) if files.size(LOCK).is_ok() || entries.iter().any(|entry| is_ours(&entry.name)) => {}
             Ok(_) => return Err(OpenError::NoSpool(directory.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_spool(&*files, directory)),
             Err(source) => return Err(OpenError::Io { path: directory.join(SPOOL), source }),
