@@ -200,7 +200,7 @@ fn own_operation(ask: &Ask<'_>, remote: &Remote) -> Result<Encoded, Unsaid> {
         && renamed.is_none()
         && !(operation == AMEND && ask.upstream.vendor.amend_both)
         && !members.keys().any(|name| matches!(name.as_str(), "amend-urgency" | "amend_urgency"))
-        && !members.iter().any(|(name, value)| is_tolerated(name, value));
+        && members.iter().all(|(name, value)| vendors_form(name, value).is_none());
     let as_it_came = if is_same { Body::read(&event.raw).and_then(|body| body.with(&ids)) } else { None };
     let body = as_it_came.unwrap_or_else(|| anew(ask, members, &ids).into_bytes());
     let operation = match renamed {
@@ -210,18 +210,17 @@ fn own_operation(ask: &Ask<'_>, remote: &Remote) -> Result<Encoded, Unsaid> {
     Ok(encoded(ask, operation, body))
 }
 
-/// A form that is accepted here in place of the vendor's own (contracts/taskcall.md 2).
-fn is_tolerated(name: &str, value: &Value) -> bool {
+/// The vendor's own form of what is accepted here in another one (contracts/taskcall.md 2); `None`: it is that already.
+fn vendors_form(name: &str, value: &Value) -> Option<Value> {
+    let is_empty = |element: &Value| element.as_str() == Some("");
     match value {
-        Value::String(_) => LISTS.contains(&name),
-        Value::Number(_) => TEXTS.contains(&name),
-        Value::Array(list) => list.iter().any(is_empty_text),
-        _ => false,
+        Value::String(_) if LISTS.contains(&name) => Some(Value::from(vec![value.clone()])),
+        Value::Number(number) if TEXTS.contains(&name) => Some(Value::from(number.to_string())),
+        Value::Array(list) if list.iter().any(is_empty) => {
+            Some(list.iter().filter(|element| !is_empty(element)).cloned().collect())
+        }
+        _ => None,
     }
-}
-
-fn is_empty_text(value: &Value) -> bool {
-    value.as_str() == Some("")
 }
 
 /// Whether it makes a new instance of a part of another one.
@@ -259,14 +258,8 @@ fn anew(ask: &Ask<'_>, members: Map<String, Value>, ids: &[(&'static str, String
         let json = match (name.as_str(), value) {
             ("instance_id" | "related_instance_id", _) => continue,
             ("urgency_level" | "amend-urgency" | "amend_urgency", _) => continue,
-            (name, Value::String(one)) if LISTS.contains(&name) => Value::from(vec![one]).to_string(),
-            (name, Value::Number(number)) if TEXTS.contains(&name) => quoted(&number.to_string()),
-            (_, Value::Array(mut list)) => {
-                list.retain(|element| !is_empty_text(element));
-                Value::from(list).to_string()
-            }
             ("snooze_for", value) => number(&value).map_or_else(|| value.to_string(), |number| number.to_string()),
-            (_, value) => value.to_string(),
+            (name, value) => vendors_form(name, &value).unwrap_or(value).to_string(),
         };
         let renamed = runbooks.filter(|_| matches!(name.as_str(), "response_set_ref_id" | "workflow_ref_id"));
         all.push((renamed.map_or(Cow::Owned(name), |theirs| Cow::Borrowed(theirs.member())), json));
